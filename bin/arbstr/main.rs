@@ -1,0 +1,2 @@
+//! The `arbstr` binary.
+fn main() {}

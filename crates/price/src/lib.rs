@@ -1,0 +1,1 @@
+//! Turns usage and rates into exact sats.

@@ -1,0 +1,1 @@
+//! Decides who is asked, in what order, and what an outcome means.

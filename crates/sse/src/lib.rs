@@ -1,0 +1,1 @@
+//! Cuts a byte stream into server-sent events, whatever the chunking.

@@ -1,0 +1,1 @@
+//! Keeps one row per request and answers queries over them.
