@@ -1,0 +1,134 @@
+//! The texts of a chat request: message contents, whole or in parts.
+//!
+//! Read liberally: what is not a message in a known shape is passed over, for the provider to judge.
+
+use crate::json::{Cursor, JsonError, Kind};
+use crate::request::{Role, Size, Text};
+
+/// Calls `f` with every text of the `messages` array at `at`.
+pub(crate) fn for_each_text<'a>(body: &'a [u8], at: usize, f: &mut dyn FnMut(Text<'a>)) {
+    // The body was checked when it was parsed, so a walk over it cannot fail.
+    let _ = walk(body, at, &mut |piece| {
+        if let Piece::Text(text) = piece {
+            f(text);
+        }
+    });
+}
+
+/// How large the `messages` array at `at` is.
+pub(crate) fn size(body: &[u8], at: usize) -> Size {
+    let mut size = Size::default();
+    let _ = walk(body, at, &mut |piece| match piece {
+        Piece::Message => size.messages += 1,
+        Piece::Text(text) => size.text_bytes += text.string.raw().len() as u64,
+        Piece::ToolCalls(bytes) => size.tool_bytes += bytes as u64,
+        Piece::Media => size.media += 1,
+    });
+    size
+}
+
+enum Piece<'a> {
+    Message,
+    Text(Text<'a>),
+    ToolCalls(usize),
+    Media,
+}
+
+fn walk<'a>(body: &'a [u8], at: usize, f: &mut dyn FnMut(Piece<'a>)) -> Result<(), JsonError> {
+    let mut messages = Cursor::at(body, at);
+    messages.open_array()?;
+    while messages.next_element()? {
+        let span = messages.skip()?;
+        f(Piece::Message);
+        if body[span.start] == b'{' {
+            message(body, span.start, f)?;
+        }
+    }
+    Ok(())
+}
+
+/// One message. Its role may stand behind its content, so both are found before either is used.
+fn message<'a>(body: &'a [u8], at: usize, f: &mut dyn FnMut(Piece<'a>)) -> Result<(), JsonError> {
+    let mut cursor = Cursor::at(body, at);
+    let mut role = Role::Other;
+    let mut content = None;
+    cursor.open_object()?;
+    while let Some(key) = cursor.next_key()? {
+        let kind = cursor.peek()?;
+        if key.is("role") && kind == Kind::String {
+            role = role_of(cursor.string()?.raw());
+            continue;
+        }
+        let span = cursor.skip()?;
+        if key.is("content") {
+            content = Some((span.start, kind));
+        } else if key.is("tool_calls") && kind == Kind::Array {
+            f(Piece::ToolCalls(span.len()));
+        }
+    }
+    match content {
+        Some((at, Kind::String)) => f(Piece::Text(Text {
+            role,
+            string: Cursor::at(body, at).string()?,
+        })),
+        Some((at, Kind::Array)) => parts(body, at, role, f)?,
+        _ => {}
+    }
+    Ok(())
+}
+
+fn parts<'a>(
+    body: &'a [u8],
+    at: usize,
+    role: Role,
+    f: &mut dyn FnMut(Piece<'a>),
+) -> Result<(), JsonError> {
+    let mut cursor = Cursor::at(body, at);
+    cursor.open_array()?;
+    while cursor.next_element()? {
+        match cursor.peek()? {
+            Kind::String => f(Piece::Text(Text {
+                role,
+                string: cursor.string()?,
+            })),
+            Kind::Object => part(&mut cursor, role, f)?,
+            _ => drop(cursor.skip()?),
+        }
+    }
+    Ok(())
+}
+
+/// A part with a `text` string is text, whatever its type; any other is media.
+fn part<'a>(
+    cursor: &mut Cursor<'a>,
+    role: Role,
+    f: &mut dyn FnMut(Piece<'a>),
+) -> Result<(), JsonError> {
+    let mut media = true;
+    cursor.open_object()?;
+    while let Some(key) = cursor.next_key()? {
+        if key.is("text") && cursor.peek()? == Kind::String {
+            f(Piece::Text(Text {
+                role,
+                string: cursor.string()?,
+            }));
+            media = false;
+        } else {
+            cursor.skip()?;
+        }
+    }
+    if media {
+        f(Piece::Media);
+    }
+    Ok(())
+}
+
+fn role_of(raw: &[u8]) -> Role {
+    match raw {
+        b"system" | b"developer" => Role::System,
+        b"user" => Role::User,
+        b"assistant" => Role::Assistant,
+        b"tool" | b"function" => Role::Tool,
+        _ => Role::Other,
+    }
+}

@@ -1,0 +1,75 @@
+//! The prompts of a completions request: one text, several, or token numbers.
+
+use crate::json::{Cursor, JsonError, Kind};
+use crate::request::{Role, Size, Text};
+
+/// Calls `f` with every prompt that is a text, given the offset of the `prompt` value.
+pub(crate) fn for_each_text<'a>(body: &'a [u8], at: usize, f: &mut dyn FnMut(Text<'a>)) {
+    // The body was checked when it was parsed, so a walk over it cannot fail.
+    let _ = walk(body, at, &mut Size::default(), f);
+}
+
+/// How large the prompts at `at` are, and how many there are.
+pub(crate) fn size(body: &[u8], at: usize) -> Size {
+    let mut size = Size::default();
+    let mut text_bytes = 0;
+    let _ = walk(body, at, &mut size, &mut |text| {
+        text_bytes += text.string.raw().len() as u64
+    });
+    Size { text_bytes, ..size }
+}
+
+/// A string is one prompt, a list of numbers is one prompt, a list of either is as many.
+fn walk<'a>(
+    body: &'a [u8],
+    at: usize,
+    size: &mut Size,
+    f: &mut dyn FnMut(Text<'a>),
+) -> Result<(), JsonError> {
+    let mut cursor = Cursor::at(body, at);
+    match cursor.peek()? {
+        Kind::String => prompt(&mut cursor, size, f),
+        Kind::Array => {
+            let tokens_before = size.tokens;
+            cursor.open_array()?;
+            while cursor.next_element()? {
+                match cursor.peek()? {
+                    Kind::String => prompt(&mut cursor, size, f)?,
+                    Kind::Array => token_list(&mut cursor, size)?,
+                    _ => {
+                        cursor.skip()?;
+                        size.tokens += 1;
+                    }
+                }
+            }
+            if size.messages == 0 && size.tokens > tokens_before {
+                size.messages = 1;
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn prompt<'a>(
+    cursor: &mut Cursor<'a>,
+    size: &mut Size,
+    f: &mut dyn FnMut(Text<'a>),
+) -> Result<(), JsonError> {
+    size.messages += 1;
+    f(Text {
+        role: Role::User,
+        string: cursor.string()?,
+    });
+    Ok(())
+}
+
+fn token_list(cursor: &mut Cursor<'_>, size: &mut Size) -> Result<(), JsonError> {
+    size.messages += 1;
+    cursor.open_array()?;
+    while cursor.next_element()? {
+        cursor.skip()?;
+        size.tokens += 1;
+    }
+    Ok(())
+}

@@ -1,0 +1,390 @@
+//! The OpenAI error envelope: written for clients, read from providers, and cleaned of secrets.
+//!
+//! Every error a client sees has the one shape its library knows, `{"error":{"message","type","param","code"}}`.
+//! Providers answer in a dozen shapes; what is read from them only informs logs and verdicts, their bytes are relayed
+//! as they are when they are JSON at all.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::json;
+
+/// Bytes of a foreign body that an error of ours quotes at most.
+pub const MAX_QUOTE: usize = 1024;
+
+/// What stands where a secret stood.
+pub const REDACTED: &str = "[redacted]";
+
+/// One error in the terms of the OpenAI API.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Fault {
+    /// What went wrong, for a person.
+    pub message: String,
+    /// The `type`: `invalid_request_error`, `server_error`, …
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// The request member at fault.
+    pub param: Option<String>,
+    /// What went wrong, for a program.
+    pub code: Option<String>,
+}
+
+impl Fault {
+    /// An error of arbstr's own.
+    pub fn new(kind: &str, code: Option<&str>, message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            kind: Some(kind.to_owned()),
+            param: None,
+            code: code.map(str::to_owned),
+        }
+    }
+
+    /// The same, blaming a member of the request.
+    #[must_use]
+    pub fn with_param(self, param: &str) -> Self {
+        Self {
+            param: Some(param.to_owned()),
+            ..self
+        }
+    }
+
+    /// The error in a provider's body, whatever its shape; `None` when it is not JSON or names none.
+    ///
+    /// Known shapes: the OpenAI envelope, `{"error":"text"}`, a bare `{"message":…}`, `{"detail":…}` with a text, an
+    /// object or a list of findings, `{"errors":[…]}`, any of them as the first element of an array, numeric codes.
+    pub fn read(body: &[u8]) -> Option<Self> {
+        Self::of_body(&serde_json::from_slice(body).ok()?)
+    }
+
+    /// The error that a non-null `error` member holds, given the bytes of its value.
+    pub(crate) fn of_error_member(value: &[u8]) -> Self {
+        let value = serde_json::from_slice(value).unwrap_or(Value::Null);
+        Self::of_value(&value).unwrap_or_else(|| Self {
+            message: "error without a message".to_owned(),
+            ..Self::default()
+        })
+    }
+
+    /// `{"error":{"message","type","param","code"}}`
+    pub fn to_json(&self) -> Bytes {
+        let mut text = String::from("{\"error\":");
+        self.write_into(&mut text);
+        text.push('}');
+        text.into()
+    }
+
+    /// Writes the inner object: `{"message","type","param","code"}`.
+    pub(crate) fn write_into(&self, out: &mut String) {
+        let text =
+            |value: &Option<String>| value.as_deref().map_or_else(|| "null".to_owned(), quote);
+        // Writing to a String cannot fail.
+        let _ = write!(
+            out,
+            "{{\"message\":{},\"type\":{},\"param\":{},\"code\":{}}}",
+            quote(&self.message),
+            text(&self.kind),
+            text(&self.param),
+            text(&self.code)
+        );
+    }
+
+    fn of_body(body: &Value) -> Option<Self> {
+        match body {
+            Value::Array(items) => Self::of_body(items.first()?),
+            Value::Object(members) => {
+                let inner = ["error", "detail", "errors"]
+                    .iter()
+                    .filter_map(|name| members.get(*name))
+                    .find(|value| !value.is_null());
+                match inner {
+                    Some(inner) => Self::of_value(inner),
+                    None => members.get("message").and_then(|_| Self::of_value(body)),
+                }
+            }
+            _ => None,
+        }
+    }
+
+    fn of_value(value: &Value) -> Option<Self> {
+        match value {
+            Value::String(message) => Some(Self {
+                message: message.clone(),
+                ..Self::default()
+            }),
+            Value::Array(items) => Self::of_value(items.first()?),
+            Value::Object(members) => {
+                if let Some(inner) = members
+                    .get("error")
+                    .filter(|inner| inner.is_object() || inner.is_string())
+                {
+                    return Self::of_value(inner);
+                }
+                let member = |name: &str| members.get(name).and_then(text_of);
+                let message = ["message", "msg", "detail"]
+                    .iter()
+                    .find_map(|name| member(name));
+                Some(Self {
+                    message: message.unwrap_or_else(|| value.to_string()),
+                    kind: member("type"),
+                    param: member("param"),
+                    code: member("code"),
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A provider's error body as the client gets it: a JSON object as it is, anything else quoted in an envelope of ours.
+/// Secrets are gone from both.
+pub fn relay_fault(status: u16, body: &Bytes, secrets: &[&str]) -> Bytes {
+    let body = redact(body, secrets);
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+    if matches!(first, Some(b'{' | b'[')) && json::check(&body).is_ok() {
+        return body;
+    }
+    let kind = if status < 500 {
+        "invalid_request_error"
+    } else {
+        "server_error"
+    };
+    let message = if first.is_none() {
+        format!("the provider answered {status} with an empty body")
+    } else {
+        let quoted = &body[..body.len().min(MAX_QUOTE)];
+        format!(
+            "the provider answered {status}: {}",
+            String::from_utf8_lossy(quoted).trim()
+        )
+    };
+    Fault::new(kind, Some("upstream_error"), message).to_json()
+}
+
+/// The body without any of the secrets, or long beginnings of them; the same buffer when there is none in it.
+pub fn redact(body: &Bytes, secrets: &[&str]) -> Bytes {
+    match redact_bytes(body, secrets) {
+        Cow::Borrowed(_) => body.clone(),
+        Cow::Owned(clean) => clean.into(),
+    }
+}
+
+/// The text without any of the secrets, or long beginnings of them.
+pub fn redact_text<'a>(text: &'a str, secrets: &[&str]) -> Cow<'a, str> {
+    match redact_bytes(text.as_bytes(), secrets) {
+        Cow::Borrowed(_) => Cow::Borrowed(text),
+        Cow::Owned(clean) => Cow::Owned(String::from_utf8_lossy(&clean).into_owned()),
+    }
+}
+
+/// A JSON string with its quotes.
+pub(crate) fn quote(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+/// A string or a number, as text.
+fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// How much of a secret must stand somewhere for it to count as an echo of it: a key cut short is still most of a key.
+const MIN_ECHO: usize = 12;
+
+fn redact_bytes<'a>(body: &'a [u8], secrets: &[&str]) -> Cow<'a, [u8]> {
+    let mut clean = Cow::Borrowed(body);
+    for secret in secrets {
+        let quoted = quote(secret);
+        let escaped = &quoted[1..quoted.len() - 1];
+        for spelling in [*secret, escaped, &escaped.replace('/', "\\/")] {
+            if let Some(redacted) = redact_one(&clean, spelling.as_bytes()) {
+                clean = Cow::Owned(redacted);
+            }
+        }
+    }
+    clean
+}
+
+fn redact_one(body: &[u8], secret: &[u8]) -> Option<Vec<u8>> {
+    let echo = &secret[..secret.len().min(MIN_ECHO)];
+    if echo.is_empty() {
+        return None;
+    }
+    let mut clean = Vec::new();
+    let mut copied = 0;
+    while let Some(found) = memchr::memmem::find(&body[copied..], echo) {
+        let start = copied + found;
+        let length = body[start..]
+            .iter()
+            .zip(secret)
+            .take_while(|(a, b)| a == b)
+            .count();
+        clean.extend_from_slice(&body[copied..start]);
+        clean.extend_from_slice(REDACTED.as_bytes());
+        copied = start + length;
+    }
+    if copied == 0 {
+        return None;
+    }
+    clean.extend_from_slice(&body[copied..]);
+    Some(clean)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Option<(String, Option<String>, Option<String>, Option<String>)> {
+        Fault::read(body.as_bytes())
+            .map(|fault| (fault.message, fault.kind, fault.param, fault.code))
+    }
+
+    #[test]
+    fn the_envelope_has_all_four_members_and_reads_back() {
+        let fault = Fault::new("invalid_request_error", None, "no \"model\"\n").with_param("model");
+        let json = fault.to_json();
+        assert_eq!(
+            json,
+            r#"{"error":{"message":"no \"model\"\n","type":"invalid_request_error","param":"model","code":null}}"#
+        );
+        assert_eq!(Fault::read(&json), Some(fault));
+    }
+
+    #[test]
+    fn reads_every_shape_providers_use() {
+        let some = |text: &str| Some(text.to_owned());
+        let cases = [
+            (
+                r#"{"error":{"message":"m","type":"t","param":"p","code":"c"}}"#,
+                (some("m"), some("t"), some("p"), some("c")),
+            ),
+            (
+                r#"{"error":{"message":"m","code":402,"metadata":{"raw":"x"}},"user_id":"u"}"#,
+                (some("m"), None, None, some("402")),
+            ),
+            (r#"{"error":"text"}"#, (some("text"), None, None, None)),
+            (r#"{"detail":"text"}"#, (some("text"), None, None, None)),
+            (
+                r#"{"detail":[{"loc":["body","n"],"msg":"too big","type":"v"}]}"#,
+                (some("too big"), some("v"), None, None),
+            ),
+            (
+                r#"{"detail":{"error":{"message":"m","type":"t","code":"c"}}}"#,
+                (some("m"), some("t"), None, some("c")),
+            ),
+            (
+                r#"{"object":"error","message":"m","type":"t","param":null,"code":"1"}"#,
+                (some("m"), some("t"), None, some("1")),
+            ),
+            (
+                r#"{"errors":[{"message":"m","code":7}]}"#,
+                (some("m"), None, None, some("7")),
+            ),
+            (
+                r#"[{"error":{"message":"m","code":400,"status":"X"}}]"#,
+                (some("m"), None, None, some("400")),
+            ),
+            (
+                r#"{"error":{"reason":"why"}}"#,
+                (some(r#"{"reason":"why"}"#), None, None, None),
+            ),
+            (
+                r#"{"error":null,"message":"m"}"#,
+                (some("m"), None, None, None),
+            ),
+        ];
+        for (body, (message, kind, param, code)) in cases {
+            assert_eq!(
+                read(body),
+                message.map(|message| (message, kind, param, code)),
+                "{body}"
+            );
+        }
+        for body in [
+            "",
+            "<html>",
+            "[]",
+            "{}",
+            "3",
+            r#"{"choices":[]}"#,
+            r#"{"error":null}"#,
+        ] {
+            assert_eq!(read(body), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_json_error_is_relayed_as_it_is_and_anything_else_is_quoted() {
+        let json = Bytes::from_static(b" {\"detail\" : \"x\"}\n");
+        let relayed = relay_fault(500, &json, &["sk-secret"]);
+        assert_eq!(relayed.as_ptr(), json.as_ptr());
+        for (body, message) in [
+            (
+                "<h1>Bad Gateway</h1>\n",
+                "the provider answered 502: <h1>Bad Gateway</h1>",
+            ),
+            ("", "the provider answered 502 with an empty body"),
+            ("\"text\"", "the provider answered 502: \"text\""),
+            ("{\"cut\":", "the provider answered 502: {\"cut\":"),
+        ] {
+            let wrapped =
+                Fault::read(&relay_fault(502, &Bytes::from_static(body.as_bytes()), &[])).unwrap();
+            assert_eq!(
+                (wrapped.message.as_str(), wrapped.kind.as_deref()),
+                (message, Some("server_error"))
+            );
+        }
+        let long = relay_fault(400, &Bytes::from(vec![0xff; 9000]), &[]);
+        assert!(long.len() < 3 * MAX_QUOTE + 200, "{}", long.len());
+        assert_eq!(
+            Fault::read(&long).unwrap().kind.as_deref(),
+            Some("invalid_request_error")
+        );
+    }
+
+    #[test]
+    fn secrets_are_redacted_in_every_spelling() {
+        let secrets = ["sk-or-v1-0123456789abcdef", "p/q\"r", "", "short"];
+        let cases = [
+            ("bad key sk-or-v1-0123456789abcdef!", "bad key [redacted]!"),
+            (
+                "sk-or-v1-0123456789abcdefsk-or-v1-0123456789abcdef",
+                "[redacted][redacted]",
+            ),
+            ("cut: sk-or-v1-01234", "cut: [redacted]"),
+            ("sk-or-v1-01***ef", "sk-or-v1-01***ef"),
+            (
+                r#"{"m":"p/q\"r or p\/q\"r"}"#,
+                r#"{"m":"[redacted] or [redacted]"}"#,
+            ),
+            ("p/q\"r, shor, short", "[redacted], shor, [redacted]"),
+        ];
+        for (text, clean) in cases {
+            assert_eq!(redact_text(text, &secrets), clean);
+            assert_eq!(
+                redact(&Bytes::copy_from_slice(text.as_bytes()), &secrets),
+                clean
+            );
+        }
+        let untouched = Bytes::from_static(b"nothing here");
+        assert_eq!(redact(&untouched, &secrets).as_ptr(), untouched.as_ptr());
+    }
+
+    #[test]
+    fn a_secret_at_the_edge_of_the_quote_does_not_leak() {
+        let body = [
+            vec![b'x'; MAX_QUOTE - 10],
+            b"sk-or-v1-0123456789abcdef".to_vec(),
+        ]
+        .concat();
+        let wrapped = relay_fault(500, &body.into(), &["sk-or-v1-0123456789abcdef"]);
+        assert!(!String::from_utf8_lossy(&wrapped).contains("sk-or"));
+    }
+}

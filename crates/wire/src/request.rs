@@ -1,0 +1,547 @@
+//! A client's request: the members arbstr reads, borrowed from a body that stays as it came.
+//!
+//! Only what routing needs is looked at; content, tool calls and unknown members pass unseen. The view is immutable:
+//! what goes upstream is decided at send time, by [`Splicer`](crate::Splicer).
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use crate::fault::Fault;
+use crate::json::{self, Cursor, JsonError, Kind};
+use crate::splice::{Splicer, UsageSpot};
+use crate::{chat, completions, embeddings};
+
+/// Which API of OpenAI's a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// `POST /v1/chat/completions`
+    Chat,
+    /// `POST /v1/completions`
+    Completions,
+    /// `POST /v1/embeddings`
+    Embeddings,
+}
+
+impl Endpoint {
+    /// The path below a base URL that ends in `/v1`.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Chat => "/chat/completions",
+            Self::Completions => "/completions",
+            Self::Embeddings => "/embeddings",
+        }
+    }
+
+    /// The member that holds the request's text.
+    const fn text_member(self) -> &'static str {
+        match self {
+            Self::Chat => "messages",
+            Self::Completions => "prompt",
+            Self::Embeddings => "input",
+        }
+    }
+}
+
+/// A request's `stream_options`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamOptions {
+    /// There are none, or they are `null`.
+    Absent,
+    /// An object.
+    Present {
+        /// Its `include_usage`; `None` when absent or `null`.
+        include_usage: Option<bool>,
+    },
+}
+
+/// Who speaks in a text of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// `system` or `developer`
+    System,
+    /// `user`, and the prompt or input of the other endpoints
+    User,
+    /// `assistant`
+    Assistant,
+    /// `tool` or `function`
+    Tool,
+    /// Anything else, or no role.
+    Other,
+}
+
+/// One text of a request, as it stands in the body.
+#[derive(Debug, Clone, Copy)]
+pub struct Text<'a> {
+    /// Who says it.
+    pub role: Role,
+    pub(crate) string: json::Str<'a>,
+}
+
+impl<'a> Text<'a> {
+    /// The text with its JSON escapes.
+    pub fn raw(&self) -> &'a str {
+        // A body is validated as UTF-8 when it is parsed.
+        std::str::from_utf8(self.string.raw()).unwrap_or_default()
+    }
+
+    /// The text as meant; half surrogate pairs leave the raw one.
+    pub fn decode(&self) -> Cow<'a, str> {
+        self.string.decode().unwrap_or(Cow::Borrowed(self.raw()))
+    }
+}
+
+/// How large a request is, for estimates of its tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Size {
+    /// Bytes of all texts, as written.
+    pub text_bytes: u64,
+    /// Bytes of tool definitions and of tool calls already made, as written.
+    pub tool_bytes: u64,
+    /// Tokens of a prompt or input that is given as token numbers.
+    pub tokens: u64,
+    /// Messages, prompts or inputs.
+    pub messages: u64,
+    /// Parts of messages that are no text: images, audio, files.
+    pub media: u64,
+}
+
+/// Why a body is no request that arbstr can route. Each is the client's fault: status 400.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// The body is not JSON.
+    #[error("the request body is not valid JSON: {0}")]
+    NotJson(#[source] JsonError),
+    /// The body is JSON, but no object.
+    #[error("the request body must be a JSON object")]
+    NotAnObject,
+    /// A member that must be there is not.
+    #[error("missing required parameter: '{param}'")]
+    Missing {
+        /// Its name.
+        param: &'static str,
+    },
+    /// A member that arbstr reads has the wrong type.
+    #[error("invalid type for '{param}': expected {expected}")]
+    WrongType {
+        /// Its name.
+        param: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// A member that arbstr reads is there twice, so that arbstr and the provider might read different ones.
+    #[error("'{param}' is given twice")]
+    Twice {
+        /// Its name.
+        param: &'static str,
+    },
+}
+
+impl RequestError {
+    /// The member at fault.
+    pub const fn param(&self) -> Option<&'static str> {
+        match self {
+            Self::Missing { param } | Self::WrongType { param, .. } | Self::Twice { param } => {
+                Some(param)
+            }
+            Self::NotJson(_) | Self::NotAnObject => None,
+        }
+    }
+
+    /// The error's `code`.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NotJson(_) | Self::NotAnObject => "invalid_json",
+            Self::Missing { .. } => "missing_required_parameter",
+            Self::WrongType { .. } => "invalid_type",
+            Self::Twice { .. } => "duplicate_parameter",
+        }
+    }
+
+    /// The error for the client.
+    pub fn fault(&self) -> Fault {
+        let fault = Fault::new("invalid_request_error", Some(self.code()), self.to_string());
+        match self.param() {
+            Some(param) => fault.with_param(param),
+            None => fault,
+        }
+    }
+}
+
+/// A view of one request.
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    endpoint: Endpoint,
+    body: &'a [u8],
+    model: Cow<'a, str>,
+    stream: bool,
+    stream_options: StreamOptions,
+    max_output_tokens: Option<u64>,
+    choices: u32,
+    members: Members,
+    splicer: Splicer,
+}
+
+impl<'a> Request<'a> {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// It is not a JSON object, `model` or the text is missing, or a member arbstr reads has the wrong type or is there twice.
+    pub fn parse(endpoint: Endpoint, body: &'a [u8]) -> Result<Self, RequestError> {
+        json::check_utf8(body).map_err(RequestError::NotJson)?;
+        let members = Members::find(endpoint, body)?;
+        let model = members.model(body)?;
+        let stream = members.bool(body, Name::Stream)?.unwrap_or(false);
+        let (stream_options, usage_spot) = members.stream_options(body, stream)?;
+        let max_output_tokens = members.max_output_tokens(body)?;
+        let choices = members.choices(endpoint, body)?;
+        members.check_text(endpoint, body)?;
+        let splicer = Splicer::new(members.required(Name::Model), usage_spot);
+        Ok(Self {
+            endpoint,
+            body,
+            model,
+            stream,
+            stream_options,
+            max_output_tokens,
+            choices,
+            members,
+            splicer,
+        })
+    }
+
+    /// The API this is for.
+    pub const fn endpoint(&self) -> Endpoint {
+        self.endpoint
+    }
+
+    /// The model as the client named it.
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// Whether the answer shall be a stream.
+    pub const fn is_stream(&self) -> bool {
+        self.stream
+    }
+
+    /// The request's `stream_options`.
+    pub const fn stream_options(&self) -> StreamOptions {
+        self.stream_options
+    }
+
+    /// Whether the client itself asked for usage in the stream.
+    pub const fn asked_for_usage(&self) -> bool {
+        matches!(
+            self.stream_options,
+            StreamOptions::Present {
+                include_usage: Some(true)
+            }
+        )
+    }
+
+    /// `max_completion_tokens`, else `max_tokens`; `None` too when it is no whole number (some servers take -1).
+    pub const fn max_output_tokens(&self) -> Option<u64> {
+        self.max_output_tokens
+    }
+
+    /// How many choices the answer will have: `n`, for completions times the prompts; at least 1.
+    pub const fn choices(&self) -> u32 {
+        self.choices
+    }
+
+    /// Whether the request offers tools or functions.
+    pub fn has_tools(&self) -> bool {
+        let offers = |name| {
+            self.members
+                .value(self.body, name)
+                .is_some_and(|value| !is_empty_array(value))
+        };
+        offers(Name::Tools) || offers(Name::Functions)
+    }
+
+    /// Whether the request wants a format, such as JSON.
+    pub fn has_response_format(&self) -> bool {
+        self.members
+            .value(self.body, Name::ResponseFormat)
+            .is_some()
+    }
+
+    /// Walks the texts once and adds up how large they are.
+    pub fn size(&self) -> Size {
+        let mut size = match (self.endpoint, self.text_offset()) {
+            (_, None) => Size::default(),
+            (Endpoint::Chat, Some(at)) => chat::size(self.body, at),
+            (Endpoint::Completions, Some(at)) => completions::size(self.body, at),
+            (Endpoint::Embeddings, Some(at)) => embeddings::size(self.body, at),
+        };
+        for name in [Name::Tools, Name::Functions] {
+            size.tool_bytes += self.members.value(self.body, name).map_or(0, <[u8]>::len) as u64;
+        }
+        size
+    }
+
+    /// Calls `f` with every text, in order: message contents and their text parts, prompts or inputs.
+    pub fn for_each_text(&self, mut f: impl FnMut(Text<'a>)) {
+        let Some(at) = self.text_offset() else { return };
+        match self.endpoint {
+            Endpoint::Chat => chat::for_each_text(self.body, at, &mut f),
+            Endpoint::Completions => completions::for_each_text(self.body, at, &mut f),
+            Endpoint::Embeddings => embeddings::for_each_text(self.body, at, &mut f),
+        }
+    }
+
+    /// Where this body is to be edited before it goes upstream.
+    pub const fn splicer(&self) -> Splicer {
+        self.splicer
+    }
+
+    fn text_offset(&self) -> Option<usize> {
+        self.members.spans[Name::Text as usize]
+            .as_ref()
+            .map(|span| span.start)
+    }
+}
+
+/// The members that arbstr reads.
+#[derive(Debug, Clone, Copy)]
+enum Name {
+    Model,
+    Stream,
+    StreamOptions,
+    MaxCompletionTokens,
+    MaxTokens,
+    N,
+    Tools,
+    Functions,
+    ResponseFormat,
+    Text,
+}
+
+const NAMES: [(&str, Name); 9] = [
+    ("model", Name::Model),
+    ("stream", Name::Stream),
+    ("stream_options", Name::StreamOptions),
+    ("max_completion_tokens", Name::MaxCompletionTokens),
+    ("max_tokens", Name::MaxTokens),
+    ("n", Name::N),
+    ("tools", Name::Tools),
+    ("functions", Name::Functions),
+    ("response_format", Name::ResponseFormat),
+];
+
+const INCLUDE_USAGE: &str = "stream_options.include_usage";
+
+/// Where the values of those members lie.
+#[derive(Debug, Clone, Default)]
+struct Members {
+    spans: [Option<Range<usize>>; NAMES.len() + 1],
+}
+
+impl Members {
+    fn find(endpoint: Endpoint, body: &[u8]) -> Result<Self, RequestError> {
+        let mut cursor = Cursor::new(body);
+        if cursor.peek().map_err(RequestError::NotJson)? != Kind::Object {
+            return json::check(body)
+                .map_err(RequestError::NotJson)
+                .and(Err(RequestError::NotAnObject));
+        }
+        let mut members = Self::default();
+        cursor.open_object().map_err(RequestError::NotJson)?;
+        while let Some(key) = cursor.next_key().map_err(RequestError::NotJson)? {
+            let value = cursor.skip().map_err(RequestError::NotJson)?;
+            if let Some((param, name)) = known(endpoint, &key.name())
+                && members.spans[name as usize].replace(value).is_some()
+            {
+                return Err(RequestError::Twice { param });
+            }
+        }
+        cursor.end().map_err(RequestError::NotJson)?;
+        Ok(members)
+    }
+
+    fn model<'a>(&self, body: &'a [u8]) -> Result<Cow<'a, str>, RequestError> {
+        let param = "model";
+        let span = self.spans[Name::Model as usize]
+            .as_ref()
+            .ok_or(RequestError::Missing { param })?;
+        let string = Cursor::at(body, span.start).string().ok();
+        let model = string
+            .and_then(|string| string.decode())
+            .filter(|model| !model.is_empty());
+        model.ok_or(RequestError::WrongType {
+            param,
+            expected: "a non-empty string",
+        })
+    }
+
+    fn bool(&self, body: &[u8], name: Name) -> Result<Option<bool>, RequestError> {
+        self.value(body, name)
+            .map(|value| bool_of(value, NAMES[name as usize].0))
+            .transpose()
+    }
+
+    /// A number that is no whole one is the provider's to judge; what is no number at all is refused.
+    fn number(&self, body: &[u8], name: Name) -> Result<Option<u64>, RequestError> {
+        let Some(value) = self.value(body, name) else {
+            return Ok(None);
+        };
+        match json::kind_of(value, 0) {
+            Some(Kind::Number) => Ok(json::whole_number(value)),
+            _ => Err(RequestError::WrongType {
+                param: NAMES[name as usize].0,
+                expected: "an integer",
+            }),
+        }
+    }
+
+    fn max_output_tokens(&self, body: &[u8]) -> Result<Option<u64>, RequestError> {
+        let old = self.number(body, Name::MaxTokens)?;
+        Ok(self.number(body, Name::MaxCompletionTokens)?.or(old))
+    }
+
+    fn choices(&self, endpoint: Endpoint, body: &[u8]) -> Result<u32, RequestError> {
+        let n = self.number(body, Name::N)?.unwrap_or(1).max(1);
+        let prompts = match (endpoint, &self.spans[Name::Text as usize]) {
+            (Endpoint::Completions, Some(prompt)) => {
+                completions::size(body, prompt.start).messages.max(1)
+            }
+            _ => 1,
+        };
+        Ok(u32::try_from(n.saturating_mul(prompts)).unwrap_or(u32::MAX))
+    }
+
+    fn stream_options(
+        &self,
+        body: &[u8],
+        stream: bool,
+    ) -> Result<(StreamOptions, UsageSpot), RequestError> {
+        let absent = StreamOptions::Absent;
+        let Some(span) = self.spans[Name::StreamOptions as usize].clone() else {
+            let spot = if stream {
+                UsageSpot::NewMember {
+                    after: self.required(Name::Stream).end,
+                }
+            } else {
+                UsageSpot::Unwanted
+            };
+            return Ok((absent, spot));
+        };
+        match json::kind_of(body, span.start) {
+            Some(Kind::Null) => Ok((
+                absent,
+                wanted_if(stream, UsageSpot::Object { span: span.into() }),
+            )),
+            Some(Kind::Object) => read_stream_options(body, span.start, stream),
+            _ => Err(RequestError::WrongType {
+                param: "stream_options",
+                expected: "an object",
+            }),
+        }
+    }
+
+    fn check_text(&self, endpoint: Endpoint, body: &[u8]) -> Result<(), RequestError> {
+        let param = endpoint.text_member();
+        let kind = self
+            .value(body, Name::Text)
+            .and_then(|value| json::kind_of(value, 0));
+        match (endpoint, kind) {
+            (Endpoint::Chat, Some(Kind::Array)) => Ok(()),
+            (Endpoint::Chat, Some(_)) => Err(RequestError::WrongType {
+                param,
+                expected: "an array",
+            }),
+            (Endpoint::Completions, None) => Ok(()),
+            (_, None) => Err(RequestError::Missing { param }),
+            (_, Some(Kind::String | Kind::Array)) => Ok(()),
+            (_, Some(_)) => Err(RequestError::WrongType {
+                param,
+                expected: "a string or an array",
+            }),
+        }
+    }
+
+    /// The value's bytes, unless it is absent or `null`.
+    fn value<'a>(&self, body: &'a [u8], name: Name) -> Option<&'a [u8]> {
+        let span = self.spans[name as usize].clone()?;
+        Some(&body[span]).filter(|value| *value != b"null")
+    }
+
+    fn required(&self, name: Name) -> Range<usize> {
+        self.spans[name as usize].clone().unwrap_or_default()
+    }
+}
+
+fn known(endpoint: Endpoint, key: &[u8]) -> Option<(&'static str, Name)> {
+    if key == endpoint.text_member().as_bytes() {
+        return Some((endpoint.text_member(), Name::Text));
+    }
+    NAMES.into_iter().find(|(name, _)| name.as_bytes() == key)
+}
+
+fn read_stream_options(
+    body: &[u8],
+    start: usize,
+    stream: bool,
+) -> Result<(StreamOptions, UsageSpot), RequestError> {
+    let mut cursor = Cursor::at(body, start);
+    let mut empty = true;
+    let mut found = None;
+    cursor.open_object().map_err(RequestError::NotJson)?;
+    let inside = cursor.offset();
+    while let Some(key) = cursor.next_key().map_err(RequestError::NotJson)? {
+        let value = cursor.skip().map_err(RequestError::NotJson)?;
+        empty = false;
+        if key.is("include_usage") && found.replace(value).is_some() {
+            return Err(RequestError::Twice {
+                param: INCLUDE_USAGE,
+            });
+        }
+    }
+    let present = |include_usage| StreamOptions::Present { include_usage };
+    match found {
+        None => Ok((
+            present(None),
+            wanted_if(
+                stream,
+                UsageSpot::FirstMember {
+                    at: inside,
+                    alone: empty,
+                },
+            ),
+        )),
+        Some(span) if &body[span.clone()] == b"null" => Ok((
+            present(None),
+            wanted_if(stream, UsageSpot::Value { span: span.into() }),
+        )),
+        Some(span) => Ok((
+            present(Some(bool_of(&body[span], INCLUDE_USAGE)?)),
+            UsageSpot::Unwanted,
+        )),
+    }
+}
+
+const fn wanted_if(stream: bool, spot: UsageSpot) -> UsageSpot {
+    if stream { spot } else { UsageSpot::Unwanted }
+}
+
+fn bool_of(value: &[u8], param: &'static str) -> Result<bool, RequestError> {
+    match value {
+        b"true" => Ok(true),
+        b"false" => Ok(false),
+        _ => Err(RequestError::WrongType {
+            param,
+            expected: "a boolean",
+        }),
+    }
+}
+
+fn is_empty_array(value: &[u8]) -> bool {
+    let inner = value
+        .strip_prefix(b"[")
+        .and_then(|rest| rest.strip_suffix(b"]"));
+    inner.is_some_and(|inner| inner.iter().all(u8::is_ascii_whitespace))
+}
+
+#[cfg(test)]
+mod tests;
