@@ -280,6 +280,17 @@ impl<'a> Cursor<'a> {
         Ok(start..self.at)
     }
 
+    /// The bytes of a span of the text.
+    pub fn slice(&self, span: Range<usize>) -> &'a [u8] {
+        &self.text[span]
+    }
+
+    /// Passes over the value here and lends its bytes.
+    pub(crate) fn slice_skipped(&mut self) -> Result<&'a [u8], JsonError> {
+        let span = self.skip()?;
+        Ok(self.slice(span))
+    }
+
     /// Reads the string here.
     ///
     /// # Errors

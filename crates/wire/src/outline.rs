@@ -1,0 +1,364 @@
+//! What one answer, or one chunk of a stream, says about itself: found in one walk, as spans.
+//!
+//! Usage stands in three places, depending on the dialect: at the top, in `x_groq`, or in a choice. The top one counts
+//! before the others.
+
+use std::ops::Range;
+
+use crate::json::{Cursor, JsonError, Kind, Str, str_at, whole_number};
+use crate::usage::{ReportedCost, Usage};
+
+/// The members of interest of one JSON object.
+#[derive(Debug, Default)]
+pub(crate) struct Outline<'a> {
+    text: &'a [u8],
+    /// How many choices there are; `None` without a `choices` array.
+    pub(crate) choices: Option<usize>,
+    /// Whether there is a `data` array (of embeddings).
+    pub(crate) has_data: bool,
+    /// Each choice's non-empty finish reason, with the choice's index.
+    pub(crate) finishes: Vec<(u64, Str<'a>)>,
+    /// The value of a non-null top-level `error`.
+    pub(crate) error: Option<Range<usize>>,
+    /// What to cut so that no top-level `"usage":null` is left, commas included; in order.
+    pub(crate) null_usages: Vec<Range<usize>>,
+    /// Whether there is a top-level usage object.
+    pub(crate) has_usage: bool,
+    usage: Option<Range<usize>>,
+    usage_of_x_groq: Option<Range<usize>>,
+    usage_of_choice: Option<Range<usize>>,
+    cost: Option<ReportedCost>,
+    id: Option<Range<usize>>,
+    model: Option<Range<usize>>,
+    created: Option<Range<usize>>,
+}
+
+impl<'a> Outline<'a> {
+    /// Walks `text`; `None` when it is JSON but no object.
+    ///
+    /// # Errors
+    /// It is not JSON. (Whether it is UTF-8 is not looked at.)
+    pub(crate) fn read(text: &'a [u8]) -> Result<Option<Self>, JsonError> {
+        let mut cursor = Cursor::new(text);
+        if cursor.peek()? != Kind::Object {
+            cursor.skip()?;
+            return cursor.end().map(|()| None);
+        }
+        let mut outline = Self {
+            text,
+            ..Self::default()
+        };
+        outline.members(&mut cursor)?;
+        cursor.end()?;
+        Ok(Some(outline))
+    }
+
+    /// The usage reported, wherever it stands.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        let places = [&self.usage, &self.usage_of_x_groq, &self.usage_of_choice];
+        let usage = places
+            .into_iter()
+            .flatten()
+            .find_map(|span| Usage::read(&self.text[span.clone()]))?;
+        Some(usage.or_reported_cost(self.cost))
+    }
+
+    /// The `id`, unless empty.
+    pub(crate) fn id(&self) -> Option<String> {
+        self.filled(self.id.as_ref())
+    }
+
+    /// The `model`, unless empty.
+    pub(crate) fn model(&self) -> Option<String> {
+        self.filled(self.model.as_ref())
+    }
+
+    /// The `created` time, unless 0.
+    pub(crate) fn created(&self) -> Option<u64> {
+        whole_number(&self.text[self.created.clone()?]).filter(|created| *created > 0)
+    }
+
+    fn filled(&self, span: Option<&Range<usize>>) -> Option<String> {
+        str_at(self.text, span?).filter(|text| !text.is_empty())
+    }
+
+    fn members(&mut self, cursor: &mut Cursor<'a>) -> Result<(), JsonError> {
+        let mut nulls = NullCuts::default();
+        cursor.open_object()?;
+        while let Some(key) = cursor.next_key()? {
+            nulls.at_key(key.span().start, &mut self.null_usages);
+            let kind = cursor.peek()?;
+            let start = cursor.offset();
+            match (&*key.name(), kind) {
+                (b"choices", Kind::Array) => self.choices(cursor)?,
+                (b"x_groq", Kind::Object) => {
+                    self.usage_of_x_groq = nested_usage(cursor)?.or(self.usage_of_x_groq.take())
+                }
+                (b"cost", Kind::Object) => self.cost = routstr_cost(cursor)?,
+                _ => drop(cursor.skip()?),
+            }
+            let value = start..cursor.offset();
+            let is_null_usage = kind == Kind::Null && key.is("usage");
+            nulls.at_value_end(
+                value.end,
+                is_null_usage,
+                key.span().start,
+                &mut self.null_usages,
+            );
+            if !is_null_usage {
+                self.keep(&key, kind, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, key: &Str<'a>, kind: Kind, value: Range<usize>) {
+        match (&*key.name(), kind) {
+            (b"usage", Kind::Object) => {
+                self.has_usage = true;
+                self.usage = Some(value);
+            }
+            (b"error", kind) if kind != Kind::Null => self.error = Some(value),
+            (b"id", Kind::String) => self.id = Some(value),
+            (b"model", Kind::String) => self.model = Some(value),
+            (b"created", Kind::Number) => self.created = Some(value),
+            (b"data", Kind::Array) => self.has_data = true,
+            _ => {}
+        }
+    }
+
+    fn choices(&mut self, cursor: &mut Cursor<'a>) -> Result<(), JsonError> {
+        let mut count = 0;
+        self.finishes.clear();
+        cursor.open_array()?;
+        while cursor.next_element()? {
+            if cursor.peek()? == Kind::Object {
+                self.choice(cursor, count)?;
+            } else {
+                cursor.skip()?;
+            }
+            count += 1;
+        }
+        self.choices = Some(count);
+        Ok(())
+    }
+
+    /// A choice without an index has that of its place.
+    fn choice(&mut self, cursor: &mut Cursor<'a>, place: usize) -> Result<(), JsonError> {
+        let mut index = place as u64;
+        let mut finish = None;
+        cursor.open_object()?;
+        while let Some(key) = cursor.next_key()? {
+            let kind = cursor.peek()?;
+            match (&*key.name(), kind) {
+                (b"index", Kind::Number) => {
+                    index = whole_number(cursor.slice_skipped()?).unwrap_or(index)
+                }
+                (b"finish_reason", Kind::String) => finish = Some(cursor.string()?),
+                (b"usage", Kind::Object) => self.usage_of_choice = Some(cursor.skip()?),
+                _ => drop(cursor.skip()?),
+            }
+        }
+        self.finishes.extend(
+            finish
+                .filter(|reason| !reason.raw().is_empty())
+                .map(|reason| (index, reason)),
+        );
+        Ok(())
+    }
+}
+
+/// Which bytes go when `"usage":null` members go. With a member before it that stays, a null one goes with the comma
+/// before it; else with all up to the next key.
+#[derive(Debug, Default)]
+struct NullCuts {
+    last_end: Option<usize>,
+    any_kept: bool,
+    /// A null member at the front whose end, the next key, is not known yet.
+    waiting: bool,
+}
+
+impl NullCuts {
+    fn at_key(&mut self, key: usize, cuts: &mut [Range<usize>]) {
+        if std::mem::take(&mut self.waiting)
+            && let Some(cut) = cuts.last_mut()
+        {
+            cut.end = key;
+        }
+    }
+
+    fn at_value_end(
+        &mut self,
+        end: usize,
+        is_null_usage: bool,
+        key: usize,
+        cuts: &mut Vec<Range<usize>>,
+    ) {
+        if is_null_usage {
+            let start = if self.any_kept {
+                self.last_end.unwrap_or(key)
+            } else {
+                key
+            };
+            self.waiting = !self.any_kept;
+            cuts.push(start..end);
+        } else {
+            self.any_kept = true;
+        }
+        self.last_end = Some(end);
+    }
+}
+
+/// The span of a `usage` object inside the object here.
+fn nested_usage(cursor: &mut Cursor<'_>) -> Result<Option<Range<usize>>, JsonError> {
+    let mut usage = None;
+    cursor.open_object()?;
+    while let Some(key) = cursor.next_key()? {
+        let kind = cursor.peek()?;
+        let span = cursor.skip()?;
+        if kind == Kind::Object && key.is("usage") {
+            usage = Some(span);
+        }
+    }
+    Ok(usage)
+}
+
+/// The `total_msats` of the object here.
+fn routstr_cost(cursor: &mut Cursor<'_>) -> Result<Option<ReportedCost>, JsonError> {
+    let mut cost = None;
+    cursor.open_object()?;
+    while let Some(key) = cursor.next_key()? {
+        let kind = cursor.peek()?;
+        let value = cursor.slice_skipped()?;
+        if kind == Kind::Number && key.is("total_msats") {
+            cost = ReportedCost::of_msats(value);
+        }
+    }
+    Ok(cost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The text with its null usages cut.
+    fn cut(text: &str) -> String {
+        let outline = Outline::read(text.as_bytes()).unwrap().unwrap();
+        let mut kept = String::new();
+        let mut from = 0;
+        for range in outline.null_usages {
+            kept.push_str(&text[from..range.start]);
+            from = range.end;
+        }
+        kept + &text[from..]
+    }
+
+    #[test]
+    fn a_null_usage_goes_with_one_comma() {
+        let cases = [
+            (r#"{"a":1,"usage":null}"#, r#"{"a":1}"#),
+            (r#"{"usage":null,"a":1}"#, r#"{"a":1}"#),
+            (r#"{"a":1,"usage":null,"b":2}"#, r#"{"a":1,"b":2}"#),
+            (r#"{"usage":null}"#, "{}"),
+            (r#"{ "usage" : null }"#, "{  }"),
+            (
+                "{ \"a\" : 1 ,\n \"usage\" : null ,\n \"b\":2 }",
+                "{ \"a\" : 1 ,\n \"b\":2 }",
+            ),
+            ("{\n \"usage\" : null ,\n \"b\":2 }", "{\n \"b\":2 }"),
+            (r#"{"a":1,"usage":null,"usage":null}"#, r#"{"a":1}"#),
+            (r#"{"usage":null,"usage":null,"a":1}"#, r#"{"a":1}"#),
+            (r#"{"usage":null,"usage":null}"#, "{}"),
+            (r#"{"usage":null,"a":1,"usage":null}"#, r#"{"a":1}"#),
+            (r#"{"a":1,"\u0075sage":null}"#, r#"{"a":1}"#),
+            (
+                r#"{"a":{"usage":null},"b":"\"usage\":null"}"#,
+                r#"{"a":{"usage":null},"b":"\"usage\":null"}"#,
+            ),
+            (r#"{"usage":{},"b":1}"#, r#"{"usage":{},"b":1}"#),
+            (r#"{"usage":"null"}"#, r#"{"usage":"null"}"#),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(cut(text), expected);
+        }
+    }
+
+    #[test]
+    fn usage_is_found_in_each_dialects_place() {
+        let input = |text: &str| {
+            Outline::read(text.as_bytes())
+                .unwrap()
+                .unwrap()
+                .usage()
+                .and_then(|usage| usage.input)
+        };
+        let cases = [
+            (r#"{"usage":{"prompt_tokens":1}}"#, Some(1)),
+            (
+                r#"{"x_groq":{"id":"r","usage":{"prompt_tokens":2}}}"#,
+                Some(2),
+            ),
+            (
+                r#"{"usage":{"prompt_tokens":1},"x_groq":{"usage":{"prompt_tokens":2}}}"#,
+                Some(1),
+            ),
+            (
+                r#"{"usage":null,"x_groq":{"usage":{"prompt_tokens":2}}}"#,
+                Some(2),
+            ),
+            (r#"{"choices":[{"usage":{"prompt_tokens":3}}]}"#, Some(3)),
+            (
+                r#"{"usage":{},"choices":[{"usage":{"prompt_tokens":3}}]}"#,
+                Some(3),
+            ),
+            (r#"{"delta":{"usage":{"prompt_tokens":4}}}"#, None),
+            (r#"{"usage":[{"prompt_tokens":4}]}"#, None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(input(text), expected, "{text}");
+        }
+        let routstr = Outline::read(br#"{"usage":{"prompt_tokens":1},"cost":{"total_msats":5}}"#)
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            routstr.usage().unwrap().reported_cost,
+            Some(ReportedCost::Nanosats(5_000_000))
+        );
+    }
+
+    #[test]
+    fn finish_reasons_come_with_their_choice() {
+        let text = br#"{"choices":[{"finish_reason":"stop","index":1},{"index":0,"finish_reason":null},{"finish_reason":"length"},{"finish_reason":""},7]}"#;
+        let outline = Outline::read(text).unwrap().unwrap();
+        let found: Vec<_> = outline
+            .finishes
+            .iter()
+            .map(|(index, reason)| (*index, reason.raw()))
+            .collect();
+        assert_eq!(
+            (found, outline.choices),
+            (vec![(1, b"stop".as_slice()), (2, b"length")], Some(5))
+        );
+    }
+
+    #[test]
+    fn only_a_top_level_error_that_is_not_null_counts() {
+        let has_error = |text: &str| {
+            Outline::read(text.as_bytes())
+                .unwrap()
+                .unwrap()
+                .error
+                .is_some()
+        };
+        for (text, expected) in [
+            (r#"{"error":{"message":"m"}}"#, true),
+            (r#"{"error":"m"}"#, true),
+            (r#"{"\u0065rror":{}}"#, true),
+            (r#"{"error":null}"#, false),
+            (r#"{"choices":[{"error":{}}]}"#, false),
+            (r#"{"content":"\"error\":{}"}"#, false),
+        ] {
+            assert_eq!(has_error(text), expected, "{text}");
+        }
+    }
+}

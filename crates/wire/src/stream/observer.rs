@@ -1,0 +1,273 @@
+//! Reads a stream's events as they pass: usage, finish reasons, errors, `[DONE]`.
+//!
+//! An event is parsed only when a byte search finds something in it, or while the stream's `id` and `model` are not
+//! known yet. What is not JSON is counted and otherwise skipped.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::needles;
+use crate::fault::Fault;
+use crate::outline::Outline;
+use crate::usage::Usage;
+
+/// What came first, for the gate that holds the client's status line back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FirstEvent {
+    /// Nothing yet, or comments only.
+    #[default]
+    None,
+    /// An event that is no error.
+    Good,
+    /// An event with a non-null top-level `error`.
+    Fault,
+    /// `[DONE]` before anything else.
+    Done,
+}
+
+/// What was learned from a stream so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Observation<'a> {
+    /// The last usage reported.
+    pub usage: Option<Usage>,
+    /// The last finish reason of choice 0.
+    pub finish_reason: Option<&'a str>,
+    /// Whether `[DONE]` came.
+    pub done: bool,
+    /// Whether every choice has a finish reason.
+    pub all_choices_finished: bool,
+    /// The first error event.
+    pub fault: Option<&'a Fault>,
+    /// The last `id` that is not empty.
+    pub id: Option<&'a str>,
+    /// The last `model` that is not empty.
+    pub model: Option<&'a str>,
+    /// The last `created` that is not 0.
+    pub created: Option<u64>,
+    /// Events with data, without `[DONE]`.
+    pub events: u64,
+    /// Bytes of their data.
+    pub data_bytes: u64,
+    /// The observer panicked, and what it had learned is not trusted.
+    pub lost: bool,
+}
+
+/// What an event's bytes need before they go to a client that did not ask for usage. Ranges are offsets in its data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Edit {
+    Keep,
+    Drop,
+    Cut(Vec<Range<usize>>),
+}
+
+/// How many events are parsed for an `id` and a `model` before the search is given up.
+const IDENTITY_TRIES: u8 = 8;
+
+/// Choices whose finish is remembered one by one.
+const MAX_CHOICES: u32 = u128::BITS;
+
+/// Reads events, one after the other.
+///
+/// ```
+/// use arbstr_wire::Observer;
+/// let mut observer = Observer::new(1);
+/// observer.observe(br#"{"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":null}]}"#);
+/// observer.observe(br#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#);
+/// observer.observe(b"[DONE]");
+/// let seen = observer.observation();
+/// assert_eq!((seen.finish_reason, seen.done, seen.all_choices_finished), (Some("stop"), true, true));
+/// ```
+#[derive(Debug)]
+pub struct Observer {
+    choices: u32,
+    usage: Option<Usage>,
+    finish_reason: Option<Box<str>>,
+    /// One bit per choice that has a finish reason.
+    finished: u128,
+    done: bool,
+    fault: Option<Box<Fault>>,
+    id: Option<Box<str>>,
+    model: Option<Box<str>>,
+    created: Option<u64>,
+    events: u64,
+    data_bytes: u64,
+    first: FirstEvent,
+    identity_tries: u8,
+    lost: bool,
+    will_panic: bool,
+}
+
+impl Observer {
+    /// An observer of a stream with that many choices.
+    pub const fn new(choices: u32) -> Self {
+        Self {
+            choices,
+            usage: None,
+            finish_reason: None,
+            finished: 0,
+            done: false,
+            fault: None,
+            id: None,
+            model: None,
+            created: None,
+            events: 0,
+            data_bytes: 0,
+            first: FirstEvent::None,
+            identity_tries: IDENTITY_TRIES,
+            lost: false,
+            will_panic: false,
+        }
+    }
+
+    /// Reads one event's data.
+    pub fn observe(&mut self, data: &[u8]) {
+        self.inspect(data, false);
+    }
+
+    /// Notes an event that was too large to be read.
+    pub fn observe_overflow(&mut self, bytes: u64) {
+        self.count(bytes);
+        self.first_is(FirstEvent::Good);
+    }
+
+    /// What was learned so far.
+    pub fn observation(&self) -> Observation<'_> {
+        let trusted = !self.lost;
+        Observation {
+            usage: self.usage.filter(|_| trusted),
+            finish_reason: self.finish_reason.as_deref().filter(|_| trusted),
+            done: self.done,
+            all_choices_finished: trusted && self.all_choices_finished(),
+            fault: self.fault.as_deref(),
+            id: self.id.as_deref(),
+            model: self.model.as_deref(),
+            created: self.created,
+            events: self.events,
+            data_bytes: self.data_bytes,
+            lost: self.lost,
+        }
+    }
+
+    /// What came first.
+    pub const fn first_event(&self) -> FirstEvent {
+        self.first
+    }
+
+    /// Reads one event's data, and says what a client that did not ask for usage must not see of it.
+    pub(super) fn inspect(&mut self, data: &[u8], hide_usage: bool) -> Edit {
+        if is_done(data) {
+            self.mark_done();
+            return Edit::Keep;
+        }
+        if data.is_empty() {
+            return Edit::Keep;
+        }
+        self.count(data.len() as u64);
+        assert!(
+            !std::mem::take(&mut self.will_panic),
+            "the observer was told to break"
+        );
+        let outline = if self.is_worth_parsing(data, hide_usage) {
+            Outline::read(data).ok().flatten()
+        } else {
+            None
+        };
+        let Some(outline) = outline else {
+            self.first_is(FirstEvent::Good);
+            return Edit::Keep;
+        };
+        self.learn(data, &outline);
+        match (hide_usage, outline.choices, outline.has_usage) {
+            (true, Some(0), true) => Edit::Drop,
+            (true, ..) if !outline.null_usages.is_empty() => Edit::Cut(outline.null_usages),
+            _ => Edit::Keep,
+        }
+    }
+
+    /// `[DONE]` came.
+    pub(super) fn mark_done(&mut self) {
+        self.first_is(FirstEvent::Done);
+        self.done = true;
+    }
+
+    /// The observer panicked: nothing more is learned, and the gate must not wait for it.
+    pub(super) fn mark_lost(&mut self) {
+        self.lost = true;
+        self.first_is(FirstEvent::Good);
+    }
+
+    /// The next event with data panics.
+    pub(super) const fn break_next(&mut self) {
+        self.will_panic = true;
+    }
+
+    pub(super) const fn observation_is_lost(&self) -> bool {
+        self.lost
+    }
+
+    fn all_choices_finished(&self) -> bool {
+        self.finished.count_ones() >= self.choices.clamp(1, MAX_CHOICES)
+    }
+
+    fn is_worth_parsing(&mut self, data: &[u8], hide_usage: bool) -> bool {
+        let unknown = self.identity_tries > 0 && (self.id.is_none() || self.model.is_none());
+        self.identity_tries -= u8::from(unknown);
+        unknown || needles::any_in(data, hide_usage)
+    }
+
+    fn learn(&mut self, data: &[u8], outline: &Outline<'_>) {
+        self.first_is(if outline.error.is_some() {
+            FirstEvent::Fault
+        } else {
+            FirstEvent::Good
+        });
+        if let (Some(error), None) = (&outline.error, &self.fault) {
+            self.fault = Some(Box::new(Fault::of_error_member(&data[error.clone()])));
+        }
+        self.usage = outline.usage().or(self.usage);
+        for (index, reason) in &outline.finishes {
+            self.finished |= u32::try_from(*index)
+                .ok()
+                .and_then(|index| 1u128.checked_shl(index))
+                .unwrap_or(0);
+            if *index == 0 {
+                self.finish_reason = reason
+                    .decode()
+                    .map(Cow::into_owned)
+                    .map(String::into_boxed_str);
+            }
+        }
+        replace(&mut self.id, outline.id());
+        replace(&mut self.model, outline.model());
+        self.created = outline.created().or(self.created);
+    }
+
+    const fn count(&mut self, bytes: u64) {
+        self.events += 1;
+        self.data_bytes += bytes;
+    }
+
+    fn first_is(&mut self, first: FirstEvent) {
+        if self.first == FirstEvent::None {
+            self.first = first;
+        }
+    }
+}
+
+/// Whether an event's data is the end marker.
+pub(super) fn is_done(data: &[u8]) -> bool {
+    data.len() <= 16 && data.trim_ascii() == b"[DONE]"
+}
+
+/// Keeps the allocation when the value is the one already there, as it nearly always is.
+fn replace(slot: &mut Option<Box<str>>, found: Option<String>) {
+    if let Some(found) = found
+        && slot.as_deref() != Some(&*found)
+    {
+        *slot = Some(found.into_boxed_str());
+    }
+}
+
+#[cfg(test)]
+mod tests;

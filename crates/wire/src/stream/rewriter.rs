@@ -1,0 +1,451 @@
+//! Turns a provider's stream into the client's, chunk by chunk.
+//!
+//! ```text
+//!              push                       push
+//!   ┌──────┐ [DONE]   ┌──────┐ trailer ┌───────┐
+//!   │ Open │─────────►│ Done │────────►│ Ended │
+//!   └──────┘          └──────┘         └───────┘
+//!      │ finish: all choices finished ┌──────────┐ trailer ▲
+//!      ├─────────────────────────────►│ Complete │─────────┤
+//!      │                              └──────────┘         │
+//!      └── finish: not all, or break_off ──────────────────┘
+//! ```
+//!
+//! Only the unfinished tail of an event is held back, and it is copied out of its chunk so that a large read buffer is
+//! not kept for a few bytes of it. The parser says how far bytes may be released; an event over its limit is released
+//! as it comes, unedited.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use arbstr_sse::{Event, Item, Limits, Parser};
+use bytes::Bytes;
+
+use super::boundary::Boundary;
+use super::observer::{self, Edit, FirstEvent, Observation, Observer};
+use super::trailer::{self, BreakCode, Trailer};
+use super::{Metadata, Settings};
+use crate::outline::Outline;
+
+/// Bytes of an unfinished event that are held back at most: 64 KiB with its line ends.
+pub const MAX_EVENT: usize = 64 * 1024 - 16;
+
+/// A buffer up to this size is kept for the next tail.
+const KEPT_CAPACITY: usize = 1024;
+
+/// How an upstream that ended cleanly left its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// With `[DONE]`.
+    Done,
+    /// Without it, but every choice had its finish reason.
+    CompleteWithoutDone,
+    /// In the middle.
+    Incomplete,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    Done,
+    Complete,
+    Ended,
+}
+
+/// One stream on its way to the client.
+#[derive(Debug)]
+pub struct Rewriter {
+    settings: Settings,
+    parser: Parser,
+    observer: Observer,
+    phase: Phase,
+    /// Bytes that came and may not be released yet; the last of them is at the parser's position.
+    held: Vec<u8>,
+    /// Where in the stream the first byte is that was neither released nor cut.
+    released_to: u64,
+    boundary: Boundary,
+    /// A cut event ended with a CR at the very end of its chunk: a LF that comes next was part of it.
+    cut_before_lf: bool,
+}
+
+impl Rewriter {
+    /// The relay of one stream.
+    pub const fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            parser: Parser::new(Limits {
+                max_event: MAX_EVENT,
+            }),
+            observer: Observer::new(settings.choices),
+            phase: Phase::Open,
+            held: Vec::new(),
+            released_to: 0,
+            boundary: Boundary::new(),
+            cut_before_lf: false,
+        }
+    }
+
+    /// Takes a chunk from upstream; returns what may go to the client now, which may be nothing.
+    ///
+    /// What comes after `[DONE]` is dropped.
+    pub fn push(&mut self, chunk: Bytes) -> Bytes {
+        if self.phase != Phase::Open || chunk.is_empty() {
+            return Bytes::new();
+        }
+        let window = Window {
+            held: &self.held,
+            chunk: &chunk,
+            start: self.released_to,
+        };
+        let mut cuts = Vec::new();
+        let cut_lf = std::mem::take(&mut self.cut_before_lf) && chunk[0] == b'\n';
+        if cut_lf {
+            let at = self.parser.position();
+            cuts.push(at..at + 1);
+        }
+        let mut input = &chunk[..];
+        let mut done_at = None;
+        while let Some(item) = self.parser.next(&mut input) {
+            let Item::Event(event) = item else {
+                let span = item.span();
+                self.observer.observe_overflow(span.end - span.start);
+                continue;
+            };
+            if observer::is_done(event.data()) {
+                self.observer.mark_done();
+                done_at = Some(event.span().end);
+                break;
+            }
+            let edit = inspect(&mut self.observer, event.data(), self.settings.hide_usage);
+            add_cuts(&edit, &event, &window, &mut cuts);
+        }
+        let end = window.end();
+        self.cut_before_lf =
+            cuts.last().is_some_and(|cut| cut.end == end) && chunk.last() == Some(&b'\r');
+        let release_to = done_at.unwrap_or_else(|| self.parser.pending_from());
+        let released = self.release(chunk, release_to, &cuts);
+        if done_at.is_some() {
+            self.close_done(released)
+        } else {
+            released
+        }
+    }
+
+    /// The upstream ended cleanly: releases a tail that is complete but for its line ends, and says how it ended.
+    pub fn finish(&mut self) -> (Bytes, End) {
+        match self.phase {
+            Phase::Open => {}
+            Phase::Done => return (Bytes::new(), End::Done),
+            Phase::Complete => return (Bytes::new(), End::CompleteWithoutDone),
+            Phase::Ended if self.observer.observation().done => return (Bytes::new(), End::Done),
+            Phase::Ended => return (Bytes::new(), End::Incomplete),
+        }
+        let released = self.finish_tail();
+        let seen = self.observer.observation();
+        let (phase, end) = match (seen.done, seen.all_choices_finished) {
+            (true, _) => (Phase::Done, End::Done),
+            (false, true) => (Phase::Complete, End::CompleteWithoutDone),
+            (false, false) => (Phase::Ended, End::Incomplete),
+        };
+        self.phase = phase;
+        (released, end)
+    }
+
+    /// What arbstr appends, after [`is_done`](Self::is_done) or [`finish`](Self::finish): nothing unless it is due.
+    /// It belongs into the same write as the bytes before it.
+    pub fn trailer(&mut self, trailer: &Trailer<'_>) -> Bytes {
+        let phase = std::mem::replace(&mut self.phase, Phase::Ended);
+        let due = match phase {
+            Phase::Open => {
+                self.phase = Phase::Open;
+                false
+            }
+            Phase::Done => true,
+            Phase::Complete => !self.settings.requires_done,
+            Phase::Ended => false,
+        };
+        if !due || self.settings.metadata == Metadata::Off {
+            return Bytes::new();
+        }
+        let mut out = String::from(self.boundary.missing());
+        match self.settings.metadata {
+            Metadata::Event => trailer::write_event(
+                &mut out,
+                self.settings.endpoint,
+                &self.observer.observation(),
+                trailer,
+            ),
+            Metadata::Comment => trailer::write_comment(&mut out, trailer),
+            Metadata::Off => {}
+        }
+        out.into()
+    }
+
+    /// The stream breaks off here: the error event for the client, on a line of its own. The tail held back is dropped.
+    /// Nothing when the stream was over already.
+    pub fn break_off(&mut self, code: BreakCode, message: &str, trailer: &Trailer<'_>) -> Bytes {
+        if self.phase != Phase::Open {
+            return Bytes::new();
+        }
+        self.phase = Phase::Ended;
+        self.held = Vec::new();
+        let mut out = String::from(self.boundary.missing());
+        let trailer = Some(trailer).filter(|_| self.settings.metadata == Metadata::Event);
+        trailer::write_break(&mut out, code, message, trailer);
+        out.into()
+    }
+
+    /// Makes the observer panic at the next event, for tests of what then happens to the relay.
+    #[doc(hidden)]
+    pub const fn break_observer(&mut self) {
+        self.observer.break_next();
+    }
+
+    /// Whether the upstream's `[DONE]` was released. The response ends here, after the trailer.
+    pub const fn is_done(&self) -> bool {
+        matches!(self.phase, Phase::Done)
+    }
+
+    /// What came first, for holding back the client's status line.
+    pub const fn first_event(&self) -> FirstEvent {
+        self.observer.first_event()
+    }
+
+    /// What was learned so far.
+    pub fn observation(&self) -> Observation<'_> {
+        self.observer.observation()
+    }
+
+    /// Bytes of memory that an idle stream holds on to beside this struct.
+    pub const fn held_capacity(&self) -> usize {
+        self.held.capacity()
+    }
+
+    /// Hands out what lies before `to`, less the cuts, and keeps the rest.
+    fn release(&mut self, chunk: Bytes, to: u64, cuts: &[Range<u64>]) -> Bytes {
+        let window = Window {
+            held: &self.held,
+            chunk: &chunk,
+            start: self.released_to,
+        };
+        let (chunk_start, end) = (window.chunk_start(), window.end());
+        let whole = self.held.is_empty() && cuts.is_empty();
+        let released = if whole {
+            Bytes::new()
+        } else {
+            window.gather(to, cuts).into()
+        };
+        let released = if whole {
+            chunk.slice(..offset(to, chunk_start))
+        } else {
+            released
+        };
+        self.boundary.pass(&released);
+        if to >= chunk_start {
+            keep(&mut self.held, &chunk[offset(to, chunk_start)..]);
+        } else {
+            self.held.drain(..offset(to, self.released_to));
+            extend(&mut self.held, &chunk);
+        }
+        debug_assert!(to + self.held.len() as u64 == end);
+        self.released_to = to;
+        released
+    }
+
+    /// After `[DONE]`: nothing is held any more, and a CRLF that was cut in two by the end of a chunk is made whole.
+    fn close_done(&mut self, released: Bytes) -> Bytes {
+        self.phase = Phase::Done;
+        self.held = Vec::new();
+        if !self.boundary.lacks_lf() {
+            return released;
+        }
+        self.boundary.pass(b"\n");
+        [&released, b"\n".as_slice()].concat().into()
+    }
+
+    /// The unterminated last event, if it is whole.
+    fn finish_tail(&mut self) -> Bytes {
+        let held = std::mem::take(&mut self.held);
+        let window = Window {
+            held: &held,
+            chunk: &[],
+            start: self.released_to,
+        };
+        let mut cuts = Vec::new();
+        let is_done = match self.parser.finish() {
+            Some(Item::Event(event)) if observer::is_done(event.data()) => {
+                self.observer.mark_done();
+                true
+            }
+            Some(Item::Event(event)) if matches!(Outline::read(event.data()), Ok(Some(_))) => {
+                let edit = inspect(&mut self.observer, event.data(), self.settings.hide_usage);
+                add_cuts(&edit, &event, &window, &mut cuts);
+                false
+            }
+            Some(Item::Event(_)) | None => return Bytes::new(),
+            Some(item) => {
+                let span = item.span();
+                self.observer.observe_overflow(span.end - span.start);
+                return Bytes::new();
+            }
+        };
+        let mut released = window.gather(window.end(), &cuts);
+        self.boundary.pass(&released);
+        if !is_done && !released.is_empty() {
+            released.extend_from_slice(self.boundary.missing().as_bytes());
+            self.boundary.pass(b"\n\n");
+        }
+        released.into()
+    }
+}
+
+/// The bytes at hand: what was held back, then the new chunk, beginning at an offset of the stream.
+#[derive(Debug, Clone, Copy)]
+struct Window<'a> {
+    held: &'a [u8],
+    chunk: &'a [u8],
+    start: u64,
+}
+
+impl<'a> Window<'a> {
+    const fn chunk_start(&self) -> u64 {
+        self.start + self.held.len() as u64
+    }
+
+    const fn end(&self) -> u64 {
+        self.chunk_start() + self.chunk.len() as u64
+    }
+
+    /// The two pieces of a range, as far as it is at hand.
+    fn pieces(&self, range: &Range<u64>) -> [&'a [u8]; 2] {
+        let piece = |bytes: &'a [u8], start: u64| {
+            let from = offset(range.start, start).min(bytes.len());
+            &bytes[from..offset(range.end, start).clamp(from, bytes.len())]
+        };
+        [
+            piece(self.held, self.start),
+            piece(self.chunk, self.chunk_start()),
+        ]
+    }
+
+    fn bytes(&self, range: &Range<u64>) -> Cow<'a, [u8]> {
+        match self.pieces(range) {
+            [held, []] => Cow::Borrowed(held),
+            [[], chunk] => Cow::Borrowed(chunk),
+            pieces => Cow::Owned(pieces.concat()),
+        }
+    }
+
+    /// Everything before `to` but the cuts, which are in order.
+    fn gather(&self, to: u64, cuts: &[Range<u64>]) -> Vec<u8> {
+        let mut gathered = Vec::with_capacity(offset(to, self.start));
+        let mut from = self.start;
+        for cut in cuts.iter().filter(|cut| cut.start < to) {
+            self.pieces(&(from..cut.start))
+                .iter()
+                .for_each(|piece| gathered.extend_from_slice(piece));
+            from = cut.end;
+        }
+        self.pieces(&(from..to))
+            .iter()
+            .for_each(|piece| gathered.extend_from_slice(piece));
+        gathered
+    }
+}
+
+/// How far `at` lies behind `start`; 0 when before it.
+fn offset(at: u64, start: u64) -> usize {
+    usize::try_from(at.saturating_sub(start)).expect("a window lies in memory")
+}
+
+/// Lets the observer read an event; a panic in it costs the observation alone.
+fn inspect(observer: &mut Observer, data: &[u8], hide_usage: bool) -> Edit {
+    if observer.observation_is_lost() {
+        return Edit::Keep;
+    }
+    catch_unwind(AssertUnwindSafe(|| observer.inspect(data, hide_usage))).unwrap_or_else(|_| {
+        observer.mark_lost();
+        Edit::Keep
+    })
+}
+
+/// Translates an edit of an event's data into cuts of the stream. An event that has partly gone out is left alone.
+fn add_cuts(edit: &Edit, event: &Event<'_>, window: &Window<'_>, cuts: &mut Vec<Range<u64>>) {
+    let span = event.span();
+    if span.start < window.start {
+        return;
+    }
+    match (edit, event.data_span()) {
+        (Edit::Keep, _) => {}
+        (Edit::Drop, _) => cuts.push(span),
+        (Edit::Cut(ranges), Some(data)) => {
+            cuts.extend(
+                ranges
+                    .iter()
+                    .map(|range| data.start + range.start as u64..data.start + range.end as u64),
+            );
+        }
+        (Edit::Cut(ranges), None) => cut_lines(ranges, &window.bytes(&span), span.start, cuts),
+    }
+}
+
+/// The same where the data is spread over several lines: what of each range lies in each line.
+fn cut_lines(ranges: &[Range<usize>], event: &[u8], event_start: u64, cuts: &mut Vec<Range<u64>>) {
+    let mut line_start = 0;
+    for content in data_contents(event) {
+        let line = line_start..line_start + content.len();
+        for range in ranges {
+            let (from, to) = (range.start.max(line.start), range.end.min(line.end));
+            if from < to {
+                let shift = |at: usize| event_start + (content.start + at - line.start) as u64;
+                cuts.push(shift(from)..shift(to));
+            }
+        }
+        line_start = line.end + 1;
+    }
+}
+
+/// Where in an event's bytes the content of each `data` line lies.
+fn data_contents(event: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while at < event.len() {
+            let start = at;
+            let end =
+                memchr::memchr2(b'\r', b'\n', &event[at..]).map_or(event.len(), |found| at + found);
+            at = end + 1;
+            let line = &event[start..end];
+            if line == b"data" {
+                return Some(end..end);
+            }
+            if let Some(content) = line.strip_prefix(b"data:") {
+                let content = content.strip_prefix(b" ").unwrap_or(content);
+                return Some(end - content.len()..end);
+            }
+        }
+        None
+    })
+}
+
+/// Holds a fresh tail, in no more memory than it needs.
+fn keep(held: &mut Vec<u8>, tail: &[u8]) {
+    if held.capacity() > KEPT_CAPACITY {
+        *held = Vec::new();
+    }
+    held.clear();
+    extend(held, tail);
+}
+
+/// Grows by doubling, but not beyond what can be held at all.
+fn extend(held: &mut Vec<u8>, more: &[u8]) {
+    let needed = held.len() + more.len();
+    if needed > held.capacity() {
+        let target = needed.max((2 * held.capacity()).min(MAX_EVENT + 16));
+        held.reserve_exact(target - held.len());
+    }
+    held.extend_from_slice(more);
+}
+
+#[cfg(test)]
+mod tests;
