@@ -5,6 +5,7 @@ extern crate alloc;
 #[cfg(any(test, doctest))]
 extern crate std;
 
+pub mod encode;
 mod event;
 mod limit;
 mod scanner;

@@ -58,16 +58,14 @@ pub(crate) fn read(input: &[u8], max: usize) -> Reading {
     let mut block: Option<Block> = None;
     for line in lines(input) {
         let content = &input[line.start..line.end];
-        if content.is_empty() && line.next.is_some() {
-            let end = line.next.expect("checked above") as u64;
+        if let (true, Some(end)) = (content.is_empty(), line.next) {
             if let Some(block) = block.take() {
                 if let Some(id) = &block.id {
                     reading.id = id.clone();
                 }
                 let id = reading.id.clone();
-                reading
-                    .items
-                    .extend(block.dispatch(input, max, id, reading.retry, end));
+                let item = block.dispatch(input, max, id, reading.retry, end as u64);
+                reading.items.extend(item);
             }
             continue;
         }
@@ -119,11 +117,9 @@ impl Block {
             b"data" => self.data.push((value, line.end)),
             b"event" => self.event_type = text.to_vec(),
             b"id" if !text.contains(&0) && !too_long => self.id = Some(text.to_vec()),
-            b"retry" if !too_long && line.next.is_some() => {
-                if !text.is_empty() && text.iter().all(u8::is_ascii_digit) {
-                    let digits = std::str::from_utf8(text).expect("digits are ASCII");
-                    *retry = Some(Duration::from_millis(digits.parse().unwrap_or(u64::MAX)));
-                }
+            b"retry" if !too_long && line.next.is_some() && is_number(text) => {
+                let digits = std::str::from_utf8(text).expect("digits are ASCII");
+                *retry = Some(Duration::from_millis(digits.parse().unwrap_or(u64::MAX)));
             }
             _ => {}
         }
@@ -166,6 +162,10 @@ impl Block {
             },
         })
     }
+}
+
+fn is_number(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }
 
 fn lines(input: &[u8]) -> Vec<Line> {
