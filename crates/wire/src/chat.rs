@@ -92,7 +92,7 @@ fn parts<'a>(
                 string: cursor.string()?,
             })),
             Kind::Object => part(&mut cursor, role, f)?,
-            _ => drop(cursor.skip()?),
+            _ => cursor.pass()?,
         }
     }
     Ok(())

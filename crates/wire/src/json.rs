@@ -280,6 +280,15 @@ impl<'a> Cursor<'a> {
         Ok(start..self.at)
     }
 
+    /// Passes over the value here.
+    ///
+    /// # Errors
+    /// The text breaks the grammar, or nests too deep.
+    pub fn pass(&mut self) -> Result<(), JsonError> {
+        self.skip()?;
+        Ok(())
+    }
+
     /// The bytes of a span of the text.
     pub fn slice(&self, span: Range<usize>) -> &'a [u8] {
         &self.text[span]

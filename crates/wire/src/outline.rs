@@ -91,11 +91,9 @@ impl<'a> Outline<'a> {
             let start = cursor.offset();
             match (&*key.name(), kind) {
                 (b"choices", Kind::Array) => self.choices(cursor)?,
-                (b"x_groq", Kind::Object) => {
-                    self.usage_of_x_groq = nested_usage(cursor)?.or(self.usage_of_x_groq.take())
-                }
+                (b"x_groq", Kind::Object) => self.usage_of_x_groq = nested_usage(cursor)?,
                 (b"cost", Kind::Object) => self.cost = routstr_cost(cursor)?,
-                _ => drop(cursor.skip()?),
+                _ => cursor.pass()?,
             }
             let value = start..cursor.offset();
             let is_null_usage = kind == Kind::Null && key.is("usage");
@@ -156,7 +154,7 @@ impl<'a> Outline<'a> {
                 }
                 (b"finish_reason", Kind::String) => finish = Some(cursor.string()?),
                 (b"usage", Kind::Object) => self.usage_of_choice = Some(cursor.skip()?),
-                _ => drop(cursor.skip()?),
+                _ => cursor.pass()?,
             }
         }
         self.finishes.extend(

@@ -86,7 +86,9 @@ impl<'a> Text<'a> {
 
     /// The text as meant; half surrogate pairs leave the raw one.
     pub fn decode(&self) -> Cow<'a, str> {
-        self.string.decode().unwrap_or(Cow::Borrowed(self.raw()))
+        self.string
+            .decode()
+            .unwrap_or_else(|| Cow::Borrowed(self.raw()))
     }
 }
 

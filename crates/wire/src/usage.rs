@@ -143,7 +143,7 @@ impl Report {
     /// `prompt_tokens_details` and `completion_tokens_details`; their members do not overlap.
     fn details(&mut self, cursor: &mut Cursor<'_>) -> Result<(), JsonError> {
         if cursor.peek()? != Kind::Object {
-            return cursor.skip().map(drop);
+            return cursor.pass();
         }
         cursor.open_object()?;
         while let Some(key) = cursor.next_key()? {
@@ -170,7 +170,7 @@ impl Report {
             b"cache_creation_input_tokens" | b"prompt_audio_seconds" | b"num_search_queries" => {
                 self.uncovered(cursor)
             }
-            _ => cursor.skip().map(drop),
+            _ => cursor.pass(),
         }
     }
 
@@ -183,7 +183,7 @@ impl Report {
 
     fn tool_use(&mut self, cursor: &mut Cursor<'_>) -> Result<(), JsonError> {
         if cursor.peek()? != Kind::Object {
-            return cursor.skip().map(drop);
+            return cursor.pass();
         }
         cursor.open_object()?;
         while let Some(key) = cursor.next_key()? {
@@ -207,7 +207,7 @@ impl Report {
             match &*key.name() {
                 b"total_msats" => self.msats = number(cursor)?.and_then(ReportedCost::of_msats),
                 b"total_cost" => self.dollars = number(cursor)?.and_then(ReportedCost::of_dollars),
-                _ => drop(cursor.skip()?),
+                _ => cursor.pass()?,
             }
         }
         Ok(())

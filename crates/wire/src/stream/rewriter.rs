@@ -446,6 +446,3 @@ fn extend(held: &mut Vec<u8>, more: &[u8]) {
     }
     held.extend_from_slice(more);
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,1 +1,122 @@
+//! What one event teaches the observer.
 
+use super::*;
+
+fn seen(events: &[&str]) -> Observer {
+    let mut observer = Observer::new(1);
+    for event in events {
+        observer.observe(event.as_bytes());
+    }
+    observer
+}
+
+#[test]
+fn the_last_usage_wins_and_null_or_empty_ones_do_not_count() {
+    let observer = seen(&[
+        r#"{"usage":{"prompt_tokens":1,"completion_tokens":1}}"#,
+        r#"{"usage":{"prompt_tokens":1,"completion_tokens":2}}"#,
+        r#"{"usage":null}"#,
+        r#"{"usage":{}}"#,
+        r#"{"usage":{"completion_tokens":9}"#,
+    ]);
+    let usage = observer.observation().usage.unwrap();
+    assert_eq!((usage.input, usage.output), (Some(1), Some(2)));
+}
+
+#[test]
+fn finish_reason_is_choice_zeros_last() {
+    let observer = seen(&[
+        r#"{"choices":[{"index":0,"finish_reason":"tool_calls"}]}"#,
+        r#"{"choices":[{"index":1,"finish_reason":"length"}]}"#,
+        r#"{"choices":[{"index":0,"finish_reason":"st\u006fp"}]}"#,
+        r#"{"choices":[{"index":0,"finish_reason":null}]}"#,
+        r#"{"choices":[{"index":0,"finish_reason":""}]}"#,
+    ]);
+    assert_eq!(observer.observation().finish_reason, Some("stop"));
+}
+
+#[test]
+fn all_choices_have_finished_only_when_each_has() {
+    let finish =
+        |index: u64| format!(r#"{{"choices":[{{"index":{index},"finish_reason":"stop"}}]}}"#);
+    let cases: [(u32, &[u64], bool); 8] = [
+        (1, &[0], true),
+        (0, &[], false),
+        (2, &[0], false),
+        (2, &[0, 0], false),
+        (2, &[1, 0], true),
+        (3, &[0, 2], false),
+        (1, &[500], false),
+        (u32::MAX, &[0], false),
+    ];
+    for (choices, finished, all) in cases {
+        let mut observer = Observer::new(choices);
+        finished
+            .iter()
+            .for_each(|index| observer.observe(finish(*index).as_bytes()));
+        assert_eq!(
+            observer.observation().all_choices_finished,
+            all,
+            "{choices} {finished:?}"
+        );
+    }
+}
+
+#[test]
+fn id_and_model_are_the_last_that_are_not_empty() {
+    let observer = seen(&[
+        r#"{"id":"","model":"","created":0}"#,
+        r#"{"id":"a","model":"m","created":5}"#,
+        r#"{"id":"b","model":"","created":0,"usage":{}}"#,
+        r#"{"id":"","model":"n","created":6.0,"usage":{}}"#,
+    ]);
+    let seen = observer.observation();
+    assert_eq!(
+        (seen.id, seen.model, seen.created),
+        (Some("b"), Some("n"), Some(6))
+    );
+}
+
+#[test]
+fn a_search_for_an_id_that_never_comes_is_given_up() {
+    let mut observer = Observer::new(1);
+    let chunk = br#"{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":null}]}"#;
+    for _ in 0..100 {
+        observer.observe(chunk);
+    }
+    assert_eq!(
+        (observer.identity_tries, observer.observation().events),
+        (0, 100)
+    );
+    assert!(!observer.is_worth_parsing(chunk, true));
+}
+
+#[test]
+fn bytes_and_events_are_counted_without_the_end_marker() {
+    let mut observer = seen(&["{}", "garbage", "", "[DONE]"]);
+    observer.observe_overflow(100_000);
+    let seen = observer.observation();
+    assert_eq!(
+        (seen.events, seen.data_bytes, seen.done),
+        (3, 100_009, true)
+    );
+}
+
+#[test]
+fn the_first_error_is_kept() {
+    let observer = seen(&[
+        r#"{"choices":[]}"#,
+        r#"{"error":{"message":"a","type":"t","code":7}}"#,
+        r#"{"error":"b"}"#,
+    ]);
+    let fault = observer.observation().fault.unwrap();
+    assert_eq!(
+        (
+            fault.message.as_str(),
+            fault.kind.as_deref(),
+            fault.code.as_deref()
+        ),
+        ("a", Some("t"), Some("7"))
+    );
+    assert_eq!(observer.first_event(), FirstEvent::Good);
+}
