@@ -1,0 +1,346 @@
+//! Where records come in: the journal, the room in memory for when it fails, and what is known about both.
+//!
+//! Shared by all requests and the writer. A record goes to the journal; if that refuses, to memory; if that is full
+//! too, it is dropped and counted. No request ever waits for the writer.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use crate::journal::{Journal, frame};
+use crate::record::{Completion, Opening, Record};
+use crate::status::Status;
+
+/// The meeting place of requests and writer.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    pub(crate) journal: Journal,
+    /// Records that the journal did not take.
+    memory: Mutex<VecDeque<Record>>,
+    memory_bound: u64,
+    tally: Tally,
+    bell: Bell,
+    progress: Mutex<Progress>,
+    progressed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    handed: AtomicU64,
+    applied: AtomicU64,
+    memory_only: AtomicU64,
+    dropped: AtomicU64,
+    unmatched: AtomicU64,
+    /// Openings less completions.
+    open: AtomicI64,
+    /// Time of the oldest record that the writer holds, or [`NEVER`].
+    oldest_ms: AtomicI64,
+}
+
+/// Wakes the writer, at no cost while it is awake.
+#[derive(Debug, Default)]
+struct Bell {
+    asleep: AtomicBool,
+    writer: OnceLock<Thread>,
+}
+
+/// What the writer has reached, and what it is asked to do.
+#[derive(Debug, Default)]
+struct Progress {
+    flush_asked: u64,
+    flushed: u64,
+    recovered: bool,
+    stopping: bool,
+    stopped: bool,
+    database_ready: bool,
+    last_error: Option<String>,
+}
+
+/// What the writer should know before it looks for work.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Call {
+    handed: u64,
+    flush_asked: u64,
+    pub(crate) stopping: bool,
+}
+
+impl Intake {
+    /// Room for `memory_bound` records when the journal fails.
+    pub(crate) fn new(memory_bound: usize) -> Self {
+        let tally = Tally::default();
+        tally.oldest_ms.store(NEVER, Ordering::Relaxed);
+        Self {
+            journal: Journal::default(),
+            memory: Mutex::default(),
+            memory_bound: memory_bound as u64,
+            tally,
+            bell: Bell::default(),
+            progress: Mutex::default(),
+            progressed: Condvar::new(),
+        }
+    }
+
+    /// Takes in an opening.
+    pub(crate) fn push_opening(&self, opening: Opening) {
+        self.tally.open.fetch_add(1, Ordering::Relaxed);
+        let frame = frame::encode_opening(&opening);
+        self.push(&frame, || Record::Opening(opening));
+    }
+
+    /// Takes in a completion.
+    pub(crate) fn push_completion(&self, completion: Completion) {
+        let frame = frame::encode_completion(&completion);
+        self.push(&frame, || Record::Completion(completion));
+        self.tally.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Blocks until everything handed in before is applied, or `within` has passed.
+    pub(crate) fn flush(&self, within: Duration) -> bool {
+        let mut progress = self.progress();
+        progress.flush_asked += 1;
+        let asked = progress.flush_asked;
+        self.bell.wake();
+        let unfinished = |progress: &mut Progress| progress.flushed < asked && !progress.stopped;
+        let (progress, _) = self
+            .progressed
+            .wait_timeout_while(progress, within, unfinished)
+            .unwrap_or_else(PoisonError::into_inner);
+        progress.flushed >= asked
+    }
+
+    /// Blocks until the writer has dealt with what dead processes left, or `within` has passed.
+    pub(crate) fn wait_recovered(&self, within: Duration) {
+        let pending = |progress: &mut Progress| {
+            !progress.recovered && progress.last_error.is_none() && !progress.stopped
+        };
+        drop(
+            self.progressed
+                .wait_timeout_while(self.progress(), within, pending),
+        );
+    }
+
+    /// Asks the writer to end after its present turn.
+    pub(crate) fn stop(&self) {
+        self.progress().stopping = true;
+        self.bell.wake();
+    }
+
+    /// How far SQLite is behind, at `now_ms`.
+    pub(crate) fn status(&self, now_ms: i64) -> Status {
+        let oldest_ms = self.tally.oldest_ms.load(Ordering::Relaxed);
+        let depth = self.depth();
+        let waiting = depth > 0 && oldest_ms != NEVER;
+        let lag_ms = if waiting {
+            now_ms.saturating_sub(oldest_ms)
+        } else {
+            0
+        };
+        let progress = self.progress();
+        Status {
+            depth,
+            lag: Duration::from_millis(u64::try_from(lag_ms).unwrap_or(0)),
+            memory_only: self.memory_only(),
+            dropped: self.tally.dropped.load(Ordering::Relaxed),
+            unmatched: self.tally.unmatched.load(Ordering::Relaxed),
+            database_ready: progress.database_ready,
+            journal_ready: self.journal.is_ready(),
+            last_error: progress.last_error.clone(),
+        }
+    }
+
+    /// Records that are not in SQLite yet.
+    pub(crate) fn depth(&self) -> u64 {
+        let applied = self.tally.applied.load(Ordering::Relaxed);
+        self.tally
+            .handed
+            .load(Ordering::Relaxed)
+            .saturating_sub(applied)
+    }
+
+    /// Those of them that are in no file either.
+    pub(crate) fn memory_only(&self) -> u64 {
+        self.tally.memory_only.load(Ordering::Relaxed)
+    }
+
+    fn push(&self, frame: &[u8], record: impl FnOnce() -> Record) {
+        if let Err(error) = self.journal.append(frame) {
+            let before = self.tally.memory_only.fetch_add(1, Ordering::Relaxed);
+            if before >= self.memory_bound {
+                self.tally.memory_only.fetch_sub(1, Ordering::Relaxed);
+                self.note_dropped(1);
+                return;
+            }
+            if before == 0 {
+                tracing::warn!(%error, "the ledger's journal refuses records; they are held in memory");
+            }
+            self.memory().push_back(record());
+        }
+        self.tally.handed.fetch_add(1, Ordering::SeqCst);
+        self.bell.ring();
+    }
+
+    fn memory(&self) -> MutexGuard<'_, VecDeque<Record>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The writer's side.
+impl Intake {
+    /// Makes the calling thread the one that the bell wakes.
+    pub(crate) fn attend(&self) {
+        // A second writer on one intake does not exist.
+        drop(self.bell.writer.set(thread::current()));
+    }
+
+    /// What is asked of the writer now. To be read before looking for work.
+    pub(crate) fn call(&self) -> Call {
+        let progress = self.progress();
+        Call {
+            handed: self.tally.handed.load(Ordering::SeqCst),
+            flush_asked: progress.flush_asked,
+            stopping: progress.stopping,
+        }
+    }
+
+    /// Sleeps until something new is handed in or asked since `call`, at most for `at_most`. True if so.
+    pub(crate) fn sleep(&self, call: Call, at_most: Duration) -> bool {
+        self.bell.asleep.store(true, Ordering::SeqCst);
+        if !self.is_news(call) {
+            thread::park_timeout(at_most);
+        }
+        self.bell.asleep.store(false, Ordering::SeqCst);
+        self.is_news(call)
+    }
+
+    /// How many records memory holds.
+    pub(crate) fn memory_length(&self) -> usize {
+        if self.memory_only() == 0 {
+            0
+        } else {
+            self.memory().len()
+        }
+    }
+
+    /// Takes from memory all openings, and the completions among the first `settled` records.
+    ///
+    /// The caller has read the journal to its end since it learned that there were `settled` records, or passes 0:
+    /// so no completion is taken whose opening is still unread.
+    pub(crate) fn take_memory(&self, settled: usize, out: &mut Vec<Record>) -> u64 {
+        if self.memory_only() == 0 {
+            return 0;
+        }
+        let before = out.len();
+        let mut memory = self.memory();
+        let all = std::mem::take(&mut *memory);
+        for (index, record) in all.into_iter().enumerate() {
+            if index < settled || matches!(record, Record::Opening(_)) {
+                out.push(record);
+            } else {
+                memory.push_back(record);
+            }
+        }
+        (out.len() - before) as u64
+    }
+
+    /// The writer holds records, the oldest from `oldest_ms`.
+    pub(crate) fn note_held(&self, oldest_ms: Option<i64>) {
+        let oldest_ms = oldest_ms.unwrap_or(NEVER);
+        self.tally.oldest_ms.store(oldest_ms, Ordering::Relaxed);
+    }
+
+    /// `records` are in SQLite, `from_memory` of them came by memory.
+    pub(crate) fn note_applied(&self, records: u64, from_memory: u64, unmatched: u64) {
+        self.tally.applied.fetch_add(records, Ordering::Relaxed);
+        self.tally
+            .memory_only
+            .fetch_sub(from_memory, Ordering::Relaxed);
+        self.tally.unmatched.fetch_add(unmatched, Ordering::Relaxed);
+        self.tally.oldest_ms.store(NEVER, Ordering::Relaxed);
+    }
+
+    /// Records were lost for want of room, or because the database will never take them.
+    pub(crate) fn note_dropped(&self, records: u64) {
+        let before = self.tally.dropped.fetch_add(records, Ordering::Relaxed);
+        if before.is_multiple_of(1000) {
+            tracing::error!(
+                dropped = before + records,
+                "the ledger has no room left and drops records"
+            );
+        }
+    }
+
+    /// Everything that `call` knew of is applied.
+    pub(crate) fn note_drained(&self, call: Call) {
+        let mut progress = self.progress();
+        if progress.flushed < call.flush_asked {
+            progress.flushed = call.flush_asked;
+            self.progressed.notify_all();
+        }
+    }
+
+    /// What dead processes left is dealt with.
+    pub(crate) fn note_recovered(&self) {
+        self.progress().recovered = true;
+        self.progressed.notify_all();
+    }
+
+    /// The database works.
+    pub(crate) fn note_ready(&self) {
+        let mut progress = self.progress();
+        if progress.last_error.take().is_some() || !progress.database_ready {
+            tracing::info!("the ledger's database is in use");
+        }
+        progress.database_ready = true;
+    }
+
+    /// The database does not work, because of `error`.
+    pub(crate) fn note_trouble(&self, error: &dyn std::fmt::Display) {
+        let mut progress = self.progress();
+        if progress.last_error.is_none() {
+            tracing::error!(%error, "the ledger's database cannot be written; records are kept and it is tried again");
+        }
+        progress.database_ready = false;
+        progress.last_error = Some(error.to_string());
+        self.progressed.notify_all();
+    }
+
+    /// The writer is gone.
+    pub(crate) fn note_stopped(&self) {
+        self.progress().stopped = true;
+        self.progressed.notify_all();
+    }
+
+    /// Whether every opening that was handed in has its completion.
+    pub(crate) fn is_balanced(&self) -> bool {
+        self.tally.open.load(Ordering::Relaxed) == 0
+    }
+
+    fn is_news(&self, call: Call) -> bool {
+        let progress = self.progress();
+        self.tally.handed.load(Ordering::SeqCst) != call.handed
+            || progress.flush_asked != call.flush_asked
+            || progress.stopping != call.stopping
+    }
+}
+
+impl Bell {
+    fn ring(&self) {
+        if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(writer) = self.writer.get() {
+            writer.unpark();
+        }
+    }
+}
+
+const NEVER: i64 = i64::MAX;

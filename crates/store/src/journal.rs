@@ -1,0 +1,239 @@
+//! The append-only journal beside the database: what must outlive `kill -9` before SQLite has it.
+//!
+//! The journal is the queue. The request path adds a record with one `write(2)` on an `O_APPEND` file and never
+//! syncs: the page cache outlives the process. The writer thread reads the same bytes back and applies them. A
+//! segment that is full is sealed, and removed once everything in it is in SQLite.
+//!
+//! Invariants: appenders hold the lock shared, so that whoever holds it alone knows that no write is under way; a
+//! record is in the journal whole or [`Journal::append`] says it is not.
+
+pub(crate) mod frame;
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::journal::frame::Frame;
+use crate::record::Record;
+
+/// The appending end, shared by all requests.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    active: RwLock<Option<Active>>,
+}
+
+#[derive(Debug)]
+struct Active {
+    number: u64,
+    sink: Arc<dyn Sink>,
+    written: AtomicU64,
+}
+
+/// Where frames are appended; a file, or something that fails on purpose.
+pub(crate) trait Sink: Send + Sync + std::fmt::Debug {
+    /// One `write(2)`.
+    fn append(&self, bytes: &[u8]) -> io::Result<usize>;
+}
+
+impl Sink for File {
+    fn append(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut file = self;
+        file.write(bytes)
+    }
+}
+
+impl Journal {
+    /// Adds one frame. An error means that it is not in the journal, or torn and therefore as good as not there.
+    pub(crate) fn append(&self, frame: &[u8]) -> io::Result<()> {
+        let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
+        let active = active.as_ref().ok_or(ErrorKind::NotConnected)?;
+        if frame.is_empty() {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        loop {
+            match active.sink.append(frame) {
+                Ok(length) if length == frame.len() => break,
+                Ok(_) => return Err(ErrorKind::WriteZero.into()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        active
+            .written
+            .fetch_add(frame.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Starts a new segment, to which all later frames go. The former one, if any, is then sealed.
+    pub(crate) fn start_segment(&self, path: &Path, number: u64, owner: &str) -> io::Result<Tail> {
+        let file = OpenOptions::new()
+            .append(true)
+            .create_new(true)
+            .open(path)?;
+        let tail = Tail::open(path, number)?;
+        let header = frame::encode_owner(owner);
+        if file.append(&header)? != header.len() {
+            return Err(ErrorKind::WriteZero.into());
+        }
+        self.activate(number, Arc::new(file));
+        Ok(tail)
+    }
+
+    /// Whether a segment is open for appending.
+    pub(crate) fn is_ready(&self) -> bool {
+        let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
+        active.is_some()
+    }
+
+    /// How much was appended to the active segment.
+    pub(crate) fn active_length(&self) -> u64 {
+        let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
+        active
+            .as_ref()
+            .map_or(0, |active| active.written.load(Ordering::Relaxed))
+    }
+
+    /// Whether frames still go to segment `number`.
+    pub(crate) fn is_active(&self, number: u64) -> bool {
+        let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
+        active
+            .as_ref()
+            .is_some_and(|active| active.number == number)
+    }
+
+    /// Runs `look` while nobody appends.
+    pub(crate) fn while_quiet<T>(&self, look: impl FnOnce() -> T) -> T {
+        let _quiet = self.active.write().unwrap_or_else(PoisonError::into_inner);
+        look()
+    }
+
+    /// Ends appending for good if `finished` agrees while nobody appends.
+    pub(crate) fn retire(&self, finished: impl FnOnce() -> bool) -> bool {
+        let mut active = self.active.write().unwrap_or_else(PoisonError::into_inner);
+        let retire = finished();
+        if retire {
+            *active = None;
+        }
+        retire
+    }
+
+    pub(crate) fn activate(&self, number: u64, sink: Arc<dyn Sink>) {
+        let mut active = self.active.write().unwrap_or_else(PoisonError::into_inner);
+        *active = Some(Active {
+            number,
+            sink,
+            written: AtomicU64::new(0),
+        });
+    }
+}
+
+/// The reading end of one segment.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    path: PathBuf,
+    number: u64,
+    file: File,
+    /// Bytes read and not yet taken apart.
+    buffer: Vec<u8>,
+    /// Where `buffer` begins in the file: everything before it was handed out.
+    offset: u64,
+    skipped: u64,
+}
+
+impl Tail {
+    /// Opens a segment for reading from its start.
+    pub(crate) fn open(path: &Path, number: u64) -> io::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            number,
+            file: File::open(path)?,
+            buffer: Vec::new(),
+            offset: 0,
+            skipped: 0,
+        })
+    }
+
+    /// Reads on until `limit` records are in `out` or the file ends for now. True at the end.
+    pub(crate) fn read(&mut self, limit: usize, out: &mut Vec<Record>) -> io::Result<bool> {
+        loop {
+            self.take_frames(limit, out, false);
+            if out.len() >= limit {
+                return Ok(false);
+            }
+            if self.fill()? == 0 {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Like [`Tail::read`] at the end of a file that nobody appends to: an unfinished frame is torn, and skipped.
+    pub(crate) fn read_rest(&mut self, out: &mut Vec<Record>) -> io::Result<()> {
+        while self.fill()? > 0 {}
+        self.take_frames(usize::MAX, out, true);
+        Ok(())
+    }
+
+    /// Continues at byte `offset`, wherever reading stood.
+    pub(crate) fn skip_to(&mut self, offset: u64) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(offset))?;
+        self.buffer.clear();
+        self.offset = offset;
+        Ok(())
+    }
+
+    /// Whether everything that is in the file was handed out.
+    pub(crate) fn is_spent(&self) -> bool {
+        let length = self.file.metadata().map(|metadata| metadata.len());
+        length.is_ok_and(|length| length == self.offset)
+    }
+
+    /// Whether bytes were read that are no whole frame yet.
+    pub(crate) fn holds_unfinished(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
+    /// Segment number and the offset up to which records were handed out.
+    pub(crate) fn position(&self) -> (u64, u64) {
+        (self.number, self.offset)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes that belonged to no whole record, counted once.
+    pub(crate) fn take_skipped(&mut self) -> u64 {
+        std::mem::take(&mut self.skipped)
+    }
+
+    fn fill(&mut self) -> io::Result<u64> {
+        let mut chunk = (&self.file).take(CHUNK);
+        Ok(chunk.read_to_end(&mut self.buffer)? as u64)
+    }
+
+    fn take_frames(&mut self, limit: usize, out: &mut Vec<Record>, torn_tail: bool) {
+        let mut at = 0;
+        while at < self.buffer.len() && out.len() < limit {
+            let skip = match frame::decode(&self.buffer[at..]) {
+                Frame::Whole(record, length) => {
+                    out.push(record);
+                    at += length;
+                    continue;
+                }
+                Frame::Incomplete if !torn_tail => break,
+                Frame::Incomplete => 1,
+                Frame::Unreadable(length) | Frame::Garbage(length) => length,
+            };
+            self.skipped += skip as u64;
+            at += skip;
+        }
+        at = at.min(self.buffer.len());
+        self.buffer.drain(..at);
+        self.offset += at as u64;
+    }
+}
+
+/// How much is read at once.
+const CHUNK: u64 = 256 << 10;

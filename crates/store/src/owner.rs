@@ -1,0 +1,134 @@
+//! Which process owns which journal: one locked slot file per running instance on a database.
+//!
+//! Instance N holds the operating system's lock on `<db>.owner-N` for as long as it lives, and writes the segments
+//! `<db>.ledger-N-…`. A slot whose lock can be taken belongs to nobody alive, whatever process ids were reused since.
+//! Slot files are never removed, so there is no moment at which two processes could lock two files of one name.
+
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The database file and the names beside it.
+#[derive(Debug, Clone)]
+pub(crate) struct Home {
+    database: PathBuf,
+}
+
+/// A slot that this process holds; the lock goes with the value.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub(crate) slot: u32,
+    _lock: File,
+}
+
+impl Home {
+    /// Makes the folder if it is missing, and resolves links so that two spellings of a path mean one file.
+    pub(crate) fn new(path: &Path) -> Self {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let mut database = absolute.clone();
+        if let (Some(folder), Some(name)) = (absolute.parent(), absolute.file_name()) {
+            // A folder that cannot be made shows itself when the database is opened.
+            drop(std::fs::create_dir_all(folder));
+            if let Ok(folder) = folder.canonicalize() {
+                database = folder.join(name);
+            }
+        }
+        let database = database.canonicalize().unwrap_or(database);
+        Self { database }
+    }
+
+    /// The database file.
+    pub(crate) fn database(&self) -> &Path {
+        &self.database
+    }
+
+    /// Makes the folder again, should it have been impossible at the start.
+    pub(crate) fn make_folder(&self) -> io::Result<()> {
+        self.database
+            .parent()
+            .map_or(Ok(()), std::fs::create_dir_all)
+    }
+
+    /// Takes the first slot that nobody holds.
+    pub(crate) fn claim_any(&self) -> io::Result<Claim> {
+        for slot in 0..MAX_SLOTS {
+            if let Some(claim) = self.claim(slot)? {
+                return Ok(claim);
+            }
+        }
+        Err(io::Error::other("all owner slots are held"))
+    }
+
+    /// Takes slot `slot`, or `None` when a live process has it.
+    pub(crate) fn claim(&self, slot: u32) -> io::Result<Option<Claim>> {
+        let path = self.beside(&format!("{OWNER}{slot}"));
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(Claim { slot, _lock: lock })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// The slots that left files here, and all segments, each with its slot and number, in order.
+    pub(crate) fn survey(&self) -> io::Result<(BTreeSet<u32>, BTreeSet<(u32, u64)>)> {
+        let (mut slots, mut segments) = (BTreeSet::new(), BTreeSet::new());
+        let folder = self.database.parent().ok_or(ErrorKind::NotFound)?;
+        let Some(stem) = self.database.file_name().and_then(|name| name.to_str()) else {
+            return Err(io::Error::other("the database's name is not UTF-8"));
+        };
+        for entry in std::fs::read_dir(folder)? {
+            let name = entry?.file_name();
+            let Some(suffix) = name.to_str().and_then(|name| name.strip_prefix(stem)) else {
+                continue;
+            };
+            if let Some(slot) = suffix.strip_prefix(OWNER).and_then(|n| n.parse().ok()) {
+                slots.insert(slot);
+            } else if let Some(segment) = suffix.strip_prefix(LEDGER).and_then(parse_segment) {
+                slots.insert(segment.0);
+                segments.insert(segment);
+            }
+        }
+        Ok((slots, segments))
+    }
+
+    /// The file of segment `number` of `slot`.
+    pub(crate) fn segment(&self, slot: u32, number: u64) -> PathBuf {
+        self.beside(&format!("{LEDGER}{slot}-{number}"))
+    }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
+        let mut path = self.database.clone().into_os_string();
+        path.push(suffix);
+        path.into()
+    }
+}
+
+/// The name under which an instance's open rows are kept; begins with its slot.
+pub(crate) fn owner_name(slot: Option<u32>, started_ms: i64) -> String {
+    static OPENED: AtomicU64 = AtomicU64::new(0);
+    let nth = OPENED.fetch_add(1, Ordering::Relaxed);
+    let process = std::process::id();
+    let slot = slot.map_or_else(|| "none".to_owned(), |slot| slot.to_string());
+    format!("{slot}.{started_ms}.{process}.{nth}")
+}
+
+/// The slot in an owner's name.
+pub(crate) fn slot_of(owner: &str) -> Option<u32> {
+    owner.split('.').next()?.parse().ok()
+}
+
+fn parse_segment(text: &str) -> Option<(u32, u64)> {
+    let (slot, number) = text.split_once('-')?;
+    Some((slot.parse().ok()?, number.parse().ok()?))
+}
+
+const OWNER: &str = ".owner-";
+const LEDGER: &str = ".ledger-";
+const MAX_SLOTS: u32 = 1024;

@@ -1,0 +1,76 @@
+//! Read-only connections for queries.
+//!
+//! Opened when first wanted, so that a database that appears late is found then. Readers see the last commit and
+//! never wait for the writer (WAL).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use r2d2::{ManageConnection, NopErrorHandler, Pool, PooledConnection};
+use rusqlite::{Connection, OpenFlags};
+
+use crate::query::QueryError;
+
+/// The pool.
+pub(crate) struct Readers(Pool<Opener>);
+
+impl Readers {
+    /// Sets up an empty pool for the database at `path`.
+    pub(crate) fn new(path: PathBuf) -> Self {
+        let pool = Pool::builder()
+            .max_size(MAX_READERS)
+            .min_idle(Some(0))
+            .connection_timeout(PATIENCE)
+            .test_on_check_out(false)
+            .error_handler(Box::new(NopErrorHandler))
+            .build_unchecked(Opener { path });
+        Self(pool)
+    }
+
+    /// Lends a connection, waiting a moment when all are lent or the database cannot be opened.
+    pub(crate) fn lend(
+        &self,
+    ) -> Result<PooledConnection<impl ManageConnection<Connection = Connection>>, QueryError> {
+        self.0
+            .get()
+            .map_err(|error| QueryError::Unavailable(Box::new(error)))
+    }
+}
+
+impl std::fmt::Debug for Readers {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.0.state();
+        out.debug_struct("Readers")
+            .field("open", &state.connections)
+            .field("idle", &state.idle_connections)
+            .finish()
+    }
+}
+
+#[derive(Debug)]
+struct Opener {
+    path: PathBuf,
+}
+
+impl ManageConnection for Opener {
+    type Connection = Connection;
+    type Error = rusqlite::Error;
+
+    fn connect(&self) -> Result<Connection, rusqlite::Error> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.busy_timeout(PATIENCE)?;
+        Ok(connection)
+    }
+
+    fn is_valid(&self, connection: &mut Connection) -> Result<(), rusqlite::Error> {
+        connection.query_row("SELECT 1", [], |_| Ok(()))
+    }
+
+    fn has_broken(&self, _: &mut Connection) -> bool {
+        false
+    }
+}
+
+const MAX_READERS: u32 = 4;
+const PATIENCE: Duration = Duration::from_secs(1);

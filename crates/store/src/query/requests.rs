@@ -1,0 +1,109 @@
+//! Single requests, with their plan and attempts.
+
+use std::time::Duration;
+
+use arbstr_price::Sats;
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::QueryError;
+use crate::record::{Attempt, RequestDetail, RequestRow};
+
+/// Finds one request by its id.
+pub(crate) fn find(
+    connection: &Connection,
+    correlation_id: &str,
+) -> Result<Option<RequestDetail>, QueryError> {
+    let sql = format!("SELECT {COLUMNS}, plan FROM requests WHERE correlation_id = ?1");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let found = statement
+        .query_row([correlation_id], |row| {
+            Ok((read_row(row)?, row.get("plan")?))
+        })
+        .optional()?;
+    let Some((row, plan)) = found else {
+        return Ok(None);
+    };
+    Ok(Some(RequestDetail {
+        row,
+        plan,
+        attempts: read_attempts(connection, correlation_id)?,
+    }))
+}
+
+fn read_attempts(
+    connection: &Connection,
+    correlation_id: &str,
+) -> Result<Vec<Attempt>, rusqlite::Error> {
+    let mut statement = connection.prepare_cached(
+        "SELECT provider, model, outcome, status, started_ms, duration_ms, cost_nanosats
+         FROM attempts WHERE correlation_id = ?1 ORDER BY number",
+    )?;
+    let rows = statement.query_map([correlation_id], |row| {
+        Ok(Attempt {
+            provider: row.get(0)?,
+            model: row.get(1)?,
+            outcome: row.get(2)?,
+            status: row.get(3)?,
+            started_after: duration(row.get(4)?),
+            duration: duration(row.get(5)?),
+            sunk_cost: row.get::<_, Option<i64>>(6)?.map(sats),
+        })
+    })?;
+    rows.collect()
+}
+
+/// Reads what [`COLUMNS`] selects.
+fn read_row(row: &Row<'_>) -> Result<RequestRow, rusqlite::Error> {
+    let tokens = |column: &str| -> Result<Option<u64>, rusqlite::Error> {
+        Ok(row.get::<_, Option<i64>>(column)?.map(i64::unsigned_abs))
+    };
+    let amount = |column: &str| -> Result<Option<Sats>, rusqlite::Error> {
+        Ok(row.get::<_, Option<i64>>(column)?.map(sats))
+    };
+    let millis = |column: &str| -> Result<Option<Duration>, rusqlite::Error> {
+        Ok(row.get::<_, Option<i64>>(column)?.map(duration))
+    };
+    Ok(RequestRow {
+        correlation_id: row.get("correlation_id")?,
+        timestamp_ms: row.get("timestamp")?,
+        ended_ms: row.get("ended")?,
+        endpoint: row.get("endpoint")?,
+        model: row.get("model")?,
+        served_model: row.get("served_model")?,
+        provider: row.get("provider")?,
+        tier: row.get("tier")?,
+        policy: row.get("policy")?,
+        streaming: row.get("streaming")?,
+        input_tokens: tokens("input_tokens")?,
+        output_tokens: tokens("output_tokens")?,
+        cached_input_tokens: tokens("cached_input_tokens")?,
+        reasoning_tokens: tokens("reasoning_tokens")?,
+        cost: amount("cost_nanosats")?,
+        estimated_cost: amount("estimated_cost_nanosats")?,
+        reference_cost: amount("reference_cost_nanosats")?,
+        provider_cost: amount("provider_cost_nanosats")?,
+        cost_disagrees: row.get("cost_disagrees")?,
+        uncovered_units: row.get("uncovered_units")?,
+        latency: millis("latency_ms")?,
+        stream_duration: millis("stream_duration_ms")?,
+        duration: millis("duration_ms")?,
+        finish_reason: row.get("finish_reason")?,
+        attempts: row.get("attempts")?,
+        success: row.get("success")?,
+        error_status: row.get("error_status")?,
+        error_message: row.get("error_message")?,
+    })
+}
+
+fn duration(millis: i64) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}
+
+fn sats(nanosats: i64) -> Sats {
+    Sats::from_nanosats(nanosats.into())
+}
+
+const COLUMNS: &str = "correlation_id, timestamp, ended, endpoint, model, served_model, provider, tier, policy, \
+     streaming, input_tokens, output_tokens, cached_input_tokens, reasoning_tokens, cost_nanosats, \
+     estimated_cost_nanosats, reference_cost_nanosats, provider_cost_nanosats, cost_disagrees, uncovered_units, \
+     latency_ms, stream_duration_ms, duration_ms, finish_reason, attempts, success, error_status, error_message";

@@ -1,0 +1,197 @@
+//! What the caller hands in and gets back: openings, completions, attempts and whole rows.
+//!
+//! Plain data without behaviour, so that callers never meet a database type. An amount or count that is not known
+//! is `None`, never 0.
+
+use std::time::Duration;
+
+use arbstr_price::Sats;
+
+/// The text of `error_message` while a request is under way.
+pub const IN_PROGRESS: &str = "in_progress";
+
+/// The text of `error_message` when the process that served the request died before its end.
+pub const INTERRUPTED: &str = "interrupted";
+
+/// A request as it is known before its first upstream byte.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Opening {
+    /// The request's id, a UUIDv7 as text; unique.
+    pub correlation_id: String,
+    /// Arrival, in milliseconds since the epoch, UTC.
+    pub timestamp_ms: i64,
+    /// Which route was asked, in the caller's words.
+    pub endpoint: String,
+    /// The model as the client named it.
+    pub model: String,
+    /// The policy that was applied.
+    pub policy: Option<String>,
+    /// Whether the client asked for a stream.
+    pub streaming: bool,
+    /// The route plan as JSON text, kept as it is.
+    pub plan: Option<String>,
+}
+
+/// A request's end: everything that the opening could not know.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Completion {
+    /// The id of the opening that this completes.
+    pub correlation_id: String,
+    /// The end, in milliseconds since the epoch, UTC.
+    pub ended_ms: i64,
+    /// The model name sent to the provider that was tried last.
+    pub served_model: Option<String>,
+    /// The provider that answered, or was tried last.
+    pub provider: Option<String>,
+    /// That provider's tier.
+    pub tier: Option<String>,
+    /// Input tokens, cached ones included.
+    pub input_tokens: Option<u64>,
+    /// Output tokens, reasoning ones included.
+    pub output_tokens: Option<u64>,
+    /// Input tokens that came from the provider's cache.
+    pub cached_input_tokens: Option<u64>,
+    /// Output tokens spent on reasoning.
+    pub reasoning_tokens: Option<u64>,
+    /// What the request cost.
+    pub cost: Option<Sats>,
+    /// What the tokens seen would cost, where the true cost is unknown.
+    pub estimated_cost: Option<Sats>,
+    /// The same tokens at the dearest candidate of the plan.
+    pub reference_cost: Option<Sats>,
+    /// The cost that the provider itself reported.
+    pub provider_cost: Option<Sats>,
+    /// Whether the provider's figure differs from ours by more than 1 %.
+    pub cost_disagrees: bool,
+    /// Whether units were used that no rate covers.
+    pub uncovered_units: bool,
+    /// From the start of the winning attempt to its first byte.
+    pub latency: Option<Duration>,
+    /// From just before the winning attempt was sent to its last byte.
+    pub stream_duration: Option<Duration>,
+    /// From arrival to the end, failed attempts included.
+    pub duration: Duration,
+    /// Why the model stopped, as the provider says.
+    pub finish_reason: Option<String>,
+    /// Whether the client got the whole answer.
+    pub success: bool,
+    /// The HTTP status of the failure.
+    pub error_status: Option<u16>,
+    /// The failure in a few words; `None` on success.
+    pub error_message: Option<String>,
+    /// Replaces the opening's plan when there is something new to say.
+    pub plan: Option<String>,
+    /// The upstream attempts, in order.
+    pub attempts: Vec<Attempt>,
+}
+
+/// One upstream attempt.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attempt {
+    /// Who was asked.
+    pub provider: String,
+    /// The model name as it was sent.
+    pub model: String,
+    /// What came of it, such as `status=429` or `error=timeout`.
+    pub outcome: String,
+    /// The HTTP status, when there was one.
+    pub status: Option<u16>,
+    /// From the request's arrival to the start of the attempt.
+    pub started_after: Duration,
+    /// How long the attempt took.
+    pub duration: Duration,
+    /// What the attempt cost although it failed, if that is known.
+    pub sunk_cost: Option<Sats>,
+}
+
+/// One row of the table `requests`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestRow {
+    /// The request's id.
+    pub correlation_id: String,
+    /// Arrival, in milliseconds since the epoch, UTC.
+    pub timestamp_ms: i64,
+    /// The end, in milliseconds since the epoch, UTC.
+    pub ended_ms: Option<i64>,
+    /// Which route was asked.
+    pub endpoint: String,
+    /// The model as asked.
+    pub model: String,
+    /// The model as sent.
+    pub served_model: Option<String>,
+    /// The provider that answered, or was tried last.
+    pub provider: Option<String>,
+    /// That provider's tier.
+    pub tier: Option<String>,
+    /// The policy that was applied.
+    pub policy: Option<String>,
+    /// Whether the client asked for a stream.
+    pub streaming: bool,
+    /// Input tokens, cached ones included.
+    pub input_tokens: Option<u64>,
+    /// Output tokens, reasoning ones included.
+    pub output_tokens: Option<u64>,
+    /// Input tokens that came from the provider's cache.
+    pub cached_input_tokens: Option<u64>,
+    /// Output tokens spent on reasoning.
+    pub reasoning_tokens: Option<u64>,
+    /// What the request cost.
+    pub cost: Option<Sats>,
+    /// What the tokens seen would cost, where the true cost is unknown.
+    pub estimated_cost: Option<Sats>,
+    /// The same tokens at the dearest candidate of the plan.
+    pub reference_cost: Option<Sats>,
+    /// The cost that the provider itself reported.
+    pub provider_cost: Option<Sats>,
+    /// Whether the provider's figure differs from ours by more than 1 %.
+    pub cost_disagrees: bool,
+    /// Whether units were used that no rate covers.
+    pub uncovered_units: bool,
+    /// Time to the first byte of the winning attempt, in whole milliseconds.
+    pub latency: Option<Duration>,
+    /// From sending the winning attempt to its last byte, in whole milliseconds.
+    pub stream_duration: Option<Duration>,
+    /// From arrival to the end, in whole milliseconds.
+    pub duration: Option<Duration>,
+    /// Why the model stopped.
+    pub finish_reason: Option<String>,
+    /// How many upstream attempts were made; `None` until the request is completed.
+    pub attempts: Option<u32>,
+    /// Whether the client got the whole answer.
+    pub success: bool,
+    /// The HTTP status of the failure.
+    pub error_status: Option<u16>,
+    /// The failure; [`IN_PROGRESS`] until completed, [`INTERRUPTED`] when the process died before.
+    pub error_message: Option<String>,
+}
+
+/// A row with what is too long for a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestDetail {
+    /// The row itself.
+    pub row: RequestRow,
+    /// The route plan as the caller's JSON text.
+    pub plan: Option<String>,
+    /// The upstream attempts, in order.
+    pub attempts: Vec<Attempt>,
+}
+
+/// What travels from the request path to the writer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Record {
+    /// First frame of a journal segment: whose it is.
+    Owner(String),
+    Opening(Opening),
+    Completion(Completion),
+}
+
+impl Record {
+    /// When the caller handed it in, in milliseconds since the epoch.
+    pub(crate) fn at_ms(&self) -> Option<i64> {
+        match self {
+            Self::Owner(_) => None,
+            Self::Opening(opening) => Some(opening.timestamp_ms),
+            Self::Completion(completion) => Some(completion.ended_ms),
+        }
+    }
+}

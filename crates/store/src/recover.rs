@@ -1,0 +1,109 @@
+//! Deals with what dead processes left: journals to apply, rows to mark as interrupted.
+//!
+//! A slot whose lock can be taken is a dead process's. The lock is held while its leavings are dealt with, so that
+//! two starting processes never work on the same ones. The order is apply, remove the journal, then mark: a crash in
+//! between only means that the next process begins with what is still there.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use crate::apply::{self, Position};
+use crate::journal::Tail;
+use crate::owner::{Home, slot_of};
+use crate::record::Record;
+use crate::writer::Trouble;
+
+/// Who is sweeping: its own slot and journal are not a dead process's.
+#[derive(Debug)]
+pub(crate) struct Sweeper<'a> {
+    pub(crate) home: &'a Home,
+    pub(crate) owner: &'a str,
+    pub(crate) slot: Option<u32>,
+    /// Segments of the own slot from this number on are the sweeper's own.
+    pub(crate) first_segment: u64,
+}
+
+impl Sweeper<'_> {
+    /// Deals with all dead processes.
+    pub(crate) fn sweep(&self, connection: &mut Connection) -> Result<(), Trouble> {
+        let mut slots = self.home.survey()?.0;
+        slots.extend(
+            apply::owners(connection)?
+                .iter()
+                .filter_map(|name| slot_of(name)),
+        );
+        for slot in slots {
+            if self.slot == Some(slot) {
+                self.clear(connection, slot)?;
+            } else if let Some(_claim) = self.home.claim(slot)? {
+                self.clear(connection, slot)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn clear(&self, connection: &mut Connection, slot: u32) -> Result<(), Trouble> {
+        // Read again: the slot's last owner may have written until the lock was taken.
+        let segments = self.home.survey()?.1;
+        let segments = segments.range((slot, 0)..=(slot, u64::MAX));
+        let left: BTreeSet<u64> = segments
+            .map(|(_, number)| *number)
+            .filter(|number| self.slot != Some(slot) || *number < self.first_segment)
+            .collect();
+        for number in &left {
+            replay(connection, &self.home.segment(slot, *number), *number)?;
+        }
+        for number in &left {
+            std::fs::remove_file(self.home.segment(slot, *number))?;
+        }
+        for owner in apply::owners(connection)? {
+            if slot_of(&owner) == Some(slot) && owner != self.owner {
+                let interrupted = apply::bury(connection, &owner)?;
+                tracing::info!(
+                    owner,
+                    interrupted,
+                    "closed the books of a process that is gone"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Applies what is left of one segment.
+fn replay(connection: &mut Connection, path: &Path, number: u64) -> Result<(), Trouble> {
+    let mut tail = Tail::open(path, number)?;
+    let mut records = Vec::new();
+    tail.read(1, &mut records)?;
+    let Some(Record::Owner(owner)) = records.pop() else {
+        tracing::warn!(path = %path.display(), "this journal does not say whose it is; ignored");
+        return Ok(());
+    };
+    match apply::load_position(connection, &owner)? {
+        Some(done) if done.segment > number => return Ok(()),
+        Some(done) if done.segment == number => tail.skip_to(done.applied)?,
+        _ => {}
+    }
+    loop {
+        let at_end = tail.read(BATCH, &mut records)?;
+        if at_end {
+            tail.read_rest(&mut records)?;
+        }
+        let (segment, applied) = tail.position();
+        let position = Position { segment, applied };
+        apply::apply(connection, &owner, &records, Some(position))?;
+        records.clear();
+        if at_end {
+            break;
+        }
+    }
+    let skipped = tail.take_skipped();
+    if skipped > 0 {
+        tracing::warn!(path = %path.display(), skipped, "bytes of this journal are no whole record; skipped");
+    }
+    Ok(())
+}
+
+const BATCH: usize = 4096;

@@ -1,0 +1,378 @@
+//! The one thread that writes to SQLite, in group commits.
+//!
+//! Each turn: see that there is a journal and a connection, take a batch, commit it, drop what is applied. A turn
+//! that fails keeps its batch and is tried again with a growing pause; new records wait in the journal meanwhile.
+//!
+//! ```text
+//!   records ──▶ journal ──▶ batch ──▶ one transaction ──▶ journal segment removed
+//!      └─(journal refuses)▶ memory ─┘        └─(refused)▶ pause, same batch again
+//! ```
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode};
+
+use crate::apply::{self, Position};
+use crate::intake::{Call, Intake};
+use crate::journal::Tail;
+use crate::owner::{Claim, Home, owner_name};
+use crate::record::Record;
+use crate::recover::Sweeper;
+use crate::schema::{self, ConnectError};
+
+/// Why a turn came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Trouble {
+    #[error("the database cannot be opened: {0}")]
+    Connect(#[from] ConnectError),
+    #[error("the database cannot be written: {0}")]
+    Database(#[from] rusqlite::Error),
+    #[error("the journal cannot be read: {0}")]
+    Journal(#[from] io::Error),
+}
+
+/// The writer and all that it alone may touch.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    intake: Arc<Intake>,
+    home: Home,
+    started_ms: i64,
+    claim: Option<Claim>,
+    owner: String,
+    first_segment: u64,
+    next_segment: u64,
+    /// Segments not yet wholly applied, oldest first; the last is the active one.
+    tails: VecDeque<Tail>,
+    connection: Option<Connection>,
+    recovered: bool,
+    batch: Batch,
+    pause: Duration,
+}
+
+/// Records on their way into one transaction.
+#[derive(Debug, Default)]
+struct Batch {
+    records: Vec<Record>,
+    from_memory: u64,
+    position: Option<Position>,
+}
+
+/// What a successful turn says about the journal.
+#[derive(Debug, PartialEq, Eq)]
+enum Turn {
+    Drained,
+    More,
+}
+
+impl Writer {
+    /// A writer that has claimed its slot and opened its journal and database as far as they let it.
+    pub(crate) fn new(
+        intake: Arc<Intake>,
+        home: Home,
+        started_ms: i64,
+        connection: Option<Connection>,
+    ) -> Self {
+        let mut writer = Self {
+            intake,
+            home,
+            started_ms,
+            claim: None,
+            owner: owner_name(None, started_ms),
+            first_segment: 0,
+            next_segment: 0,
+            tails: VecDeque::new(),
+            connection,
+            recovered: false,
+            batch: Batch::default(),
+            pause: FIRST_PAUSE,
+        };
+        writer.keep_journal();
+        writer
+    }
+
+    /// Works until told to stop.
+    pub(crate) fn run(mut self) {
+        self.intake.attend();
+        loop {
+            let call = self.intake.call();
+            match self.turn() {
+                Ok(turn) => {
+                    self.pause = FIRST_PAUSE;
+                    self.intake.note_ready();
+                    if turn == Turn::Drained {
+                        self.intake.note_drained(call);
+                    }
+                    if call.stopping {
+                        break;
+                    }
+                    if turn == Turn::Drained {
+                        self.rest(call);
+                    }
+                }
+                Err(trouble) => {
+                    self.give_way(&trouble);
+                    if call.stopping {
+                        break;
+                    }
+                    thread::park_timeout(self.pause);
+                    self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+        self.retire();
+        self.intake.note_stopped();
+    }
+
+    fn turn(&mut self) -> Result<Turn, Trouble> {
+        self.keep_journal();
+        self.connect()?;
+        self.recover()?;
+        let turn = if self.batch.records.is_empty() {
+            self.collect()?
+        } else {
+            Turn::More
+        };
+        self.commit()?;
+        self.drop_applied_segments();
+        Ok(turn)
+    }
+
+    /// Sleeps until there is work, and then a little longer, so that more of it comes together.
+    fn rest(&mut self, call: Call) {
+        let at_most = if self.intake.journal.is_ready() {
+            IDLE
+        } else {
+            LONGEST_PAUSE
+        };
+        if self.intake.sleep(call, at_most) {
+            thread::sleep(LINGER);
+        } else {
+            // Nothing to do: see whether another instance on this file has died meanwhile.
+            self.recovered = false;
+        }
+    }
+
+    fn give_way(&mut self, trouble: &Trouble) {
+        self.intake.note_trouble(trouble);
+        let keep = match trouble {
+            Trouble::Database(error) => is_passing(error),
+            Trouble::Connect(_) | Trouble::Journal(_) => true,
+        };
+        if !keep {
+            self.connection = None;
+        }
+    }
+
+    /// Sees that there is an active segment with room. Without one, records go to memory, and it is tried again.
+    fn keep_journal(&mut self) {
+        let ready = self.intake.journal.is_ready();
+        if ready && self.intake.journal.active_length() < SEGMENT_LENGTH {
+            return;
+        }
+        if let Err(error) = self.start_segment() {
+            tracing::debug!(%error, "no new journal segment");
+        }
+    }
+
+    fn start_segment(&mut self) -> io::Result<()> {
+        if self.claim.is_none() {
+            self.home.make_folder()?;
+            let claim = self.home.claim_any()?;
+            let segments = self.home.survey()?.1;
+            let last = segments
+                .range((claim.slot, 0)..=(claim.slot, u64::MAX))
+                .last();
+            self.first_segment = last.map_or(1, |(_, number)| number + 1);
+            self.next_segment = self.first_segment;
+            self.owner = owner_name(Some(claim.slot), self.started_ms);
+            self.claim = Some(claim);
+        }
+        let Some(claim) = &self.claim else {
+            return Ok(());
+        };
+        let number = self.next_segment;
+        self.next_segment += 1;
+        let path = self.home.segment(claim.slot, number);
+        let started = self
+            .intake
+            .journal
+            .start_segment(&path, number, &self.owner);
+        if started.is_err() {
+            // Whatever is there holds no record yet.
+            drop(std::fs::remove_file(&path));
+        }
+        self.tails.push_back(started?);
+        Ok(())
+    }
+
+    fn connect(&mut self) -> Result<(), Trouble> {
+        if self.connection.is_none() {
+            self.home.make_folder()?;
+            self.connection = Some(schema::connect(self.home.database())?);
+        }
+        Ok(())
+    }
+
+    fn recover(&mut self) -> Result<(), Trouble> {
+        let Some(connection) = self.connection.as_mut().filter(|_| !self.recovered) else {
+            return Ok(());
+        };
+        let sweeper = Sweeper {
+            home: &self.home,
+            owner: &self.owner,
+            slot: self.claim.as_ref().map(|claim| claim.slot),
+            first_segment: self.first_segment,
+        };
+        sweeper.sweep(connection)?;
+        self.recovered = true;
+        self.intake.note_recovered();
+        Ok(())
+    }
+
+    /// Takes the next records. See [`Intake::take_memory`] for the order of the steps.
+    fn collect(&mut self) -> Result<Turn, Trouble> {
+        let settled = self.intake.memory_length();
+        let at_end = self.read_journal()?;
+        let settled = if at_end { settled } else { 0 };
+        let records = &mut self.batch.records;
+        self.batch.from_memory = self.intake.take_memory(settled, records);
+        let oldest = records.iter().filter_map(Record::at_ms).min();
+        self.intake.note_held(oldest);
+        Ok(if at_end { Turn::Drained } else { Turn::More })
+    }
+
+    /// Reads segments in order until the batch is full. True when there is nothing more for now.
+    fn read_journal(&mut self) -> io::Result<bool> {
+        let records = &mut self.batch.records;
+        for tail in &mut self.tails {
+            let (number, before) = tail.position();
+            let at_end = tail.read(BATCH, records)?;
+            if at_end && !self.intake.journal.is_active(number) {
+                tail.read_rest(records)?;
+            } else if at_end && tail.holds_unfinished() {
+                self.intake
+                    .journal
+                    .while_quiet(|| tail.read_rest(records))?;
+            }
+            let (segment, applied) = tail.position();
+            if applied > before {
+                self.batch.position = Some(Position { segment, applied });
+            }
+            if !at_end {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn commit(&mut self) -> Result<(), Trouble> {
+        let batch = &self.batch;
+        if batch.records.is_empty() && batch.position.is_none() {
+            return Ok(());
+        }
+        let connection = self.connection.as_mut().ok_or(ConnectError::Foreign)?;
+        let unmatched = match apply::apply(connection, &self.owner, &batch.records, batch.position)
+        {
+            Err(error) if is_about_a_record(&error) => self.commit_singly()?,
+            result => result?,
+        };
+        let owned = |record: &&Record| matches!(record, Record::Owner(_));
+        let owners = self.batch.records.iter().filter(owned).count();
+        let applied = (self.batch.records.len() - owners) as u64;
+        self.intake
+            .note_applied(applied, self.batch.from_memory, unmatched);
+        self.batch.records.clear();
+        self.batch.from_memory = 0;
+        self.batch.position = None;
+        Ok(())
+    }
+
+    /// Finds the record that the database will never take, and does without it.
+    fn commit_singly(&mut self) -> Result<u64, Trouble> {
+        let connection = self.connection.as_mut().ok_or(ConnectError::Foreign)?;
+        let mut unmatched = 0;
+        for record in &self.batch.records {
+            match apply::apply(connection, &self.owner, std::slice::from_ref(record), None) {
+                Ok(none) => unmatched += none,
+                Err(error) if is_about_a_record(&error) => {
+                    tracing::error!(%error, "the database refuses a record for good");
+                    self.intake.note_dropped(1);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        apply::apply(connection, &self.owner, &[], self.batch.position)?;
+        Ok(unmatched)
+    }
+
+    /// Removes sealed segments; the batch that ended them is committed.
+    fn drop_applied_segments(&mut self) {
+        while self.tails.len() > 1 {
+            let Some(tail) = self.tails.front() else {
+                return;
+            };
+            let (number, _) = tail.position();
+            if !tail.is_spent() || self.intake.journal.is_active(number) {
+                return;
+            }
+            drop(std::fs::remove_file(tail.path()));
+            self.tails.pop_front();
+        }
+    }
+
+    /// Leaves nothing behind if every request is completed and applied; else the next process finds the journal.
+    fn retire(&mut self) {
+        let (intake, tails) = (&self.intake, &mut self.tails);
+        let retired = self.batch.records.is_empty()
+            && tails.len() == 1
+            && intake.journal.retire(|| {
+                let spent = tails.front_mut().is_some_and(|tail| {
+                    let mut rest = Vec::new();
+                    tail.read(1, &mut rest).is_ok() && rest.is_empty() && !tail.holds_unfinished()
+                });
+                spent && intake.is_balanced() && intake.depth() == 0
+            });
+        let Some(tail) = self.tails.pop_front().filter(|_| retired) else {
+            return;
+        };
+        drop(std::fs::remove_file(tail.path()));
+        if let Some(connection) = &mut self.connection {
+            drop(apply::bury(connection, &self.owner));
+        }
+    }
+}
+
+/// Whether the same connection may work again later.
+fn is_passing(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::DiskFull)
+    )
+}
+
+/// Whether one record is at fault rather than the database.
+fn is_about_a_record(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::ConstraintViolation
+                | ErrorCode::TypeMismatch
+                | ErrorCode::TooBig
+                | ErrorCode::ParameterOutOfRange
+        )
+    )
+}
+
+/// Records in one transaction, at most.
+const BATCH: usize = 4096;
+/// A segment this long is sealed.
+const SEGMENT_LENGTH: u64 = 8 << 20;
+/// From the first record to the commit, so that others can join it.
+const LINGER: Duration = Duration::from_millis(10);
+const IDLE: Duration = Duration::from_secs(30);
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
