@@ -3,8 +3,10 @@
 mod chunking;
 mod naive;
 
+use std::time::Duration;
+
 use arbstr_sse::{Item, Limits, Parser};
-use base64::Engine as _;
+use base64::prelude::*;
 use chunking::{read_cut, shorten_cut_ends};
 use serde_json::{Value, json};
 
@@ -82,15 +84,15 @@ fn cuts_of(input: &[u8]) -> impl Iterator<Item = usize> + use<> {
 }
 
 fn each_case(check: impl Fn(&Case)) {
-    let vectors: Value = serde_json::from_str(include_str!("sse-vectors.json")).unwrap();
-    let cases = vectors["cases"].as_array().unwrap();
+    let vectors: Value =
+        serde_json::from_str(include_str!("sse-vectors.json")).expect("the file is JSON");
+    let cases = vectors["cases"].as_array().expect("cases is a list");
     assert_eq!(cases.len(), 99, "the file is whole");
     for case in cases {
+        let input = BASE64_STANDARD.decode(text(&case["input"]));
         check(&Case {
-            name: case["name"].as_str().unwrap().to_owned(),
-            input: base64::prelude::BASE64_STANDARD
-                .decode(case["input"].as_str().unwrap())
-                .unwrap(),
+            name: text(&case["name"]).to_owned(),
+            input: input.expect("input is base64"),
             expect: json!([case["expect"], case["end"]]),
         });
     }
@@ -109,14 +111,14 @@ fn check(case: &Case, chunks: &[&[u8]]) {
                 "event": event.event_type_str(),
                 "data": event.data_str(),
                 "id": event.id_str(),
-                "retry": event.retry().map(|retry| u64::try_from(retry.as_millis()).unwrap()),
+                "retry": millis(event.retry()),
             }));
         }
     }
     parser.finish();
     let end = json!({
         "id": String::from_utf8_lossy(parser.last_event_id()),
-        "retry": parser.retry().map(|retry| u64::try_from(retry.as_millis()).unwrap()),
+        "retry": millis(parser.retry()),
     });
     let lengths: Vec<usize> = chunks.iter().take(6).map(|chunk| chunk.len()).collect();
     assert_eq!(
@@ -125,4 +127,12 @@ fn check(case: &Case, chunks: &[&[u8]]) {
         "{} in chunks of {lengths:?}",
         case.name
     );
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("a string")
+}
+
+fn millis(retry: Option<Duration>) -> Option<u64> {
+    retry.map(|retry| u64::try_from(retry.as_millis()).expect("no vector waits that long"))
 }

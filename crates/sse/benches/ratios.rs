@@ -1,0 +1,74 @@
+//! The readers in turn, round after round, and their ratios within the run.
+//!
+//! On a shared machine absolute figures move by tens of percent between runs; what moves both sides of a ratio alike
+//! does not move the ratio. The least time of all rounds is taken for each.
+
+mod contestants;
+
+use std::time::{Duration, Instant};
+
+use contestants::{Corpus, Reader, corpora, readers};
+
+fn main() {
+    let only = std::env::args().nth(1).filter(|arg| !arg.starts_with('-'));
+    let readers = readers();
+    print!("{:<15}", "GB/s");
+    for reader in &readers {
+        print!("{:>13}", reader.name);
+    }
+    println!("{:>9}{:>6}{:>9}{:>6}", "/floor", "bar", "/peers", "bar");
+    for corpus in corpora() {
+        if only.as_ref().is_none_or(|only| corpus.name.contains(only)) {
+            report(&corpus, &readers);
+        }
+    }
+}
+
+fn report(corpus: &Corpus, readers: &[Reader]) {
+    let best = measure(corpus, readers);
+    let gigabytes = |time: Duration| corpus.bytes.len() as f64 / time.as_nanos() as f64;
+    print!("{:<15}", corpus.name);
+    for time in &best {
+        print!("{:>13.2}", time.map_or(f64::NAN, gigabytes));
+    }
+    let speed = |name: &str| {
+        let place = readers
+            .iter()
+            .position(|reader| reader.name == name)
+            .expect("a reader's name");
+        best[place].map_or(0.0, gigabytes)
+    };
+    let peer = speed("sse-stream")
+        .max(speed("sse-core"))
+        .max(speed("eventsource"));
+    let (floor_bar, peer_bar) = corpus.bars;
+    println!(
+        "{:>9.2}{floor_bar:>6.2}{:>9.2}{peer_bar:>6.2}",
+        speed("arbstr bytes") / speed("floor"),
+        speed("arbstr str") / peer,
+    );
+}
+
+/// The least time of each reader; `None` for one that is too slow to take part.
+#[expect(clippy::disallowed_methods, reason = "a bench looks at the clock")]
+fn measure(corpus: &Corpus, readers: &[Reader]) -> Vec<Option<Duration>> {
+    let mut best = vec![None; readers.len()];
+    let start = Instant::now();
+    let mut rounds = 0;
+    while rounds < 5 || start.elapsed() < BUDGET {
+        for (reader, best) in readers.iter().zip(&mut best) {
+            if rounds > 0 && best.is_none_or(|best| best > TOO_SLOW) {
+                continue;
+            }
+            let begin = Instant::now();
+            corpus.run(reader);
+            let time = begin.elapsed();
+            *best = Some(best.map_or(time, |best: Duration| best.min(time)));
+        }
+        rounds += 1;
+    }
+    best
+}
+
+const BUDGET: Duration = Duration::from_secs(3);
+const TOO_SLOW: Duration = Duration::from_millis(100);
