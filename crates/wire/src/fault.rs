@@ -241,9 +241,17 @@ fn redact_one(body: &[u8], secret: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn read(body: &str) -> Option<(String, Option<String>, Option<String>, Option<String>)> {
+    /// message, type, param, code
+    type Read = (
+        Option<String>,
+        Option<String>,
+        Option<String>,
+        Option<String>,
+    );
+
+    fn read(body: &str) -> Option<Read> {
         Fault::read(body.as_bytes())
-            .map(|fault| (fault.message, fault.kind, fault.param, fault.code))
+            .map(|fault| (Some(fault.message), fault.kind, fault.param, fault.code))
     }
 
     #[test]
@@ -300,12 +308,8 @@ mod tests {
                 (some("m"), None, None, None),
             ),
         ];
-        for (body, (message, kind, param, code)) in cases {
-            assert_eq!(
-                read(body),
-                message.map(|message| (message, kind, param, code)),
-                "{body}"
-            );
+        for (body, expected) in cases {
+            assert_eq!(read(body), Some(expected), "{body}");
         }
         for body in [
             "",

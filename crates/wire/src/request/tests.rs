@@ -124,131 +124,133 @@ fn numbers_that_servers_take_pass() {
     }
 }
 
+/// A body, and the parameter, code and message it is refused with.
+const REFUSED: &[(&str, Option<&str>, &str, &str)] = &[
+    (
+        r#"{"messages":[]}"#,
+        Some("model"),
+        "missing_required_parameter",
+        "missing required parameter: 'model'",
+    ),
+    (
+        r#"{"model":"m"}"#,
+        Some("messages"),
+        "missing_required_parameter",
+        "missing required parameter: 'messages'",
+    ),
+    (
+        r#"{"model":"m","messages":null}"#,
+        Some("messages"),
+        "missing_required_parameter",
+        "missing required parameter: 'messages'",
+    ),
+    (
+        r#"{"model":"m","messages":"hi"}"#,
+        Some("messages"),
+        "invalid_type",
+        "invalid type for 'messages': expected an array",
+    ),
+    (
+        r#"{"model":"","messages":[]}"#,
+        Some("model"),
+        "invalid_type",
+        "invalid type for 'model': expected a non-empty string",
+    ),
+    (
+        r#"{"model":null,"messages":[]}"#,
+        Some("model"),
+        "invalid_type",
+        "invalid type for 'model': expected a non-empty string",
+    ),
+    (
+        r#"{"model":"\ud800","messages":[]}"#,
+        Some("model"),
+        "invalid_type",
+        "invalid type for 'model': expected a non-empty string",
+    ),
+    (
+        r#"{"model":"m","messages":[],"model":"n"}"#,
+        Some("model"),
+        "duplicate_parameter",
+        "'model' is given twice",
+    ),
+    (
+        r#"{"model":"m","messages":[],"\u006dodel":"n"}"#,
+        Some("model"),
+        "duplicate_parameter",
+        "'model' is given twice",
+    ),
+    (
+        r#"{"model":"m","messages":[],"stream":true,"stream":false}"#,
+        Some("stream"),
+        "duplicate_parameter",
+        "'stream' is given twice",
+    ),
+    (
+        r#"{"model":"m","messages":[],"stream":"true"}"#,
+        Some("stream"),
+        "invalid_type",
+        "invalid type for 'stream': expected a boolean",
+    ),
+    (
+        r#"{"model":"m","messages":[],"stream_options":[]}"#,
+        Some("stream_options"),
+        "invalid_type",
+        "invalid type for 'stream_options': expected an object",
+    ),
+    (
+        r#"{"model":"m","messages":[],"stream_options":{"include_usage":1}}"#,
+        Some("stream_options.include_usage"),
+        "invalid_type",
+        "invalid type for 'stream_options.include_usage': expected a boolean",
+    ),
+    (
+        r#"{"model":"m","messages":[],"stream_options":{"include_usage":true,"include_usage":false}}"#,
+        Some("stream_options.include_usage"),
+        "duplicate_parameter",
+        "'stream_options.include_usage' is given twice",
+    ),
+    (
+        r#"{"model":"m","messages":[],"n":"2"}"#,
+        Some("n"),
+        "invalid_type",
+        "invalid type for 'n': expected an integer",
+    ),
+    (
+        r#"{"model":"m","messages":[],"max_tokens":"9"}"#,
+        Some("max_tokens"),
+        "invalid_type",
+        "invalid type for 'max_tokens': expected an integer",
+    ),
+    (
+        r#"[1]"#,
+        None,
+        "invalid_json",
+        "the request body must be a JSON object",
+    ),
+    (
+        "",
+        None,
+        "invalid_json",
+        "the request body is not valid JSON: expected a value at byte 0, but the text ends there",
+    ),
+    (
+        r#"{"model":"m","messages":[]"#,
+        None,
+        "invalid_json",
+        "the request body is not valid JSON: expected a comma or a closing brace at byte 26, but the text ends there",
+    ),
+    (
+        r#"{"model":"m","messages":[]} x"#,
+        None,
+        "invalid_json",
+        "the request body is not valid JSON: expected the end of the text at byte 28",
+    ),
+];
+
 #[test]
 fn refuses_with_the_parameter_and_a_code() {
-    let cases = [
-        (
-            r#"{"messages":[]}"#,
-            Some("model"),
-            "missing_required_parameter",
-            "missing required parameter: 'model'",
-        ),
-        (
-            r#"{"model":"m"}"#,
-            Some("messages"),
-            "missing_required_parameter",
-            "missing required parameter: 'messages'",
-        ),
-        (
-            r#"{"model":"m","messages":null}"#,
-            Some("messages"),
-            "missing_required_parameter",
-            "missing required parameter: 'messages'",
-        ),
-        (
-            r#"{"model":"m","messages":"hi"}"#,
-            Some("messages"),
-            "invalid_type",
-            "invalid type for 'messages': expected an array",
-        ),
-        (
-            r#"{"model":"","messages":[]}"#,
-            Some("model"),
-            "invalid_type",
-            "invalid type for 'model': expected a non-empty string",
-        ),
-        (
-            r#"{"model":null,"messages":[]}"#,
-            Some("model"),
-            "invalid_type",
-            "invalid type for 'model': expected a non-empty string",
-        ),
-        (
-            r#"{"model":"\ud800","messages":[]}"#,
-            Some("model"),
-            "invalid_type",
-            "invalid type for 'model': expected a non-empty string",
-        ),
-        (
-            r#"{"model":"m","messages":[],"model":"n"}"#,
-            Some("model"),
-            "duplicate_parameter",
-            "'model' is given twice",
-        ),
-        (
-            r#"{"model":"m","messages":[],"\u006dodel":"n"}"#,
-            Some("model"),
-            "duplicate_parameter",
-            "'model' is given twice",
-        ),
-        (
-            r#"{"model":"m","messages":[],"stream":true,"stream":false}"#,
-            Some("stream"),
-            "duplicate_parameter",
-            "'stream' is given twice",
-        ),
-        (
-            r#"{"model":"m","messages":[],"stream":"true"}"#,
-            Some("stream"),
-            "invalid_type",
-            "invalid type for 'stream': expected a boolean",
-        ),
-        (
-            r#"{"model":"m","messages":[],"stream_options":[]}"#,
-            Some("stream_options"),
-            "invalid_type",
-            "invalid type for 'stream_options': expected an object",
-        ),
-        (
-            r#"{"model":"m","messages":[],"stream_options":{"include_usage":1}}"#,
-            Some("stream_options.include_usage"),
-            "invalid_type",
-            "invalid type for 'stream_options.include_usage': expected a boolean",
-        ),
-        (
-            r#"{"model":"m","messages":[],"stream_options":{"include_usage":true,"include_usage":false}}"#,
-            Some("stream_options.include_usage"),
-            "duplicate_parameter",
-            "'stream_options.include_usage' is given twice",
-        ),
-        (
-            r#"{"model":"m","messages":[],"n":"2"}"#,
-            Some("n"),
-            "invalid_type",
-            "invalid type for 'n': expected an integer",
-        ),
-        (
-            r#"{"model":"m","messages":[],"max_tokens":"9"}"#,
-            Some("max_tokens"),
-            "invalid_type",
-            "invalid type for 'max_tokens': expected an integer",
-        ),
-        (
-            r#"[1]"#,
-            None,
-            "invalid_json",
-            "the request body must be a JSON object",
-        ),
-        (
-            "",
-            None,
-            "invalid_json",
-            "the request body is not valid JSON: expected a value at byte 0, but the text ends there",
-        ),
-        (
-            r#"{"model":"m","messages":[]"#,
-            None,
-            "invalid_json",
-            "the request body is not valid JSON: expected a comma or a closing brace at byte 26, but the text ends there",
-        ),
-        (
-            r#"{"model":"m","messages":[]} x"#,
-            None,
-            "invalid_json",
-            "the request body is not valid JSON: expected the end of the text at byte 28",
-        ),
-    ];
-    for (body, param, code, message) in cases {
+    for &(body, param, code, message) in REFUSED {
         let error = chat(body).expect_err(body);
         assert_eq!(
             (error.param(), error.code(), error.to_string().as_str()),
@@ -295,10 +297,13 @@ fn chat_texts_come_with_their_roles() {
     let size = request.size();
     assert_eq!((size.messages, size.media, size.tokens), (8, 1, 0));
     assert_eq!(
-        size.text_bytes as usize,
+        usize::try_from(size.text_bytes).unwrap(),
         r#"be \"brief\"look\nbare42d"#.len()
     );
-    assert_eq!(size.tool_bytes as usize, tool_calls.len() + "[1]".len());
+    assert_eq!(
+        usize::try_from(size.tool_bytes).unwrap(),
+        tool_calls.len() + "[1]".len()
+    );
 }
 
 #[test]

@@ -91,8 +91,7 @@ mod tests {
             "{\"usage\"\n:\r\n{}}",
         ];
         for chunk in chunks {
-            // `nul` begins like null and is no JSON at all, so nobody misses it.
-            assert_eq!(any_in(chunk.as_bytes(), false), true, "{chunk}");
+            assert!(any_in(chunk.as_bytes(), false), "{chunk}");
         }
         assert!(any_in(br#"{"usage":null}"#, true));
     }

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use super::relay::{ASKED, TRAILER, UNASKED, every, relay, whole};
 
 /// What is learned, by hand.
-#[derive(Debug, Default, PartialEq, Eq)]
 struct Learned {
     /// input, output, cached, reasoning
     tokens: [Option<u64>; 4],
@@ -33,166 +32,182 @@ macro_rules! fixture {
     };
 }
 
-fn dialects() -> Vec<Dialect> {
-    let some = |input, output, cached, reasoning| [Some(input), Some(output), cached, reasoning];
-    vec![
-        Dialect {
-            name: "usage null on every chunk, then a chunk with usage alone",
-            stream: fixture!("openai"),
-            unasked: Some(fixture!("openai.unasked")),
-            choices: 1,
-            learned: Learned {
-                tokens: some(14, 3, Some(8), Some(0)),
-                finish: Some("stop"),
-                done: true,
-                id: Some("chatcmpl-a1"),
-                model: Some("gpt-x-mini"),
-                ..Learned::default()
-            },
-        },
-        Dialect {
-            name: "an empty first chunk with nothing but filter results",
-            stream: fixture!("azure"),
-            unasked: None,
-            choices: 1,
-            learned: Learned {
-                finish: Some("stop"),
-                done: true,
-                id: Some("chatcmpl-z9"),
-                model: Some("gpt-x-az"),
-                ..Learned::default()
-            },
-        },
-        Dialect {
-            name: "usage beside the last choice, cache hits by another name",
-            stream: fixture!("deepseek"),
-            unasked: Some(fixture!("deepseek.unasked")),
-            choices: 1,
-            learned: Learned {
-                tokens: some(20, 9, Some(16), Some(5)),
-                finish: Some("length"),
-                done: true,
-                id: Some("ds-77"),
-                model: Some("reasoner"),
-                ..Learned::default()
-            },
-        },
-        Dialect {
-            name: "usage in x_groq",
-            stream: fixture!("groq"),
-            unasked: None,
-            choices: 1,
-            learned: Learned {
-                tokens: some(31, 2, None, None),
-                finish: Some("stop"),
-                done: true,
-                id: Some("chatcmpl-g"),
-                model: Some("llama-x"),
-                ..Learned::default()
-            },
-        },
-        Dialect {
-            name: "comments, a repeated finish reason, a cost in dollars",
-            stream: fixture!("openrouter"),
-            unasked: None,
-            choices: 1,
-            learned: Learned {
-                tokens: some(11, 4, Some(0), Some(0)),
-                cost: Some(ReportedCost::Nanodollars(1_234_567)),
-                finish: Some("stop"),
-                done: true,
-                id: Some("gen-5"),
-                model: Some("acme/large"),
-                ..Learned::default()
-            },
-        },
-        Dialect {
-            name: "an error beside choices in the middle of the stream",
-            stream: fixture!("openrouter_error"),
-            unasked: None,
-            choices: 1,
-            learned: Learned {
-                finish: Some("error"),
-                fault: Some("provider overloaded"),
-                done: false,
-                id: Some("gen-6"),
-                model: Some("acme/large"),
-                ..Learned::default()
-            },
-        },
-        Dialect {
-            name: "padding beside each chunk",
-            stream: fixture!("mistral"),
-            unasked: None,
-            choices: 1,
-            learned: Learned {
-                tokens: some(5, 6, None, None),
-                finish: Some("stop"),
-                done: true,
-                id: Some("m-1"),
-                model: Some("mistral-x"),
-                ..Learned::default()
-            },
-        },
-        Dialect {
-            name: "two choices",
-            stream: fixture!("two_choices"),
-            unasked: Some(fixture!("two_choices.unasked")),
-            choices: 2,
-            learned: Learned {
-                tokens: some(4, 4, None, None),
-                finish: Some("length"),
-                done: true,
-                id: Some("chatcmpl-n2"),
-                model: Some("gpt-x"),
-                ..Learned::default()
-            },
-        },
-        Dialect {
-            name: "no [DONE]",
-            stream: fixture!("no_done"),
-            unasked: None,
-            choices: 1,
-            learned: Learned {
-                tokens: some(2, 1, None, None),
-                finish: Some("stop"),
-                done: false,
-                id: Some("g-1"),
-                model: Some("gem-x"),
-                ..Learned::default()
-            },
-        },
-        Dialect {
-            name: "usage in a choice",
-            stream: fixture!("choice_usage"),
-            unasked: None,
-            choices: 1,
-            learned: Learned {
-                tokens: some(7, 2, Some(3), None),
-                finish: Some("stop"),
-                done: true,
-                id: Some("k-1"),
-                model: Some("moon-x"),
-                ..Learned::default()
-            },
-        },
-        Dialect {
-            name: "a cost in msats beside the usage",
-            stream: fixture!("routstr"),
-            unasked: None,
-            choices: 1,
-            learned: Learned {
-                tokens: some(8, 8, None, None),
-                cost: Some(ReportedCost::Nanosats(2_500_000_000)),
-                finish: Some("stop"),
-                done: true,
-                id: Some("r-1"),
-                model: Some("any/model"),
-                ..Learned::default()
-            },
-        },
-    ]
+const NOTHING: Learned = Learned {
+    tokens: [None; 4],
+    cost: None,
+    finish: None,
+    fault: None,
+    done: false,
+    id: None,
+    model: None,
+};
+
+const fn tokens(
+    input: u64,
+    output: u64,
+    cached: Option<u64>,
+    reasoning: Option<u64>,
+) -> [Option<u64>; 4] {
+    [Some(input), Some(output), cached, reasoning]
 }
+
+const DIALECTS: [Dialect; 11] = [
+    Dialect {
+        name: "usage null on every chunk, then a chunk with usage alone",
+        stream: fixture!("openai"),
+        unasked: Some(fixture!("openai.unasked")),
+        choices: 1,
+        learned: Learned {
+            tokens: tokens(14, 3, Some(8), Some(0)),
+            finish: Some("stop"),
+            done: true,
+            id: Some("chatcmpl-a1"),
+            model: Some("gpt-x-mini"),
+            ..NOTHING
+        },
+    },
+    Dialect {
+        name: "an empty first chunk with nothing but filter results",
+        stream: fixture!("azure"),
+        unasked: None,
+        choices: 1,
+        learned: Learned {
+            finish: Some("stop"),
+            done: true,
+            id: Some("chatcmpl-z9"),
+            model: Some("gpt-x-az"),
+            ..NOTHING
+        },
+    },
+    Dialect {
+        name: "usage beside the last choice, cache hits by another name",
+        stream: fixture!("deepseek"),
+        unasked: Some(fixture!("deepseek.unasked")),
+        choices: 1,
+        learned: Learned {
+            tokens: tokens(20, 9, Some(16), Some(5)),
+            finish: Some("length"),
+            done: true,
+            id: Some("ds-77"),
+            model: Some("reasoner"),
+            ..NOTHING
+        },
+    },
+    Dialect {
+        name: "usage in x_groq",
+        stream: fixture!("groq"),
+        unasked: None,
+        choices: 1,
+        learned: Learned {
+            tokens: tokens(31, 2, None, None),
+            finish: Some("stop"),
+            done: true,
+            id: Some("chatcmpl-g"),
+            model: Some("llama-x"),
+            ..NOTHING
+        },
+    },
+    Dialect {
+        name: "comments, a repeated finish reason, a cost in dollars",
+        stream: fixture!("openrouter"),
+        unasked: None,
+        choices: 1,
+        learned: Learned {
+            tokens: tokens(11, 4, Some(0), Some(0)),
+            cost: Some(ReportedCost::Nanodollars(1_234_567)),
+            finish: Some("stop"),
+            done: true,
+            id: Some("gen-5"),
+            model: Some("acme/large"),
+            ..NOTHING
+        },
+    },
+    Dialect {
+        name: "an error beside choices in the middle of the stream",
+        stream: fixture!("openrouter_error"),
+        unasked: None,
+        choices: 1,
+        learned: Learned {
+            finish: Some("error"),
+            fault: Some("provider overloaded"),
+            done: false,
+            id: Some("gen-6"),
+            model: Some("acme/large"),
+            ..NOTHING
+        },
+    },
+    Dialect {
+        name: "padding beside each chunk",
+        stream: fixture!("mistral"),
+        unasked: None,
+        choices: 1,
+        learned: Learned {
+            tokens: tokens(5, 6, None, None),
+            finish: Some("stop"),
+            done: true,
+            id: Some("m-1"),
+            model: Some("mistral-x"),
+            ..NOTHING
+        },
+    },
+    Dialect {
+        name: "two choices",
+        stream: fixture!("two_choices"),
+        unasked: Some(fixture!("two_choices.unasked")),
+        choices: 2,
+        learned: Learned {
+            tokens: tokens(4, 4, None, None),
+            finish: Some("length"),
+            done: true,
+            id: Some("chatcmpl-n2"),
+            model: Some("gpt-x"),
+            ..NOTHING
+        },
+    },
+    Dialect {
+        name: "no [DONE]",
+        stream: fixture!("no_done"),
+        unasked: None,
+        choices: 1,
+        learned: Learned {
+            tokens: tokens(2, 1, None, None),
+            finish: Some("stop"),
+            done: false,
+            id: Some("g-1"),
+            model: Some("gem-x"),
+            ..NOTHING
+        },
+    },
+    Dialect {
+        name: "usage in a choice",
+        stream: fixture!("choice_usage"),
+        unasked: None,
+        choices: 1,
+        learned: Learned {
+            tokens: tokens(7, 2, Some(3), None),
+            finish: Some("stop"),
+            done: true,
+            id: Some("k-1"),
+            model: Some("moon-x"),
+            ..NOTHING
+        },
+    },
+    Dialect {
+        name: "a cost in msats beside the usage",
+        stream: fixture!("routstr"),
+        unasked: None,
+        choices: 1,
+        learned: Learned {
+            tokens: tokens(8, 8, None, None),
+            cost: Some(ReportedCost::Nanosats(2_500_000_000)),
+            finish: Some("stop"),
+            done: true,
+            id: Some("r-1"),
+            model: Some("any/model"),
+            ..NOTHING
+        },
+    },
+];
 
 fn learned(settings: Settings, stream: &[u8]) -> String {
     let mut rewriter = Rewriter::new(settings);
@@ -229,7 +244,7 @@ fn each_dialect_is_understood() {
         choices,
         learned: expected,
         ..
-    } in dialects()
+    } in DIALECTS
     {
         let Learned {
             tokens,
@@ -256,7 +271,7 @@ fn each_dialect_passes_at_any_chunking() {
         unasked,
         choices,
         ..
-    } in dialects()
+    } in DIALECTS
     {
         for newline in ["\n", "\r\n", "\r"] {
             let [stream, unasked] =

@@ -8,96 +8,98 @@ use bytes::Bytes;
 fn hidden(stream: &str) -> String {
     let mut rewriter = Rewriter::new(UNASKED);
     let released = rewriter.push(Bytes::copy_from_slice(stream.as_bytes()));
-    String::from_utf8(released.to_vec()).unwrap()
+    String::from_utf8(released.to_vec()).expect("text in this test")
 }
+
+/// What came, and what a client that did not ask gets of it.
+const CASES: &[(&str, &str)] = &[
+    // The usage-only chunk goes, whatever its spacing and order.
+    (
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1}}\n\n",
+        "",
+    ),
+    (
+        "data:{ \"usage\" : { } , \"x\":1, \"choices\" : [ ] }\n\n",
+        "",
+    ),
+    (
+        "event: x\nid: 7\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":1}}\nretry: 5\n\n",
+        "",
+    ),
+    (
+        "data: {\"choices\":[],\ndata: \"usage\":{\"prompt_tokens\":1}}\n\n",
+        "",
+    ),
+    (
+        "data: {\"\\u0063hoices\":[],\"us\\u0061ge\":{\"prompt_tokens\":1}}\n\n",
+        "",
+    ),
+    // A top-level null goes with one comma.
+    (
+        "data: {\"choices\":[{}],\"usage\":null}\n\n",
+        "data: {\"choices\":[{}]}\n\n",
+    ),
+    (
+        "data: {\"usage\":null,\"choices\":[{}]}\n\n",
+        "data: {\"choices\":[{}]}\n\n",
+    ),
+    (
+        "data: {\"a\":1, \"usage\" : null , \"choices\":[{}]}\n\n",
+        "data: {\"a\":1 , \"choices\":[{}]}\n\n",
+    ),
+    (
+        "data: {\"choices\":[{}],\"\\u0075sage\":null}\n\n",
+        "data: {\"choices\":[{}]}\n\n",
+    ),
+    (
+        "data: {\"choices\":[],\"usage\":null,\"prompt_filter_results\":[]}\n\n",
+        "data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n",
+    ),
+    // Also over several data lines.
+    (
+        "data: {\"a\":1,\ndata: \"usage\":\ndata: null,\ndata: \"b\":2}\n\n",
+        "data: {\"a\":1\ndata: \ndata: ,\ndata: \"b\":2}\n\n",
+    ),
+    // Everything else stays.
+    (
+        "data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n",
+        "data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n",
+    ),
+    (
+        "data: {\"choices\":[{}],\"usage\":{\"prompt_tokens\":1}}\n\n",
+        "data: {\"choices\":[{}],\"usage\":{\"prompt_tokens\":1}}\n\n",
+    ),
+    (
+        "data: {\"usage\":{\"prompt_tokens\":1}}\n\n",
+        "data: {\"usage\":{\"prompt_tokens\":1}}\n\n",
+    ),
+    (
+        "data: {\"choices\":[],\"x_groq\":{\"usage\":{}}}\n\n",
+        "data: {\"choices\":[],\"x_groq\":{\"usage\":{}}}\n\n",
+    ),
+    (
+        "data: {\"choices\":[{\"usage\":null}]}\n\n",
+        "data: {\"choices\":[{\"usage\":null}]}\n\n",
+    ),
+    (
+        "data: {\"choices\":[{}],\"c\":\"\\\"usage\\\":null\"}\n\n",
+        "data: {\"choices\":[{}],\"c\":\"\\\"usage\\\":null\"}\n\n",
+    ),
+    (
+        "data: {\"choices\":[],\"usage\":null\n\n",
+        "data: {\"choices\":[],\"usage\":null\n\n",
+    ),
+    (
+        ": {\"choices\":[],\"usage\":null}\n\n",
+        ": {\"choices\":[],\"usage\":null}\n\n",
+    ),
+    ("event: {\"usage\":null}\n\n", "event: {\"usage\":null}\n\n"),
+    ("data: \"usage\"\n\n", "data: \"usage\"\n\n"),
+];
 
 #[test]
 fn hides_exactly_what_the_asking_caused() {
-    let cases = [
-        // The usage-only chunk goes, whatever its spacing and order.
-        (
-            "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1}}\n\n",
-            "",
-        ),
-        (
-            "data:{ \"usage\" : { } , \"x\":1, \"choices\" : [ ] }\n\n",
-            "",
-        ),
-        (
-            "event: x\nid: 7\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":1}}\nretry: 5\n\n",
-            "",
-        ),
-        (
-            "data: {\"choices\":[],\ndata: \"usage\":{\"prompt_tokens\":1}}\n\n",
-            "",
-        ),
-        (
-            "data: {\"\\u0063hoices\":[],\"us\\u0061ge\":{\"prompt_tokens\":1}}\n\n",
-            "",
-        ),
-        // A top-level null goes with one comma.
-        (
-            "data: {\"choices\":[{}],\"usage\":null}\n\n",
-            "data: {\"choices\":[{}]}\n\n",
-        ),
-        (
-            "data: {\"usage\":null,\"choices\":[{}]}\n\n",
-            "data: {\"choices\":[{}]}\n\n",
-        ),
-        (
-            "data: {\"a\":1, \"usage\" : null , \"choices\":[{}]}\n\n",
-            "data: {\"a\":1 , \"choices\":[{}]}\n\n",
-        ),
-        (
-            "data: {\"choices\":[{}],\"\\u0075sage\":null}\n\n",
-            "data: {\"choices\":[{}]}\n\n",
-        ),
-        (
-            "data: {\"choices\":[],\"usage\":null,\"prompt_filter_results\":[]}\n\n",
-            "data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n",
-        ),
-        // Also over several data lines.
-        (
-            "data: {\"a\":1,\ndata: \"usage\":\ndata: null,\ndata: \"b\":2}\n\n",
-            "data: {\"a\":1\ndata: \ndata: ,\ndata: \"b\":2}\n\n",
-        ),
-        // Everything else stays.
-        (
-            "data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n",
-            "data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n",
-        ),
-        (
-            "data: {\"choices\":[{}],\"usage\":{\"prompt_tokens\":1}}\n\n",
-            "data: {\"choices\":[{}],\"usage\":{\"prompt_tokens\":1}}\n\n",
-        ),
-        (
-            "data: {\"usage\":{\"prompt_tokens\":1}}\n\n",
-            "data: {\"usage\":{\"prompt_tokens\":1}}\n\n",
-        ),
-        (
-            "data: {\"choices\":[],\"x_groq\":{\"usage\":{}}}\n\n",
-            "data: {\"choices\":[],\"x_groq\":{\"usage\":{}}}\n\n",
-        ),
-        (
-            "data: {\"choices\":[{\"usage\":null}]}\n\n",
-            "data: {\"choices\":[{\"usage\":null}]}\n\n",
-        ),
-        (
-            "data: {\"choices\":[{}],\"c\":\"\\\"usage\\\":null\"}\n\n",
-            "data: {\"choices\":[{}],\"c\":\"\\\"usage\\\":null\"}\n\n",
-        ),
-        (
-            "data: {\"choices\":[],\"usage\":null\n\n",
-            "data: {\"choices\":[],\"usage\":null\n\n",
-        ),
-        (
-            ": {\"choices\":[],\"usage\":null}\n\n",
-            ": {\"choices\":[],\"usage\":null}\n\n",
-        ),
-        ("event: {\"usage\":null}\n\n", "event: {\"usage\":null}\n\n"),
-        ("data: \"usage\"\n\n", "data: \"usage\"\n\n"),
-    ];
-    for (stream, expected) in cases {
+    for &(stream, expected) in CASES {
         assert_eq!(hidden(stream), expected, "{stream}");
         let crlf = stream.replace('\n', "\r\n");
         assert_eq!(hidden(&crlf), expected.replace('\n', "\r\n"), "{crlf}");

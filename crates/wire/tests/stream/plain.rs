@@ -74,7 +74,7 @@ pub(crate) fn events(stream: &[u8]) -> Vec<Vec<u8>> {
                 &line[..colon],
                 line[colon + 1..]
                     .strip_prefix(b" ")
-                    .unwrap_or(&line[colon + 1..]),
+                    .unwrap_or_else(|| &line[colon + 1..]),
             ),
             None => (line, &b""[..]),
         };
@@ -128,7 +128,7 @@ impl Plain {
         self.errors += usize::from(members.last("error", |value| value != "null").is_some());
         let choices = members.last("choices", |value| value.starts_with('['));
         let choices: Vec<&RawValue> = choices
-            .map(|choices| serde_json::from_str(choices).unwrap())
+            .map(|choices| serde_json::from_str(choices).expect("part of valid JSON"))
             .unwrap_or_default();
         let mut usage_of_choice = None;
         for (place, choice) in choices.iter().enumerate() {
@@ -137,7 +137,7 @@ impl Plain {
             };
             let index = choice
                 .last("index", is_number)
-                .map_or(place as f64, |index| index.parse().unwrap());
+                .map_or(place as f64, |index| index.parse().expect("a JSON number"));
             usage_of_choice = choice
                 .last("usage", is_object)
                 .map(str::to_owned)
