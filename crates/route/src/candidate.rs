@@ -1,0 +1,423 @@
+//! A provider that could serve a request: what it offers, and how it has been doing.
+//!
+//! An [`Offer`] is one model at one provider. What the config says of it is fixed; what experience says is behind two
+//! small locks, one per offer and one per provider, taken in the order provider, offer. They outlive a reload, so that
+//! requests in flight and a fresh market share them.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arbstr_price::{Quote, Rates, Sats, Tokens};
+
+use crate::change::{Change, ChangeLog, Event};
+use crate::circuit::{Circuit, CircuitSettings, Entry, Standing};
+use crate::estimate::{Decayed, Demand};
+use crate::latency::Latency;
+use crate::limit::Limit;
+use crate::policy::Objection;
+use crate::snapshot::{OfferSnapshot, ProviderSnapshot};
+
+/// How much the operator thinks of a provider; a rule may ask for at least one of these.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tier {
+    /// On the operator's own machines.
+    Local,
+    /// Good enough for most.
+    #[default]
+    Standard,
+    /// The best there is.
+    Frontier,
+}
+
+/// One model at one provider.
+pub struct Offer {
+    pub(crate) provider: Arc<Provider>,
+    pub(crate) model: Arc<str>,
+    pub(crate) upstream_model: Arc<str>,
+    pub(crate) rates: Option<Rates>,
+    pub(crate) demand: Arc<Demand>,
+    pub(crate) live: Arc<OfferLive>,
+}
+
+/// An offer as it stands for one request.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// Who, and which model.
+    pub offer: Arc<Offer>,
+    /// The tokens it is expected to bill.
+    pub tokens: Tokens,
+    /// What it would charge for them, by part; `None` when its price is not known.
+    pub quote: Option<Quote>,
+    /// Why it is passed over; `None` when it is not.
+    pub skipped: Option<Skip>,
+}
+
+/// Why a candidate is passed over. All but a policy hold only while another can serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Skip {
+    /// Its circuit, or that of its provider's connections, is open.
+    CircuitOpen {
+        /// Until a probe is due.
+        due_in: Duration,
+    },
+    /// Its circuit is half-open and another request is the probe.
+    Probing,
+    /// It refused for reasons of its own: key, balance, model list.
+    Suspended {
+        /// For this much longer.
+        left: Duration,
+    },
+    /// It asked to be left alone.
+    CoolingDown {
+        /// For this much longer.
+        left: Duration,
+    },
+    /// As many requests as it takes are in flight.
+    AtCapacity {
+        /// How many it takes.
+        limit: u32,
+    },
+    /// The policy does not allow it.
+    Policy {
+        /// The policy's name.
+        policy: Arc<str>,
+        /// What speaks against it.
+        objection: Objection,
+    },
+}
+
+/// A provider, as configured and as it lives.
+#[derive(Debug)]
+pub(crate) struct Provider {
+    pub(crate) index: usize,
+    pub(crate) name: Arc<str>,
+    pub(crate) tier: Tier,
+    pub(crate) max_concurrency: Option<NonZeroU32>,
+    pub(crate) fingerprint: u64,
+    pub(crate) circuit: CircuitSettings,
+    pub(crate) live: Arc<Mutex<ProviderState>>,
+    pub(crate) changes: Arc<ChangeLog>,
+}
+
+/// What experience says of a provider.
+#[derive(Debug)]
+pub(crate) struct ProviderState {
+    pub(crate) connections: Circuit,
+    pub(crate) suspended_until: Option<Instant>,
+    pub(crate) cooling_until: Option<Instant>,
+    pub(crate) limit: Limit,
+}
+
+/// What experience says of an offer.
+#[derive(Debug)]
+pub(crate) struct OfferLive {
+    state: Mutex<OfferState>,
+    refuses_stream_options: AtomicBool,
+}
+
+/// The part of it that is read and written together.
+#[derive(Debug)]
+pub(crate) struct OfferState {
+    pub(crate) answers: Circuit,
+    pub(crate) suspended_until: Option<Instant>,
+    pub(crate) streams: Latency,
+    pub(crate) wholes: Latency,
+    pub(crate) input_ratio: Decayed,
+}
+
+/// What a plan wants to know of an offer, read in one go.
+#[derive(Debug)]
+pub(crate) struct Glance {
+    pub(crate) skip: Option<Skip>,
+    pub(crate) input_ratio: Option<f64>,
+    pub(crate) latency: Option<Duration>,
+}
+
+impl Tier {
+    /// As written in a config.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Standard => "standard",
+            Self::Frontier => "frontier",
+        }
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Offer {
+    /// The provider's name.
+    #[must_use]
+    pub fn provider(&self) -> &str {
+        &self.provider.name
+    }
+
+    /// The provider's place in the spec that the market was built from.
+    #[must_use]
+    pub fn provider_index(&self) -> usize {
+        self.provider.index
+    }
+
+    /// The provider's tier.
+    #[must_use]
+    pub fn tier(&self) -> Tier {
+        self.provider.tier
+    }
+
+    /// The model as clients ask for it.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// The model as the provider calls it.
+    #[must_use]
+    pub fn upstream_model(&self) -> &str {
+        &self.upstream_model
+    }
+
+    /// What it charges; `None` when that is not known.
+    #[must_use]
+    pub const fn rates(&self) -> Option<&Rates> {
+        self.rates.as_ref()
+    }
+
+    /// Whether it turned down `stream_options` that arbstr had put in.
+    #[must_use]
+    pub fn refuses_stream_options(&self) -> bool {
+        self.live.refuses_stream_options.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn remember_stream_options_refused(&self) {
+        self.live
+            .refuses_stream_options
+            .store(true, Ordering::Relaxed);
+    }
+
+    /// How long to wait for a first event when nobody has said: three times what is usual at the slow end, and never
+    /// less than [`FIRST_EVENT`].
+    pub(crate) fn first_event_auto(&self) -> Duration {
+        let slow = self.lock().streams.p95().unwrap_or_default();
+        FIRST_EVENT.max(slow.saturating_mul(3))
+    }
+
+    /// What stands in the way of an attempt.
+    pub(crate) fn obstacle(&self, now: Instant, entry: Entry) -> Option<Skip> {
+        let provider = self.provider.lock();
+        let offer = self.lock();
+        self.obstacle_in(&provider, &offer, (now, entry))
+    }
+
+    /// The same, for who holds the locks already.
+    pub(crate) fn obstacle_in(
+        &self,
+        provider: &ProviderState,
+        offer: &OfferState,
+        (now, entry): (Instant, Entry),
+    ) -> Option<Skip> {
+        let circuits = [&provider.connections, &offer.answers];
+        let refused = circuits
+            .into_iter()
+            .filter_map(|circuit| circuit.refuses(now, entry))
+            .max_by_key(|standing| match standing {
+                Standing::Open { due_in } => *due_in,
+                Standing::Closed | Standing::HalfOpen => Duration::ZERO,
+            });
+        match refused {
+            Some(Standing::Open { due_in }) => return Some(Skip::CircuitOpen { due_in }),
+            Some(_) => return Some(Skip::Probing),
+            None => {}
+        }
+        if entry == Entry::Ready {
+            let until = provider.suspended_until.max(offer.suspended_until);
+            if let Some(left) = left(until, now) {
+                return Some(Skip::Suspended { left });
+            }
+            if let Some(left) = left(provider.cooling_until, now) {
+                return Some(Skip::CoolingDown { left });
+            }
+        }
+        let explicit = self.provider.max_concurrency;
+        let limit = provider.limit.bound(explicit).unwrap_or(u32::MAX);
+        provider
+            .limit
+            .is_full(explicit)
+            .then_some(Skip::AtCapacity { limit })
+    }
+
+    pub(crate) fn glance(&self, now: Instant, streaming: bool) -> Glance {
+        let provider = self.provider.lock();
+        let offer = self.lock();
+        let latency = if streaming {
+            &offer.streams
+        } else {
+            &offer.wholes
+        };
+        Glance {
+            skip: self.obstacle_in(&provider, &offer, (now, Entry::Ready)),
+            input_ratio: offer.input_ratio.mean(),
+            latency: latency.mean(),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, OfferState> {
+        self.live
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn report(&self, event: impl Into<Event>) {
+        self.provider.push_change(Some(&self.model), event.into());
+    }
+
+    pub(crate) fn snapshot(&self, now: Instant) -> OfferSnapshot {
+        let first_event_auto = self.first_event_auto();
+        let state = self.lock();
+        OfferSnapshot {
+            model: self.model.clone(),
+            upstream_model: self.upstream_model.clone(),
+            rates: self.rates,
+            circuit: state.answers.standing(now),
+            suspended_for: left(state.suspended_until, now),
+            stream_latency: state.streams.mean(),
+            json_latency: state.wholes.mean(),
+            first_event_auto,
+            refuses_stream_options: self.refuses_stream_options(),
+        }
+    }
+}
+
+impl fmt::Debug for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Offer({} at {})", self.model, self.provider.name)
+    }
+}
+
+impl Candidate {
+    /// What it would charge for the expected tokens; `None` when its price is not known.
+    #[must_use]
+    pub fn expected_cost(&self) -> Option<Sats> {
+        self.quote.as_ref().map(Quote::total)
+    }
+
+    /// Whether the policy rules it out, so that it is never asked.
+    #[must_use]
+    pub const fn is_ruled_out(&self) -> bool {
+        matches!(self.skipped, Some(Skip::Policy { .. }))
+    }
+}
+
+impl Skip {
+    /// How long it lasts, as far as that is known.
+    #[must_use]
+    pub const fn left(&self) -> Option<Duration> {
+        match self {
+            Self::CircuitOpen { due_in: left }
+            | Self::Suspended { left }
+            | Self::CoolingDown { left } => Some(*left),
+            Self::Probing | Self::AtCapacity { .. } | Self::Policy { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CircuitOpen { due_in } => write!(f, "circuit open, due in {}", Secs(*due_in)),
+            Self::Probing => f.write_str("circuit half-open, a probe is out"),
+            Self::Suspended { left } => write!(f, "suspended for {}", Secs(*left)),
+            Self::CoolingDown { left } => write!(f, "cooling down for {}", Secs(*left)),
+            Self::AtCapacity { limit } => write!(f, "at capacity ({limit} in flight)"),
+            Self::Policy { policy, objection } => write!(f, "policy {policy}: {objection}"),
+        }
+    }
+}
+
+impl Provider {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, ProviderState> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn report(&self, event: impl Into<Event>) {
+        self.push_change(None, event.into());
+    }
+
+    pub(crate) fn snapshot(&self, now: Instant) -> ProviderSnapshot {
+        let state = self.lock();
+        ProviderSnapshot {
+            name: self.name.clone(),
+            tier: self.tier,
+            connections: state.connections.standing(now),
+            suspended_for: left(state.suspended_until, now),
+            cooling_for: left(state.cooling_until, now),
+            in_flight: state.limit.in_flight(),
+            limit: state.limit.bound(self.max_concurrency),
+            offers: Vec::new(),
+        }
+    }
+
+    fn push_change(&self, model: Option<&Arc<str>>, event: Event) {
+        self.changes.push(Change {
+            provider: self.name.clone(),
+            model: model.cloned(),
+            event,
+        });
+    }
+}
+
+impl Default for ProviderState {
+    fn default() -> Self {
+        Self {
+            connections: Circuit::new(),
+            suspended_until: None,
+            cooling_until: None,
+            limit: Limit::default(),
+        }
+    }
+}
+
+impl Default for OfferLive {
+    fn default() -> Self {
+        Self {
+            state: Mutex::new(OfferState {
+                answers: Circuit::new(),
+                suspended_until: None,
+                streams: Latency::new(),
+                wholes: Latency::new(),
+                input_ratio: Decayed::default(),
+            }),
+            refuses_stream_options: AtomicBool::new(false),
+        }
+    }
+}
+
+/// What is left until `until`, if anything.
+pub(crate) fn left(until: Option<Instant>, now: Instant) -> Option<Duration> {
+    until
+        .map(|until| until.saturating_duration_since(now))
+        .filter(|left| !left.is_zero())
+}
+
+/// The least time for a first event when it is learned.
+const FIRST_EVENT: Duration = Duration::from_secs(12);
+
+/// A duration in whole seconds, rounded up.
+struct Secs(Duration);
+
+impl fmt::Display for Secs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let secs = self.0.as_secs() + u64::from(self.0.subsec_nanos() > 0);
+        write!(f, "{secs}s")
+    }
+}

@@ -1,0 +1,387 @@
+//! When to stop asking a provider that keeps failing, and how to notice that it is back.
+//!
+//! ```text
+//!            failures in a row                 a pass is taken (due, or nobody else can serve)
+//!  Closed ────────────────────▶ Open { due } ─────────────────────────▶ HalfOpen
+//!    ▲                            ▲   ▲                                  │  │  │
+//!    │                            │   └────── the probe fails ───────────┘  │  │
+//!    │                            └───── the probe comes back unused ───────┘  │
+//!    └────────────────────────── a success ────────────────────────────────────┘
+//! ```
+//!
+//! Half-open *is* the probe being out: whoever holds the probing [`Pass`] must bring it back, and dropping a permit
+//! does. Each change to closed or open starts a new generation; what an attempt of an earlier generation has to tell
+//! is out of date and is ignored, so that a slow stream from before the trouble neither opens nor closes anything.
+
+use std::time::{Duration, Instant};
+
+/// When a circuit opens, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CircuitSettings {
+    /// Failures in a row that open it; 0 counts as 1.
+    pub failures: u32,
+    /// How long it stays open before a probe.
+    pub open_for: Duration,
+}
+
+/// How a circuit stands, for people and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Requests pass.
+    Closed,
+    /// Requests are kept away.
+    Open {
+        /// Until a probe is due; zero when it is.
+        due_in: Duration,
+    },
+    /// One probe is out.
+    HalfOpen,
+}
+
+/// A change between standings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Requests are kept away from now on.
+    Opened,
+    /// A probe went out.
+    Probing,
+    /// The probe came back without news.
+    Returned,
+    /// Requests pass again.
+    Closed,
+}
+
+/// How urgently an attempt wants to pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// Others can serve: only a closed circuit, or a probe that is due.
+    Ready,
+    /// The same candidate once more: as `Ready`, though it may be cooling down.
+    Again,
+    /// Nobody else can serve: a probe before its time.
+    Desperate,
+    /// There is nobody else: never refused.
+    Sole,
+}
+
+/// How much of an answer was good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// It began well; a stream may still break.
+    Begun,
+    /// All of it.
+    Whole,
+}
+
+/// Leave to attempt, to be settled by exactly one of the circuit's `on_*` events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pass {
+    generation: u64,
+    probe: bool,
+}
+
+/// The circuit of one thing that can fail.
+#[derive(Debug)]
+pub(crate) struct Circuit {
+    state: State,
+    generation: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Closed { failures: u32 },
+    Open { due: Instant },
+    HalfOpen { due: Instant },
+}
+
+impl Default for CircuitSettings {
+    fn default() -> Self {
+        Self {
+            failures: 3,
+            open_for: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Circuit {
+    /// A closed one.
+    pub(crate) const fn new() -> Self {
+        Self {
+            state: State::Closed { failures: 0 },
+            generation: 0,
+        }
+    }
+
+    /// Whether an attempt may pass; changes nothing.
+    pub(crate) fn refuses(&self, now: Instant, entry: Entry) -> Option<Standing> {
+        let refused = match (self.state, entry) {
+            (State::Closed { .. }, _) | (_, Entry::Sole) => false,
+            (State::Open { due }, Entry::Ready | Entry::Again) => now < due,
+            (State::Open { .. }, Entry::Desperate) => false,
+            (State::HalfOpen { .. }, _) => true,
+        };
+        refused.then(|| self.standing(now))
+    }
+
+    /// Lets an attempt pass that [`Circuit::refuses`] does not refuse; an open circuit hands out its probe.
+    pub(crate) fn enter(&mut self) -> (Pass, Option<Turn>) {
+        let (probe, turn) = match self.state {
+            State::Open { due } => {
+                self.state = State::HalfOpen { due };
+                (true, Some(Turn::Probing))
+            }
+            State::Closed { .. } | State::HalfOpen { .. } => (false, None),
+        };
+        let generation = self.generation;
+        (Pass { generation, probe }, turn)
+    }
+
+    /// The attempt did well. After a mere beginning a circuit that was open keeps one failure in hand, so that a
+    /// stream that breaks later opens it again at once.
+    pub(crate) fn on_success(
+        &mut self,
+        pass: &mut Pass,
+        proof: Proof,
+        settings: &CircuitSettings,
+    ) -> Option<Turn> {
+        if pass.generation != self.generation {
+            return None;
+        }
+        match (self.state, proof) {
+            (State::Closed { .. }, Proof::Begun) => None,
+            (State::Closed { .. }, Proof::Whole) => {
+                self.state = State::Closed { failures: 0 };
+                None
+            }
+            (State::Open { .. } | State::HalfOpen { .. }, _) => {
+                let failures = match proof {
+                    Proof::Begun => settings.failures.saturating_sub(1),
+                    Proof::Whole => 0,
+                };
+                self.turn_to(State::Closed { failures });
+                *pass = Pass {
+                    generation: self.generation,
+                    probe: false,
+                };
+                Some(Turn::Closed)
+            }
+        }
+    }
+
+    /// The attempt failed in a way that counts here.
+    pub(crate) fn on_failure(
+        &mut self,
+        pass: &mut Pass,
+        now: Instant,
+        settings: &CircuitSettings,
+    ) -> Option<Turn> {
+        if pass.generation != self.generation {
+            return None;
+        }
+        let due = now.checked_add(settings.open_for).unwrap_or(now);
+        match self.state {
+            State::Closed { failures } if failures.saturating_add(1) < settings.failures => {
+                self.state = State::Closed {
+                    failures: failures + 1,
+                };
+                None
+            }
+            State::Closed { .. } => {
+                self.turn_to(State::Open { due });
+                Some(Turn::Opened)
+            }
+            State::HalfOpen { .. } if pass.probe => {
+                pass.probe = false;
+                self.turn_to(State::Open { due });
+                Some(Turn::Opened)
+            }
+            // An attempt that was let through beside the probe: the probe decides.
+            State::HalfOpen { .. } | State::Open { .. } => None,
+        }
+    }
+
+    /// The attempt ended without saying anything about this circuit.
+    pub(crate) fn on_return(&mut self, pass: &mut Pass) -> Option<Turn> {
+        if !std::mem::take(&mut pass.probe) || pass.generation != self.generation {
+            return None;
+        }
+        match self.state {
+            State::HalfOpen { due } => {
+                self.state = State::Open { due };
+                Some(Turn::Returned)
+            }
+            State::Closed { .. } | State::Open { .. } => None,
+        }
+    }
+
+    /// How it stands at `now`.
+    pub(crate) fn standing(&self, now: Instant) -> Standing {
+        match self.state {
+            State::Closed { .. } => Standing::Closed,
+            State::Open { due } => Standing::Open {
+                due_in: due.saturating_duration_since(now),
+            },
+            State::HalfOpen { .. } => Standing::HalfOpen,
+        }
+    }
+
+    fn turn_to(&mut self, state: State) {
+        self.state = state;
+        self.generation += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SETTINGS: CircuitSettings = CircuitSettings {
+        failures: 3,
+        open_for: Duration::from_secs(30),
+    };
+
+    #[expect(clippy::disallowed_methods, reason = "a test may look at the clock")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    fn fail(circuit: &mut Circuit, now: Instant) -> Option<Turn> {
+        let (mut pass, _) = circuit.enter();
+        circuit.on_failure(&mut pass, now, &SETTINGS)
+    }
+
+    fn opened(now: Instant) -> Circuit {
+        let mut circuit = Circuit::new();
+        let turns = [1, 2, 3].map(|_| fail(&mut circuit, now));
+        assert_eq!(turns, [None, None, Some(Turn::Opened)]);
+        circuit
+    }
+
+    #[test]
+    fn opens_after_failures_in_a_row_only() {
+        let now = start();
+        let mut circuit = Circuit::new();
+        for _ in 0..5 {
+            fail(&mut circuit, now);
+            fail(&mut circuit, now);
+            let (mut pass, _) = circuit.enter();
+            circuit.on_success(&mut pass, Proof::Whole, &SETTINGS);
+            assert_eq!(circuit.standing(now), Standing::Closed);
+        }
+        let circuit = opened(now);
+        let due_in = Duration::from_secs(30);
+        assert_eq!(circuit.standing(now), Standing::Open { due_in });
+    }
+
+    #[test]
+    fn refuses_by_how_urgent_the_attempt_is() {
+        let now = start();
+        let due = now + SETTINGS.open_for;
+        let open = opened(now);
+        let mut half = opened(now);
+        half.enter();
+        let cases = [
+            (Entry::Ready, true, false, true),
+            (Entry::Again, true, false, true),
+            (Entry::Desperate, false, false, true),
+            (Entry::Sole, false, false, false),
+        ];
+        for (entry, early, when_due, probing) in cases {
+            assert_eq!(open.refuses(now, entry).is_some(), early, "{entry:?}");
+            assert_eq!(open.refuses(due, entry).is_some(), when_due, "{entry:?}");
+            assert_eq!(half.refuses(due, entry).is_some(), probing, "{entry:?}");
+            assert_eq!(Circuit::new().refuses(now, entry), None);
+        }
+    }
+
+    #[test]
+    fn a_stream_that_breaks_after_the_probe_began_opens_it_again() {
+        let now = start();
+        let mut circuit = opened(now);
+        let (mut pass, turn) = circuit.enter();
+        assert_eq!(turn, Some(Turn::Probing));
+        let turn = circuit.on_success(&mut pass, Proof::Begun, &SETTINGS);
+        assert_eq!(turn, Some(Turn::Closed));
+        let turn = circuit.on_failure(&mut pass, now, &SETTINGS);
+        assert_eq!(turn, Some(Turn::Opened));
+    }
+
+    #[test]
+    fn a_probe_that_comes_back_unused_is_there_for_the_next() {
+        let now = start();
+        let mut circuit = opened(now);
+        let (mut pass, _) = circuit.enter();
+        assert_eq!(circuit.standing(now), Standing::HalfOpen);
+        assert_eq!(circuit.on_return(&mut pass), Some(Turn::Returned));
+        assert_eq!(circuit.on_return(&mut pass), None);
+        assert!(circuit.enter().0.probe);
+    }
+
+    #[test]
+    fn news_from_before_the_change_is_ignored() {
+        let now = start();
+        let mut circuit = Circuit::new();
+        let (mut stale, _) = circuit.enter();
+        for _ in 0..3 {
+            fail(&mut circuit, now);
+        }
+        let turn = circuit.on_success(&mut stale, Proof::Whole, &SETTINGS);
+        assert_eq!(turn, None);
+        assert_ne!(circuit.standing(now), Standing::Closed);
+        assert_eq!(circuit.on_failure(&mut stale, now, &SETTINGS), None);
+    }
+
+    #[test]
+    fn beside_the_probe_a_success_closes_and_a_failure_decides_nothing() {
+        let now = start();
+        let mut circuit = opened(now);
+        let (mut probe, _) = circuit.enter();
+        let (mut beside, turn) = circuit.enter();
+        assert_eq!((beside.probe, turn), (false, None));
+        assert_eq!(circuit.on_failure(&mut beside, now, &SETTINGS), None);
+        assert_eq!(circuit.standing(now), Standing::HalfOpen);
+        let turn = circuit.on_success(&mut beside, Proof::Whole, &SETTINGS);
+        assert_eq!(turn, Some(Turn::Closed));
+        assert_eq!(circuit.on_failure(&mut probe, now, &SETTINGS), None);
+        assert_eq!(circuit.standing(now), Standing::Closed);
+    }
+
+    proptest! {
+        /// Passes are taken and settled in any order; whatever happens, once all are settled a probe is to be had.
+        #[test]
+        fn no_sequence_of_events_loses_the_probe(events in prop::collection::vec((0..6_u8, 0..4_usize), 0..200)) {
+            let mut now = start();
+            let mut circuit = Circuit::new();
+            let mut out: Vec<Pass> = Vec::new();
+            for (event, which) in events {
+                now += Duration::from_secs(which as u64 * 10);
+                let entry = [Entry::Ready, Entry::Again, Entry::Desperate, Entry::Sole][which];
+                if event == 0 && circuit.refuses(now, entry).is_none() {
+                    out.push(circuit.enter().0);
+                }
+                if which < out.len() && event > 0 {
+                    let mut pass = out.swap_remove(which);
+                    match event {
+                        1 | 2 => drop(circuit.on_failure(&mut pass, now, &SETTINGS)),
+                        3 => drop(circuit.on_success(&mut pass, Proof::Whole, &SETTINGS)),
+                        4 => {
+                            circuit.on_success(&mut pass, Proof::Begun, &SETTINGS);
+                            out.push(pass);
+                            continue;
+                        }
+                        _ => {}
+                    }
+                    circuit.on_return(&mut pass);
+                }
+                let current = out.iter().filter(|p| p.probe && p.generation == circuit.generation).count();
+                prop_assert_eq!(current, usize::from(matches!(circuit.state, State::HalfOpen { .. })));
+            }
+            for pass in &mut out {
+                circuit.on_return(pass);
+            }
+            prop_assert_ne!(circuit.standing(now), Standing::HalfOpen);
+            prop_assert!(circuit.refuses(now + SETTINGS.open_for, Entry::Ready).is_none());
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! How many requests a provider takes at once.
+//!
+//! The operator may say so. Otherwise it is learned from 429s the way TCP learns a link: a refusal under load cuts the
+//! limit to a part of what was in flight, each whole answer widens it a little. Refusals of one burst cut once: a slot
+//! taken before the last cut has nothing new to say.
+
+use std::num::NonZeroU32;
+
+/// A place among the requests in flight; given back exactly once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Slot {
+    cuts: u64,
+}
+
+/// Requests in flight at one provider, and how many there may be.
+#[derive(Debug, Default)]
+pub(crate) struct Limit {
+    in_flight: u32,
+    learned: Option<f64>,
+    cuts: u64,
+}
+
+impl Limit {
+    /// The limit in force, if there is one: the operator's, else the learned.
+    pub(crate) fn bound(&self, explicit: Option<NonZeroU32>) -> Option<u32> {
+        explicit
+            .map(NonZeroU32::get)
+            .or_else(|| self.learned.map(whole))
+    }
+
+    /// Whether no further request may go out now.
+    pub(crate) fn is_full(&self, explicit: Option<NonZeroU32>) -> bool {
+        self.bound(explicit)
+            .is_some_and(|bound| self.in_flight >= bound)
+    }
+
+    /// Counts one more request in flight.
+    pub(crate) fn enter(&mut self) -> Slot {
+        self.in_flight = self.in_flight.saturating_add(1);
+        Slot { cuts: self.cuts }
+    }
+
+    /// Gives a place back.
+    pub(crate) fn leave(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// The provider had too much to do when the request of `slot` came.
+    pub(crate) fn on_congestion(&mut self, slot: Slot) {
+        if slot.cuts != self.cuts {
+            return;
+        }
+        let carried = f64::from(self.in_flight);
+        let from = self.learned.map_or(carried, |learned| learned.min(carried));
+        self.learned = Some((from * CUT).max(1.0));
+        self.cuts += 1;
+    }
+
+    /// A whole answer came.
+    pub(crate) fn on_success(&mut self) {
+        let wider = self.learned.map(|learned| learned + 1.0 / learned);
+        self.learned = wider.filter(|learned| *learned <= FORGET_ABOVE);
+    }
+
+    /// Requests in flight.
+    pub(crate) const fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+}
+
+/// What a refusal leaves of the requests in flight.
+const CUT: f64 = 0.7;
+
+/// A learned limit as wide as this is none.
+const FORGET_ABOVE: f64 = 1024.0;
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a learned limit lies between 1 and FORGET_ABOVE"
+)]
+const fn whole(learned: f64) -> u32 {
+    learned as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_the_operator_says_is_obeyed() {
+        let explicit = NonZeroU32::new(2);
+        let mut limit = Limit::default();
+        assert!(!limit.is_full(explicit));
+        limit.enter();
+        let slot = limit.enter();
+        assert!(limit.is_full(explicit));
+        limit.on_congestion(slot);
+        assert_eq!(limit.bound(explicit), Some(2));
+        limit.leave();
+        assert!(!limit.is_full(explicit));
+    }
+
+    #[test]
+    fn a_burst_of_refusals_cuts_once() {
+        let mut limit = Limit::default();
+        let slots: Vec<Slot> = (0..10).map(|_| limit.enter()).collect();
+        for slot in slots {
+            limit.on_congestion(slot);
+            limit.leave();
+        }
+        assert_eq!(limit.bound(None), Some(7));
+    }
+
+    #[test]
+    fn answers_widen_a_learned_limit_until_it_is_forgotten() {
+        let mut limit = Limit::default();
+        let slot = limit.enter();
+        limit.on_congestion(slot);
+        assert_eq!(limit.bound(None), Some(1));
+        limit.on_success();
+        assert_eq!(limit.bound(None), Some(2));
+        for _ in 0..600_000 {
+            limit.on_success();
+        }
+        assert_eq!(limit.bound(None), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_learned_limit_always_lets_one_through(events in prop::collection::vec(0..3_u8, 0..300)) {
+            let mut limit = Limit::default();
+            let mut slots = Vec::new();
+            for event in events {
+                match event {
+                    0 if !limit.is_full(None) => slots.push(limit.enter()),
+                    1 => if let Some(slot) = slots.pop() { limit.on_congestion(slot); limit.leave(); },
+                    _ => if slots.pop().is_some() { limit.on_success(); limit.leave(); },
+                }
+                prop_assert_eq!(limit.in_flight() as usize, slots.len());
+                prop_assert!(limit.bound(None).is_none_or(|bound| bound >= 1));
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Markets built, inherited and asked for plans.

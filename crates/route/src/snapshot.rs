@@ -1,0 +1,87 @@
+//! How providers stand at one moment, for people and metrics.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arbstr_price::Rates;
+
+use crate::candidate::Tier;
+use crate::circuit::Standing;
+
+/// One provider at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProviderSnapshot {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its tier.
+    pub tier: Tier,
+    /// The circuit of its connections.
+    pub connections: Standing,
+    /// It is left out for this much longer: key or balance.
+    pub suspended_for: Option<Duration>,
+    /// It is left alone for this much longer, as it asked.
+    pub cooling_for: Option<Duration>,
+    /// Requests in flight.
+    pub in_flight: u32,
+    /// How many there may be, as configured or learned.
+    pub limit: Option<u32>,
+    /// Its models, in the order of the config.
+    pub offers: Vec<OfferSnapshot>,
+}
+
+/// One model at one provider at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OfferSnapshot {
+    /// The model as clients ask for it.
+    pub model: Arc<str>,
+    /// The model as the provider calls it.
+    pub upstream_model: Arc<str>,
+    /// What it charges.
+    pub rates: Option<Rates>,
+    /// The circuit of its answers.
+    pub circuit: Standing,
+    /// It is left out for this much longer.
+    pub suspended_for: Option<Duration>,
+    /// The usual time to a stream's first event.
+    pub stream_latency: Option<Duration>,
+    /// The usual time to a whole JSON answer.
+    pub json_latency: Option<Duration>,
+    /// How long a first event is waited for when nobody has said.
+    pub first_event_auto: Duration,
+    /// It turned down `stream_options` that arbstr had put in.
+    pub refuses_stream_options: bool,
+}
+
+/// Whether requests can be served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// By every provider.
+    Ok,
+    /// By some: a circuit is open.
+    Degraded,
+    /// By none: every circuit is open, or there are no models.
+    Down,
+}
+
+impl Health {
+    /// What `providers` amount to.
+    #[must_use]
+    pub fn of(providers: &[ProviderSnapshot]) -> Self {
+        let (mut serving, mut failing) = (false, false);
+        for provider in providers {
+            for offer in &provider.offers {
+                let closed =
+                    provider.connections == Standing::Closed && offer.circuit == Standing::Closed;
+                serving |= closed;
+                failing |= !closed;
+            }
+        }
+        match (serving, failing) {
+            (true, false) => Self::Ok,
+            (true, true) => Self::Degraded,
+            (false, _) => Self::Down,
+        }
+    }
+}

@@ -1,0 +1,453 @@
+//! What an attempt's outcome means: who is at fault, who is asked next, and what is remembered.
+//!
+//! The whole table is [`Verdict::of`], so that it can be read, and tested, in one place. Everybody else follows the
+//! data: the waterfall picks the next step, the circuits count, the binary logs.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+/// How one attempt ended, as the binary saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// A good response head and, for a stream, a good first event; a JSON answer read whole and sane.
+    Good {
+        /// Its status, 200 as a rule.
+        status: u16,
+    },
+    /// Any answer that is not a success.
+    Answer(Answer),
+    /// No connection came about.
+    Connect(ConnectFault),
+    /// Something took too long.
+    Timeout(TimeoutKind),
+    /// Closed or reset before the response head, or before a stream's first event.
+    Closed,
+    /// A success whose JSON broke off.
+    Cut,
+    /// A success with nothing in it.
+    Empty,
+    /// A success that is neither a stream nor a JSON completion, where a stream was asked for.
+    NotSse,
+    /// A success that is not JSON.
+    BadJson,
+    /// A success whose body, or first event, is an error.
+    ErrorEvent(InBand),
+    /// More than arbstr is willing to hold.
+    Oversized,
+    /// The client left before anything came.
+    Cancelled,
+}
+
+/// A provider's refusal, reduced to what decides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// `error.code`, a number as its digits.
+    pub code: Option<String>,
+    /// `error.type`.
+    pub kind: Option<String>,
+    /// `error.param`.
+    pub param: Option<String>,
+    /// `error.message`.
+    pub message: Option<String>,
+    /// How long the provider asks to be left alone.
+    pub retry_after: Option<Duration>,
+    /// Whether arbstr had put `stream_options` into this very attempt.
+    pub injected_stream_options: bool,
+}
+
+/// An error inside a success.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InBand {
+    /// `error.code`, a number as its digits.
+    pub code: Option<String>,
+    /// `error.type`.
+    pub kind: Option<String>,
+    /// `error.message`.
+    pub message: Option<String>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectFault {
+    /// Refused, reset or unreachable.
+    Refused,
+    /// TLS did not come about.
+    Tls,
+    /// The name has no address.
+    Dns,
+    /// Not within the time for connecting.
+    Timeout,
+}
+
+/// Which time ran out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeoutKind {
+    /// That for a stream's first event.
+    FirstEvent,
+    /// That for a response.
+    Response,
+    /// That between two reads.
+    Idle,
+    /// That for the whole request: not the provider's fault.
+    Total,
+}
+
+/// What follows from an [`Outcome`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// What happens next.
+    pub then: Then,
+    /// Whose circuit it counts against.
+    pub blame: Blame,
+    /// Who is left out for [`SUSPENSION`] while others can serve.
+    pub suspend: Option<Scope>,
+    /// For how long the provider is left alone while others can serve.
+    pub cooldown: Option<Duration>,
+    /// Whether the same candidate may be asked again.
+    pub again: Again,
+    /// Whether `same_provider_first` applies.
+    pub quick: bool,
+    /// Whether the operator has to look after it: a key, a balance, a model list, a redirect.
+    pub operator: bool,
+    /// Whether the provider had too much to do.
+    pub congested: bool,
+}
+
+/// What happens next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// The answer goes to the client.
+    Accept,
+    /// Another candidate is asked.
+    Next,
+    /// The refusal goes to the client as it is: its request is at fault.
+    ReturnAsIs,
+    /// The same candidate is asked once more, without the injected `stream_options`.
+    WithoutStreamOptions,
+    /// Nobody is asked any more.
+    Stop,
+}
+
+/// Whose circuit an outcome counts against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// Nobody's.
+    Nobody,
+    /// That of this model at this provider.
+    Offer,
+    /// That of the provider's connections.
+    Provider,
+}
+
+/// How far something reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// This model at this provider.
+    Offer,
+    /// All models of this provider.
+    Provider,
+}
+
+/// Whether the same candidate may be asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// Asking again would change nothing.
+    Never,
+    /// After a pause, when nobody else is left.
+    WhenAlone,
+}
+
+/// What a sole candidate's last failure was, for the answer that the client gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// It answered with a status and perhaps a body, which are passed on.
+    Answered,
+    /// It did not answer.
+    NoAnswer,
+    /// It did not answer in time.
+    TimedOut,
+    /// Its answer was no good.
+    BadAnswer,
+}
+
+/// How long a provider or model that refused for reasons of its own is left out while others can serve.
+pub const SUSPENSION: Duration = Duration::from_secs(60);
+
+impl Verdict {
+    /// The table of outcomes.
+    #[must_use]
+    pub fn of(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Good { .. } => Self::new(Then::Accept),
+            Outcome::Answer(answer) => Self::of_answer(answer),
+            Outcome::Connect(_) => Self {
+                blame: Blame::Provider,
+                ..Self::new(Then::Next)
+            },
+            Outcome::Timeout(TimeoutKind::Total) | Outcome::Cancelled => Self::new(Then::Stop),
+            Outcome::Closed | Outcome::Cut => Self {
+                quick: true,
+                ..Self::broken()
+            },
+            Outcome::Timeout(_) | Outcome::Empty | Outcome::NotSse | Outcome::BadJson => {
+                Self::broken()
+            }
+            Outcome::ErrorEvent(error) => Self::of_error_event(error),
+            Outcome::Oversized => Self::new(Then::Next),
+        }
+    }
+
+    fn of_answer(answer: &Answer) -> Self {
+        match answer.status {
+            400 | 422 if answer.rejects_stream_options() => Self::new(Then::WithoutStreamOptions),
+            400 if answer.is_context_overflow() => Self::new(Then::Next),
+            400 | 413 | 415 | 422 => Self::new(Then::ReturnAsIs),
+            401 | 402 => Self::suspended(Scope::Provider),
+            403 | 404 => Self::suspended(Scope::Offer),
+            429 if is_quota(answer.code.as_deref(), answer.kind.as_deref()) => {
+                Self::suspended(Scope::Provider)
+            }
+            429 => Self {
+                congested: true,
+                ..Self::busy(answer.retry_after)
+            },
+            409 => Self::busy(None),
+            503 => Self {
+                blame: Blame::Offer,
+                ..Self::busy(answer.retry_after)
+            },
+            408 | 500..=599 => Self {
+                blame: Blame::Offer,
+                quick: answer.status == 500,
+                ..Self::busy(None)
+            },
+            300..=399 => Self {
+                operator: true,
+                ..Self::new(Then::Next)
+            },
+            _ => Self::new(Then::Next),
+        }
+    }
+
+    /// An error inside a success means what its code says, except that the client never sees it and that it is not
+    /// worth a second try.
+    fn of_error_event(error: &InBand) -> Self {
+        let (code, kind) = (error.code.as_deref(), error.kind.as_deref());
+        let number = code.and_then(|code| code.parse::<u16>().ok());
+        if is_overflow(code, kind, error.message.as_deref()) {
+            return Self::new(Then::Next);
+        }
+        if is_quota(code, kind) {
+            return Self::suspended(Scope::Provider);
+        }
+        match number {
+            Some(401 | 402) => Self::suspended(Scope::Provider),
+            Some(403 | 404) => Self::suspended(Scope::Offer),
+            Some(429) => Self::throttled(),
+            None if [code, kind].iter().flatten().any(|word| is_throttle(word)) => {
+                Self::throttled()
+            }
+            Some(400 | 409 | 413 | 415 | 422) => Self::new(Then::Next),
+            _ => Self::broken(),
+        }
+    }
+
+    const fn new(then: Then) -> Self {
+        Self {
+            then,
+            blame: Blame::Nobody,
+            suspend: None,
+            cooldown: None,
+            again: Again::Never,
+            quick: false,
+            operator: false,
+            congested: false,
+        }
+    }
+
+    const fn broken() -> Self {
+        Self {
+            blame: Blame::Offer,
+            ..Self::new(Then::Next)
+        }
+    }
+
+    const fn suspended(scope: Scope) -> Self {
+        Self {
+            suspend: Some(scope),
+            operator: true,
+            ..Self::new(Then::Next)
+        }
+    }
+
+    const fn throttled() -> Self {
+        Self {
+            congested: true,
+            ..Self::new(Then::Next)
+        }
+    }
+
+    fn busy(retry_after: Option<Duration>) -> Self {
+        Self {
+            cooldown: retry_after,
+            again: Again::WhenAlone,
+            quick: retry_after.is_some_and(|wait| wait <= QUICK_WAIT),
+            ..Self::new(Then::Next)
+        }
+    }
+}
+
+impl Outcome {
+    /// One word for tables and metrics: `status`, `timeout`, `connect`, …
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Good { .. } => "good",
+            Self::Answer(_) => "status",
+            Self::Connect(ConnectFault::Refused) => "connect",
+            Self::Connect(ConnectFault::Tls) => "tls",
+            Self::Connect(ConnectFault::Dns) => "dns",
+            Self::Connect(ConnectFault::Timeout) => "connect_timeout",
+            Self::Timeout(_) => "timeout",
+            Self::Closed => "closed",
+            Self::Cut => "cut",
+            Self::Empty => "empty",
+            Self::NotSse => "not_sse",
+            Self::BadJson => "bad_json",
+            Self::ErrorEvent(_) => "error_event",
+            Self::Oversized => "too_large",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The status, where the provider answered with one that counts.
+    #[must_use]
+    pub const fn status(&self) -> Option<u16> {
+        match self {
+            Self::Good { status } | Self::Answer(Answer { status, .. }) => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// The reason in words, for a log line or an error message; quotes codes, never a message or a body.
+    #[must_use]
+    pub fn reason(&self) -> Cow<'static, str> {
+        match self {
+            Self::Good { status } => format!("answered {status}").into(),
+            Self::Answer(answer) => named(
+                format!("answered {}", answer.status),
+                [&answer.code, &answer.kind],
+            ),
+            Self::Connect(ConnectFault::Refused) => "could not be reached".into(),
+            Self::Connect(ConnectFault::Tls) => "no TLS connection came about".into(),
+            Self::Connect(ConnectFault::Dns) => "its host name has no address".into(),
+            Self::Connect(ConnectFault::Timeout) => "did not connect in time".into(),
+            Self::Timeout(TimeoutKind::FirstEvent) => "sent no first event in time".into(),
+            Self::Timeout(TimeoutKind::Response) => "did not answer in time".into(),
+            Self::Timeout(TimeoutKind::Idle) => "fell silent".into(),
+            Self::Timeout(TimeoutKind::Total) => "the time for the request ran out".into(),
+            Self::Closed => "closed the connection before it had answered".into(),
+            Self::Cut => "broke off in the middle of its answer".into(),
+            Self::Empty => "answered with nothing".into(),
+            Self::NotSse => "answered with something that is not a stream".into(),
+            Self::BadJson => "answered with something that is not JSON".into(),
+            Self::ErrorEvent(error) => named(
+                "answered with an error".to_owned(),
+                [&error.code, &error.kind],
+            ),
+            Self::Oversized => "answered with more than can be held".into(),
+            Self::Cancelled => "the client left first".into(),
+        }
+    }
+
+    /// What it is to the client of a sole candidate.
+    #[must_use]
+    pub const fn failure(&self) -> Failure {
+        match self {
+            Self::Answer(Answer { status, .. }) if *status >= 400 => Failure::Answered,
+            Self::Timeout(_) | Self::Connect(ConnectFault::Timeout) => Failure::TimedOut,
+            Self::Connect(_) | Self::Closed | Self::Cancelled => Failure::NoAnswer,
+            _ => Failure::BadAnswer,
+        }
+    }
+
+    /// Whether the request was too long for this candidate.
+    #[must_use]
+    pub fn is_context_overflow(&self) -> bool {
+        matches!(self, Self::Answer(answer) if answer.is_context_overflow())
+    }
+}
+
+impl fmt::Display for Outcome {
+    /// As a structured-fields parameter: `status=429`, `error=timeout`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.status() {
+            Some(status) => write!(f, "status={status}"),
+            None => write!(f, "error={}", self.kind()),
+        }
+    }
+}
+
+impl Answer {
+    fn rejects_stream_options(&self) -> bool {
+        let names = |text: &Option<String>| {
+            text.as_deref().is_some_and(|text| {
+                text.contains("stream_options") || text.contains("include_usage")
+            })
+        };
+        self.injected_stream_options && (names(&self.param) || names(&self.message))
+    }
+
+    fn is_context_overflow(&self) -> bool {
+        let Self {
+            code,
+            kind,
+            message,
+            ..
+        } = self;
+        self.status == 400 && is_overflow(code.as_deref(), kind.as_deref(), message.as_deref())
+    }
+}
+
+/// The longest `Retry-After` for which the same provider may come before the next candidate.
+const QUICK_WAIT: Duration = Duration::from_secs(3);
+
+/// By code, or by the phrase that servers without codes use.
+fn is_overflow(code: Option<&str>, kind: Option<&str>, message: Option<&str>) -> bool {
+    let names = |word: Option<&str>| word == Some("context_length_exceeded");
+    names(code)
+        || names(kind)
+        || message.is_some_and(|text| text.contains("maximum context length"))
+}
+
+fn is_quota(code: Option<&str>, kind: Option<&str>) -> bool {
+    [code, kind].contains(&Some("insufficient_quota"))
+}
+
+fn is_throttle(word: &str) -> bool {
+    matches!(
+        word,
+        "rate_limit_exceeded" | "rate_limit_error" | "rate_limit" | "overloaded_error"
+    )
+}
+
+fn named(start: String, names: [&Option<String>; 2]) -> Cow<'static, str> {
+    let name = names.into_iter().flatten().find(|name| is_plain(name));
+    match name {
+        Some(name) => format!("{start} ({name})").into(),
+        None => start.into(),
+    }
+}
+
+/// Codes come from a provider and go into logs and messages: only what looks like one does.
+fn is_plain(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    !name.is_empty() && name.len() <= 64 && name.bytes().all(plain)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,663 @@
+//! The attempts of one request: who is asked next, after which pause, and when to give up.
+//!
+//! ```text
+//!               next(): somebody to ask
+//!   Choosing ──────────────────────────────▶ Trying ── accepted, returned as is, stopped ──▶ Over
+//!    ▲   │ ▲                                  │   │
+//!    │   │ └──── on_outcome(): next one ──────┘   │ on_outcome(): the same once more
+//!    │   │                                        ▼
+//!    │   │       next(): no place, or its pause  Same ── next() ──▶ Trying
+//!    │   │                 is not over
+//!    │   └─▶ nobody left, attempts or time used up, client gone ──▶ Over
+//!    └─ Wait
+//! ```
+//!
+//! Each candidate comes once before any comes twice. Those passed over (an open circuit, a suspension, a cooldown)
+//! come when everybody else has failed, the one due soonest first. A candidate comes again only if its fault was a
+//! passing one and nobody else is left.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::candidate::{Offer, Skip};
+use crate::circuit::Entry;
+use crate::permit::Permit;
+use crate::plan::Plan;
+use crate::verdict::{Again, Failure, Outcome, Then, TimeoutKind, Verdict};
+
+/// How often and how fast is asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// Attempts per request at most; 0 counts as 1.
+    pub max_attempts: u32,
+    /// The bound of the first random pause before the same candidate is asked again; it doubles each time.
+    pub backoff_base: Duration,
+    /// Quick tries again at a candidate before the next one.
+    pub same_provider_first: u32,
+}
+
+/// What to do now.
+#[derive(Debug)]
+pub enum Step {
+    /// Ask this one.
+    Attempt(Attempt),
+    /// Wait so long, then call [`Waterfall::next`] again.
+    Wait(Duration),
+    /// It is over.
+    Finish(Finish),
+}
+
+/// Leave to ask one candidate once. Dropping it unsettled gives its place and its probe back.
+#[derive(Debug)]
+pub struct Attempt {
+    /// Counts from 1.
+    pub number: u32,
+    /// Its place in the plan's candidates.
+    pub candidate: usize,
+    /// Whom to ask, for which model.
+    pub offer: Arc<Offer>,
+    /// Nobody else could be asked after it, so a stream may take as long as a response for its first event.
+    pub last: bool,
+    /// Put no `stream_options` in: this provider turns them down.
+    pub omit_stream_options: bool,
+    /// How long to wait for a stream's first event when the config says `auto`.
+    pub first_event_auto: Duration,
+    permit: Permit,
+}
+
+/// What [`Waterfall::on_outcome`] made of an attempt.
+#[derive(Debug)]
+pub struct After {
+    /// What the outcome means.
+    pub verdict: Verdict,
+    /// For an accepted attempt: keep it until the answer's last byte, then [`Permit::finish`] it.
+    pub permit: Option<Permit>,
+}
+
+/// How the attempts ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// An attempt was accepted.
+    Accepted,
+    /// The last attempt's answer goes to the client as it is: its request is at fault.
+    ReturnLast,
+    /// There was only one candidate: the client gets what it said last, or what its silence amounts to.
+    Transparent(Failure),
+    /// Nobody could serve it.
+    AllFailed {
+        /// When somebody may be able to, as far as that is known.
+        retry_after: Option<Duration>,
+    },
+    /// The client left.
+    ClientGone,
+    /// The time for the request ran out.
+    OutOfTime,
+}
+
+/// One attempt, as it went.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Tried {
+    /// Its place in the plan's candidates.
+    pub candidate: usize,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What that meant.
+    pub verdict: Verdict,
+    /// When it began.
+    pub started: Instant,
+    /// How long until its outcome.
+    pub took: Duration,
+}
+
+/// The attempts of one request.
+#[derive(Debug)]
+pub struct Waterfall {
+    plan: Plan,
+    deadline: Option<Instant>,
+    runs: Vec<Run>,
+    sole: bool,
+    begun: u32,
+    tried: Vec<Tried>,
+    state: State,
+    waiting_since: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Choosing,
+    Same {
+        candidate: usize,
+        not_before: Option<Instant>,
+    },
+    Trying {
+        candidate: usize,
+        started: Instant,
+    },
+    Over(Finish),
+}
+
+/// How far one candidate has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Run {
+    fate: Fate,
+    tries: u32,
+    quick: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Not asked yet.
+    Fresh,
+    /// Was busy; may be asked again.
+    Busy {
+        since: Instant,
+        asked_for: Duration,
+        due: Option<Instant>,
+    },
+    /// Not to be asked again, or not at all.
+    Spent,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            max_attempts: 8,
+            backoff_base: Duration::from_millis(200),
+            same_provider_first: 0,
+        }
+    }
+}
+
+impl Waterfall {
+    /// The attempts for `plan`, none of which begins at or after `deadline`.
+    #[must_use]
+    pub fn new(plan: Plan, deadline: Option<Instant>) -> Self {
+        let fate = |ruled_out| if ruled_out { Fate::Spent } else { Fate::Fresh };
+        let run = |ruled_out| Run {
+            fate: fate(ruled_out),
+            tries: 0,
+            quick: 0,
+        };
+        let runs = plan
+            .candidates
+            .iter()
+            .map(|candidate| run(candidate.is_ruled_out()))
+            .collect();
+        let sole = plan.eligible().count() == 1;
+        Self {
+            plan,
+            deadline,
+            runs,
+            sole,
+            begun: 0,
+            tried: Vec::new(),
+            state: State::Choosing,
+            waiting_since: None,
+        }
+    }
+
+    /// What to do at `now`; `dice` is any random number, drawn anew for each call.
+    pub fn next(&mut self, now: Instant, dice: u64) -> Step {
+        let same = match self.state {
+            State::Over(finish) => return Step::Finish(finish),
+            State::Trying { candidate, .. } => {
+                // Its attempt was dropped without a word.
+                self.runs[candidate].fate = Fate::Spent;
+                None
+            }
+            State::Same {
+                candidate,
+                not_before,
+            } => Some((candidate, not_before)),
+            State::Choosing => None,
+        };
+        if self.deadline.is_some_and(|deadline| now >= deadline) {
+            return self.finish(Finish::OutOfTime);
+        }
+        if self.begun >= self.plan.retry.max_attempts.max(1) {
+            return self.give_up(now);
+        }
+        if let Some((candidate, not_before)) = same
+            && let Some(step) = self.repeat(candidate, not_before, (now, dice))
+        {
+            return step;
+        }
+        self.state = State::Choosing;
+        self.choose(now, dice)
+    }
+
+    /// What became of an attempt. Counts it against the circuits, and for an accepted one hands out the permit.
+    pub fn on_outcome(&mut self, attempt: Attempt, outcome: Outcome, now: Instant) -> After {
+        let Attempt {
+            candidate,
+            offer,
+            mut permit,
+            ..
+        } = attempt;
+        let started = match self.state {
+            State::Trying {
+                candidate: trying,
+                started,
+            } if trying == candidate => started,
+            _ => now,
+        };
+        let took = now.saturating_duration_since(started);
+        let verdict = Verdict::of(&outcome);
+        permit.settle(&outcome, &verdict, (now, took));
+        if verdict.then == Then::WithoutStreamOptions {
+            offer.remember_stream_options_refused();
+        }
+        if !matches!(self.state, State::Over(_)) {
+            self.state = self.follow(candidate, &outcome, &verdict, now);
+        }
+        self.tried.push(Tried {
+            candidate,
+            outcome,
+            verdict,
+            started,
+            took,
+        });
+        let permit = (verdict.then == Then::Accept).then_some(permit);
+        After { verdict, permit }
+    }
+
+    /// The client left: no new attempt begins.
+    pub fn on_client_gone(&mut self) {
+        if !matches!(self.state, State::Over(_)) {
+            self.state = State::Over(Finish::ClientGone);
+        }
+    }
+
+    /// The plan that is being carried out.
+    #[must_use]
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The plan, when nothing else is needed any more.
+    #[must_use]
+    pub fn into_plan(self) -> Plan {
+        self.plan
+    }
+
+    /// The attempts so far, in order.
+    #[must_use]
+    pub fn attempts(&self) -> &[Tried] {
+        &self.tried
+    }
+
+    /// The offer that an attempt asked.
+    #[must_use]
+    pub fn offer_of(&self, tried: &Tried) -> &Arc<Offer> {
+        &self.plan.candidates[tried.candidate].offer
+    }
+
+    /// The attempts as the value of `x-arbstr-attempts`: `alpha;status=429, beta;error=timeout`.
+    #[must_use]
+    pub fn story(&self) -> String {
+        let mut story = String::new();
+        for tried in &self.tried {
+            if !story.is_empty() {
+                story.push_str(", ");
+            }
+            push_item(&mut story, self.offer_of(tried).provider());
+            write!(story, ";{}", tried.outcome).expect("a String takes all that is written");
+        }
+        story
+    }
+
+    /// When somebody may be able to serve, as far as providers or circuits say.
+    #[must_use]
+    pub fn retry_after(&self, now: Instant) -> Option<Duration> {
+        let obstacles = self
+            .plan
+            .eligible()
+            .filter_map(|candidate| candidate.offer.obstacle(now, Entry::Ready));
+        let waits = obstacles.filter_map(|skip| match skip {
+            Skip::CircuitOpen { due_in: left } | Skip::CoolingDown { left } => Some(left.max(SOON)),
+            Skip::Probing | Skip::AtCapacity { .. } => Some(SOON),
+            // Nothing says that a key or a balance will be in order by then.
+            Skip::Suspended { .. } | Skip::Policy { .. } => None,
+        });
+        waits.min()
+    }
+
+    /// What an outcome leads to.
+    fn follow(
+        &mut self,
+        candidate: usize,
+        outcome: &Outcome,
+        verdict: &Verdict,
+        now: Instant,
+    ) -> State {
+        match verdict.then {
+            Then::Accept => State::Over(Finish::Accepted),
+            Then::ReturnAsIs => State::Over(Finish::ReturnLast),
+            Then::Stop if *outcome == Outcome::Timeout(TimeoutKind::Total) => {
+                State::Over(Finish::OutOfTime)
+            }
+            Then::Stop => State::Over(Finish::ClientGone),
+            Then::WithoutStreamOptions => State::Same {
+                candidate,
+                not_before: Some(now),
+            },
+            Then::Next => self.pass_on(candidate, verdict, now),
+        }
+    }
+
+    fn pass_on(&mut self, candidate: usize, verdict: &Verdict, now: Instant) -> State {
+        let allowed = self.plan.retry.same_provider_first;
+        let run = &mut self.runs[candidate];
+        let asked_for = verdict.cooldown.unwrap_or_default();
+        run.fate = match verdict.again {
+            Again::WhenAlone => Fate::Busy {
+                since: now,
+                asked_for,
+                due: None,
+            },
+            Again::Never => Fate::Spent,
+        };
+        if !verdict.quick || run.quick >= allowed {
+            return State::Choosing;
+        }
+        run.quick += 1;
+        let not_before = verdict.cooldown.and_then(|wait| now.checked_add(wait));
+        State::Same {
+            candidate,
+            not_before,
+        }
+    }
+
+    /// Asks the same candidate once more; `None` when that is not to be.
+    fn repeat(
+        &mut self,
+        candidate: usize,
+        not_before: Option<Instant>,
+        (now, dice): (Instant, u64),
+    ) -> Option<Step> {
+        let tries = self.runs[candidate].tries;
+        let due = match not_before {
+            Some(due) => due,
+            None => now.checked_add(self.backoff(tries, dice))?,
+        };
+        if self.is_too_late(due) {
+            return None;
+        }
+        if now < due {
+            self.state = State::Same {
+                candidate,
+                not_before: Some(due),
+            };
+            return Some(Step::Wait(due - now));
+        }
+        let entry = if self.sole { Entry::Sole } else { Entry::Again };
+        self.attempt(candidate, (entry, false), now)
+    }
+
+    fn choose(&mut self, now: Instant, dice: u64) -> Step {
+        let entry = if self.sole { Entry::Sole } else { Entry::Ready };
+        let fresh = self.places(|run| run.fate == Fate::Fresh);
+        for &candidate in &fresh {
+            if let Some(step) = self.attempt(candidate, (entry, false), now) {
+                return step;
+            }
+        }
+        if let Some(step) = self.choose_passed_over(&fresh, now) {
+            return step;
+        }
+        let due = self.earliest_retry(now, dice);
+        if let Some((candidate, _)) = due.filter(|(_, due)| *due <= now) {
+            if let Some(step) = self.retry(candidate, now) {
+                return step;
+            }
+            return self.choose(now, dice);
+        }
+        let place = self.wait_for_place(&fresh, (now, dice));
+        match (place, due.map(|(_, due)| due - now)) {
+            (Some(Step::Wait(place)), Some(retry)) => Step::Wait(place.min(retry)),
+            (Some(step), _) => step,
+            (None, Some(retry)) => Step::Wait(retry),
+            (None, None) => self.give_up(now),
+        }
+    }
+
+    /// Nobody else can serve: those passed over, the one due soonest first.
+    fn choose_passed_over(&mut self, fresh: &[usize], now: Instant) -> Option<Step> {
+        let obstacle = |&candidate: &usize| {
+            let left = self.offer(candidate).obstacle(now, Entry::Ready)?.left();
+            Some((left?, candidate))
+        };
+        let mut passed_over: Vec<(Duration, usize)> = fresh.iter().filter_map(obstacle).collect();
+        passed_over.sort_unstable();
+        let mut candidates = passed_over.into_iter().map(|(_, candidate)| candidate);
+        candidates.find_map(|candidate| self.attempt(candidate, (Entry::Desperate, false), now))
+    }
+
+    /// A candidate whose house is full is waited for; in the end a limit that is only a guess is passed over.
+    fn wait_for_place(&mut self, fresh: &[usize], (now, dice): (Instant, u64)) -> Option<Step> {
+        let entry = if self.sole {
+            Entry::Sole
+        } else {
+            Entry::Desperate
+        };
+        let is_full = |&&candidate: &&usize| {
+            matches!(
+                self.offer(candidate).obstacle(now, entry),
+                Some(Skip::AtCapacity { .. })
+            )
+        };
+        let full: Vec<usize> = fresh.iter().filter(is_full).copied().collect();
+        if full.is_empty() {
+            return None;
+        }
+        let since = *self.waiting_since.get_or_insert(now);
+        if now.saturating_duration_since(since) < LONGEST_WAIT {
+            let pause = POLL + between(Duration::ZERO, POLL, dice);
+            return Some(Step::Wait(self.cut_to_deadline(pause, now)));
+        }
+        let mut candidates = full.into_iter();
+        candidates.find_map(|candidate| self.attempt(candidate, (entry, true), now))
+    }
+
+    /// The busy candidate whose pause is over first.
+    fn earliest_retry(&mut self, now: Instant, dice: u64) -> Option<(usize, Instant)> {
+        let mut earliest: Option<(usize, Instant)> = None;
+        for candidate in self.places(|run| matches!(run.fate, Fate::Busy { .. })) {
+            let Some(due) = self.due(candidate, dice) else {
+                self.runs[candidate].fate = Fate::Spent;
+                continue;
+            };
+            if self.is_too_late(due) || due.saturating_duration_since(now) > LONGEST_WAIT {
+                self.runs[candidate].fate = Fate::Spent;
+            } else if earliest.is_none_or(|(_, first)| due < first) {
+                earliest = Some((candidate, due));
+            }
+        }
+        earliest
+    }
+
+    /// When a busy candidate's pause is over; its length is drawn once.
+    fn due(&mut self, candidate: usize, dice: u64) -> Option<Instant> {
+        let Run { fate, tries, .. } = self.runs[candidate];
+        let Fate::Busy {
+            since,
+            asked_for,
+            due,
+        } = fate
+        else {
+            return None;
+        };
+        if due.is_some() {
+            return due;
+        }
+        let pause = self.backoff(tries, mix(dice, candidate)).max(asked_for);
+        let due = since.checked_add(pause);
+        self.runs[candidate].fate = Fate::Busy {
+            since,
+            asked_for,
+            due,
+        };
+        due
+    }
+
+    /// A second try. A candidate whose house is full is looked at again soon; one whose circuit opened meanwhile is
+    /// given up.
+    fn retry(&mut self, candidate: usize, now: Instant) -> Option<Step> {
+        let entry = if self.sole { Entry::Sole } else { Entry::Again };
+        let fate = self.runs[candidate].fate;
+        let step = self.attempt(candidate, (entry, false), now);
+        if step.is_none() {
+            let is_full = matches!(
+                self.offer(candidate).obstacle(now, entry),
+                Some(Skip::AtCapacity { .. })
+            );
+            self.runs[candidate].fate = match fate {
+                Fate::Busy {
+                    since, asked_for, ..
+                } if is_full && now.saturating_duration_since(since) < LONGEST_WAIT => {
+                    let due = now.checked_add(POLL);
+                    Fate::Busy {
+                        since,
+                        asked_for,
+                        due,
+                    }
+                }
+                _ => Fate::Spent,
+            };
+        }
+        step
+    }
+
+    fn attempt(
+        &mut self,
+        candidate: usize,
+        (entry, overflow): (Entry, bool),
+        now: Instant,
+    ) -> Option<Step> {
+        let offer = Arc::clone(self.offer(candidate));
+        let permit = Permit::request(&offer, now, (entry, overflow), self.plan.terms).ok()?;
+        self.begun += 1;
+        self.runs[candidate].tries += 1;
+        self.runs[candidate].fate = Fate::Spent;
+        self.waiting_since = None;
+        self.state = State::Trying {
+            candidate,
+            started: now,
+        };
+        Some(Step::Attempt(Attempt {
+            number: self.begun,
+            candidate,
+            last: !self.somebody_else_is_ready(now),
+            omit_stream_options: offer.refuses_stream_options(),
+            first_event_auto: offer.first_event_auto(),
+            offer,
+            permit,
+        }))
+    }
+
+    fn give_up(&mut self, now: Instant) -> Step {
+        let all_too_long = !self.tried.is_empty()
+            && self
+                .tried
+                .iter()
+                .all(|tried| tried.outcome.is_context_overflow());
+        let finish = match self.tried.last() {
+            // Out of attempts in the middle of a second try: the refusal stands.
+            Some(last) if last.verdict.then == Then::WithoutStreamOptions => Finish::ReturnLast,
+            Some(_) if all_too_long => Finish::ReturnLast,
+            Some(last) if self.sole => Finish::Transparent(last.outcome.failure()),
+            _ => Finish::AllFailed {
+                retry_after: self.retry_after(now),
+            },
+        };
+        self.finish(finish)
+    }
+
+    fn finish(&mut self, finish: Finish) -> Step {
+        self.state = State::Over(finish);
+        Step::Finish(finish)
+    }
+
+    fn offer(&self, candidate: usize) -> &Arc<Offer> {
+        &self.plan.candidates[candidate].offer
+    }
+
+    fn places(&self, wanted: impl Fn(&Run) -> bool) -> Vec<usize> {
+        let runs = self.runs.iter().enumerate();
+        runs.filter(|(_, run)| wanted(run))
+            .map(|(place, _)| place)
+            .collect()
+    }
+
+    fn somebody_else_is_ready(&self, now: Instant) -> bool {
+        let ready =
+            |&candidate: &usize| self.offer(candidate).obstacle(now, Entry::Ready).is_none();
+        self.begun < self.plan.retry.max_attempts
+            && self.places(|run| run.fate == Fate::Fresh).iter().any(ready)
+    }
+
+    fn is_too_late(&self, due: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| due >= deadline)
+    }
+
+    fn cut_to_deadline(&self, pause: Duration, now: Instant) -> Duration {
+        self.deadline.map_or(pause, |deadline| {
+            pause.min(deadline.saturating_duration_since(now))
+        })
+    }
+
+    /// Full jitter: anything from nothing to the bound, which doubles with each try.
+    fn backoff(&self, tries: u32, dice: u64) -> Duration {
+        let doublings = tries.saturating_sub(1).min(16);
+        let bound = self.plan.retry.backoff_base.saturating_mul(1 << doublings);
+        between(Duration::ZERO, bound.min(LONGEST_BACKOFF), dice)
+    }
+}
+
+/// The longest pause before the same candidate is asked again on its own account.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
+/// The longest wait for a place, or for as long as a provider asked for.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// When to come again where nobody can say better.
+const SOON: Duration = Duration::from_secs(1);
+/// How often a full house is looked at, and the spread of it.
+const POLL: Duration = Duration::from_millis(25);
+
+/// Somewhere between two durations, by `dice`.
+fn between(from: Duration, to: Duration, dice: u64) -> Duration {
+    let width = u64::try_from(to.saturating_sub(from).as_nanos()).unwrap_or(u64::MAX);
+    let share = (u128::from(mix(dice, 0)) * u128::from(width)) >> 64;
+    from + Duration::from_nanos(u64::try_from(share).unwrap_or(width))
+}
+
+/// Spreads one random number over several uses (the finaliser of SplitMix64).
+const fn mix(dice: u64, salt: usize) -> u64 {
+    let mut z = dice.wrapping_add((salt as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// Writes a name as a structured-fields token, or as a string when it is none.
+fn push_item(story: &mut String, name: &str) {
+    let is_first = |byte: u8| byte.is_ascii_alphabetic() || byte == b'*';
+    let is_rest = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte);
+    if name.bytes().next().is_some_and(is_first) && name.bytes().all(is_rest) {
+        story.push_str(name);
+        return;
+    }
+    story.push('"');
+    for letter in name.chars() {
+        match letter {
+            '"' | '\\' => story.extend(['\\', letter]),
+            ' '..='~' => story.push(letter),
+            _ => story.push('?'),
+        }
+    }
+    story.push('"');
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! Requests walked through their attempts.
