@@ -1,14 +1,18 @@
 //! Turns a provider's stream into the client's, chunk by chunk.
 //!
 //! ```text
-//!              push                       push
-//!   ┌──────┐ [DONE]   ┌──────┐ trailer ┌───────┐
-//!   │ Open │─────────►│ Done │────────►│ Ended │
-//!   └──────┘          └──────┘         └───────┘
-//!      │ finish: all choices finished ┌──────────┐ trailer ▲
-//!      ├─────────────────────────────►│ Complete │─────────┤
-//!      │                              └──────────┘         │
-//!      └── finish: not all, or break_off ──────────────────┘
+//!   ┌──────┐ push: [DONE]                ┌──────────┐ trailer ┌───────┐
+//!   │ Open │────────────────────────────►│   Done   │────────►│ Ended │
+//!   └──────┘                             └──────────┘         └───────┘
+//!     │ │ │  finish: [DONE] without line ends ▲                 ▲ ▲ ▲
+//!     │ │ ├───────────────────────────────────┘                 │ │ │
+//!     │ │ │  finish: all choices finished ┌──────────┐ trailer  │ │ │
+//!     │ │ ├──────────────────────────────►│ Complete │──────────┘ │ │
+//!     │ │ │                               └──────────┘            │ │
+//!     │ │ │  finish: anything else        ┌──────────┐ break_off  │ │
+//!     │ │ └──────────────────────────────►│   Cut    │────────────┘ │
+//!     │ │                                 └──────────┘              │
+//!     │ └── break_off ────────────────────────────────────────────►─┘
 //! ```
 //!
 //! Only the unfinished tail of an event is held back, and it is copied out of its chunk so that a large read buffer is
@@ -50,6 +54,7 @@ enum Phase {
     Open,
     Done,
     Complete,
+    Cut,
     Ended,
 }
 
@@ -139,14 +144,14 @@ impl Rewriter {
             Phase::Done => return (Bytes::new(), End::Done),
             Phase::Complete => return (Bytes::new(), End::CompleteWithoutDone),
             Phase::Ended if self.observer.observation().done => return (Bytes::new(), End::Done),
-            Phase::Ended => return (Bytes::new(), End::Incomplete),
+            Phase::Cut | Phase::Ended => return (Bytes::new(), End::Incomplete),
         }
         let released = self.finish_tail();
         let seen = self.observer.observation();
         let (phase, end) = match (seen.done, seen.all_choices_finished) {
             (true, _) => (Phase::Done, End::Done),
             (false, true) => (Phase::Complete, End::CompleteWithoutDone),
-            (false, false) => (Phase::Ended, End::Incomplete),
+            (false, false) => (Phase::Cut, End::Incomplete),
         };
         self.phase = phase;
         (released, end)
@@ -155,16 +160,12 @@ impl Rewriter {
     /// What arbstr appends, after [`is_done`](Self::is_done) or [`finish`](Self::finish): nothing unless it is due.
     /// It belongs into the same write as the bytes before it.
     pub fn trailer(&mut self, trailer: &Trailer<'_>) -> Bytes {
-        let phase = std::mem::replace(&mut self.phase, Phase::Ended);
-        let due = match phase {
-            Phase::Open => {
-                self.phase = Phase::Open;
-                false
-            }
+        let due = match self.phase {
+            Phase::Open | Phase::Cut | Phase::Ended => return Bytes::new(),
             Phase::Done => true,
             Phase::Complete => !self.settings.requires_done,
-            Phase::Ended => false,
         };
+        self.phase = Phase::Ended;
         if !due || self.settings.metadata == Metadata::Off {
             return Bytes::new();
         }
@@ -182,10 +183,10 @@ impl Rewriter {
         out.into()
     }
 
-    /// The stream breaks off here: the error event for the client, on a line of its own. The tail held back is dropped.
-    /// Nothing when the stream was over already.
+    /// The stream breaks off here, or [ended](Self::finish) incomplete: the error event for the client, on a line of its
+    /// own. The tail held back is dropped. Nothing when the stream was over already.
     pub fn break_off(&mut self, code: BreakCode, message: &str, trailer: &Trailer<'_>) -> Bytes {
-        if self.phase != Phase::Open {
+        if !matches!(self.phase, Phase::Open | Phase::Cut) {
             return Bytes::new();
         }
         self.phase = Phase::Ended;

@@ -345,3 +345,25 @@ fn a_providers_error_event_is_passed_on_and_remembered() {
         (Some("error"), true, Some(2))
     );
 }
+
+#[test]
+fn a_clean_end_in_the_middle_can_be_told_as_a_break() {
+    for (stream, ended) in [
+        (HI, End::Incomplete),
+        (STOP, End::CompleteWithoutDone),
+        (DONE, End::Done),
+    ] {
+        let mut rewriter = Rewriter::new(ASKED);
+        rewriter.push(Bytes::from_static(stream.as_bytes()));
+        rewriter.push(Bytes::from_static(b"data: {\"cut"));
+        assert_eq!(rewriter.finish(), (Bytes::new(), ended));
+        assert_eq!(rewriter.finish(), (Bytes::new(), ended), "asked again");
+        let told = rewriter.break_off(BreakCode::UpstreamStreamInterrupted, "m", &TRAILER);
+        assert_eq!(!told.is_empty(), ended == End::Incomplete);
+        assert!(
+            rewriter
+                .break_off(BreakCode::UpstreamStreamInterrupted, "m", &TRAILER)
+                .is_empty()
+        );
+    }
+}
