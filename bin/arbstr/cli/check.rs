@@ -1,0 +1,158 @@
+//! `arbstr check`: everything that is wrong with a config in one go, or what it comes to.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::Failure;
+use crate::config::{self, Config, Env, Options, Provider};
+
+/// `arbstr check`
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Check {
+    /// Config file [default: ./arbstr.toml, else ~/.config/arbstr/config.toml]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Check for a serve that is given --allow-open too
+    #[arg(long)]
+    pub(crate) allow_open: bool,
+}
+
+/// Checks a config file and prints what it comes to, without any key.
+///
+/// # Errors
+/// When there is no config or it is wrong.
+pub(crate) fn run(options: &Check, env: Env<'_>, out: &mut dyn Write) -> Result<(), Failure> {
+    let exists = |path: &Path| path.exists();
+    let file = config::locate(options.config.as_deref(), env, &exists)?;
+    let from_command_line = Options {
+        allow_open: options.allow_open,
+        ..Options::default()
+    };
+    let config = config::load(&file, env, &from_command_line)?;
+    print(&file, &config, out).map_err(|error| Failure::Failed(format!("cannot print: {error}")))
+}
+
+fn print(file: &Path, config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    let protected = match config.server.auth_token {
+        Some(_) => "clients need the token",
+        None => "clients need no token",
+    };
+    writeln!(out, "{}: good", file.display())?;
+    writeln!(out, "listens on {}; {protected}", config.server.listen)?;
+    writeln!(out, "records go to {}\n", config.database.path.display())?;
+    print_table(&rows(&config.providers), out)?;
+    if !config.warnings.is_empty() {
+        writeln!(out)?;
+    }
+    for warning in &config.warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    Ok(())
+}
+
+type Row = [String; 5];
+
+fn rows(providers: &[Provider]) -> Vec<Row> {
+    let head = ["PROVIDER", "TIER", "KEY", "URL", "MODELS"].map(str::to_owned);
+    let row = |provider: &Provider| {
+        let models: Vec<&str> = provider
+            .models
+            .iter()
+            .map(|model| model.name.as_str())
+            .collect();
+        [
+            provider.name.clone(),
+            provider.tier.to_string(),
+            provider.key_source.to_string(),
+            provider.url.to_string(),
+            models.join(", "),
+        ]
+    };
+    std::iter::once(head)
+        .chain(providers.iter().map(row))
+        .collect()
+}
+
+/// Columns as wide as their widest cell; the last one, which is the longest, comes without padding.
+fn print_table(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: Vec<usize> = (0..4).map(|column| width(column).unwrap_or(0)).collect();
+    for row in rows {
+        for (cell, width) in row.iter().zip(&widths) {
+            write!(out, "{cell:<width$}  ")?;
+        }
+        writeln!(out, "{}", row[4])?;
+    }
+    Ok(())
+}
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  arbstr check
+  arbstr check -c /etc/arbstr/config.toml
+
+Reports every problem of the file at once, with its line and key. Calls nobody. Prints no key.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Source;
+
+    const FILE: &str = r#"
+        [server]
+        auth_token = "${TOKEN}"
+        [[providers]]
+        name = "alpha"
+        url = "https://a.example/v1"
+        api_key = "${ALPHA_KEY}"
+        models = ["gpt-4o", "gpt-4o-mini"]
+        input_rate = 1
+        output_rate = 2
+        [[providers]]
+        name = "a-rather-long-name"
+        url = "http://127.0.0.1:11434/v1"
+        models = ["llama"]
+        tier = "local"
+        [[providers]]
+        name = "gamma"
+        url = "https://c.example"
+        api_key = "sk-literal-literal-literal"
+        models = ["gpt-4o"]
+        input_rate = 1
+        output_rate = 2
+    "#;
+
+    #[test]
+    fn prints_what_a_config_comes_to_without_any_key() {
+        let env = |name: &str| Some(format!("secret-of-{name}"));
+        let source = Source {
+            file: Path::new("a.toml"),
+            text: FILE,
+            mode: Some(0o644),
+        };
+        let config = config::read(&source, &env, &Options::default()).unwrap();
+        let mut out = Vec::new();
+        print(source.file, &config, &mut out).unwrap();
+        let shown = String::from_utf8(out).unwrap();
+        assert_eq!(shown, EXPECTED);
+        assert!(!shown.contains("secret-of") && !shown.contains("sk-literal"));
+    }
+
+    const EXPECTED: &str = "\
+a.toml: good
+listens on 127.0.0.1:8080; clients need the token
+records go to ./arbstr.db
+
+PROVIDER            TIER      KEY                                URL                        MODELS
+alpha               standard  ${ALPHA_KEY}                       https://a.example/v1       gpt-4o, gpt-4o-mini
+a-rather-long-name  local     ARBSTR_A_RATHER_LONG_NAME_API_KEY  http://127.0.0.1:11434/v1  llama
+gamma               standard  written in the file                https://c.example          gpt-4o
+
+warning: provider a-rather-long-name: no price for llama; what it costs stays unknown
+warning: providers[2].api_key is written in the file; \"${ARBSTR_GAMMA_API_KEY}\" would keep it out
+warning: a.toml can be read by others than its owner (mode 0644): chmod 600 a.toml
+";
+}

@@ -1,0 +1,304 @@
+//! Notices that the config file may have changed, and says in words what a new config changes.
+//!
+//! A change is noticed by SIGHUP at once, and by looking at the file every second: polling costs one `stat`, works on
+//! every file system, and follows a file through renames and symbolic links, which is how editors and orchestrators
+//! replace it. A file that is still being written is left alone until it has been the same for one look.
+
+use std::fmt::{Debug, Display};
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::MissedTickBehavior;
+
+use super::{Config, Model, Provider};
+
+/// What a new config changes. No secret in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    /// In force from now on.
+    pub(crate) applied: Vec<String>,
+    /// In force only after a restart.
+    pub(crate) needs_restart: Vec<String>,
+}
+
+/// Why the file should be read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trigger {
+    /// SIGHUP.
+    Signal,
+    /// The file is another one than before.
+    File,
+}
+
+/// What differs between the config in force and a new one.
+pub(crate) fn changes(old: &Config, new: &Config) -> Changes {
+    let mut changes = Changes::default();
+    let listen = (old.server.listen, new.server.listen);
+    note(
+        &mut changes.needs_restart,
+        "server.listen",
+        &listen.0,
+        &listen.1,
+    );
+    let path = (&old.database.path, &new.database.path);
+    note_debug(&mut changes.needs_restart, "database.path", path.0, path.1);
+    let applied = &mut changes.applied;
+    note_server(applied, old, new);
+    let sections = [
+        ("stream", old.stream == new.stream),
+        ("timeouts", old.timeouts == new.timeouts),
+        ("retry", old.retry == new.retry),
+        ("circuit", old.circuit == new.circuit),
+        ("models", old.virtual_models == new.virtual_models),
+        ("policies", old.policies == new.policies),
+    ];
+    let changed = sections.iter().filter(|(_, same)| !same);
+    applied.extend(changed.map(|(name, _)| format!("[{name}] changed")));
+    note_providers(applied, &old.providers, &new.providers);
+    changes
+}
+
+/// Calls `on_change` whenever the file should be read again. Runs until it is dropped.
+pub(crate) async fn watch(file: PathBuf, mut on_change: impl FnMut(Trigger)) {
+    let mut hangup = match signal(SignalKind::hangup()) {
+        Ok(hangup) => Some(hangup),
+        Err(error) => {
+            tracing::warn!(%error, "SIGHUP will not reload the config");
+            None
+        }
+    };
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watched = Watched::new(fingerprint(&file).await);
+    loop {
+        let signalled = async {
+            match &mut hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = signalled => {
+                watched = Watched::new(fingerprint(&file).await);
+                on_change(Trigger::Signal);
+            }
+            _ = look.tick() => {
+                if watched.on_look(fingerprint(&file).await) {
+                    on_change(Trigger::File);
+                }
+            }
+        }
+    }
+}
+
+/// What tells one state of a file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Fingerprint {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+/// What was last read, and what was last seen.
+#[derive(Debug)]
+struct Watched {
+    read: Option<Fingerprint>,
+    seen: Option<Fingerprint>,
+}
+
+impl Watched {
+    fn new(read: Option<Fingerprint>) -> Self {
+        Self { read, seen: read }
+    }
+
+    /// Takes in what the file looks like now; true when it changed and then stayed the same for one look.
+    ///
+    /// A missing file is no change: it is probably being replaced.
+    fn on_look(&mut self, now: Option<Fingerprint>) -> bool {
+        let settled = now.is_some() && now == self.seen && now != self.read;
+        self.seen = now;
+        if settled {
+            self.read = now;
+        }
+        settled
+    }
+}
+
+async fn fingerprint(file: &Path) -> Option<Fingerprint> {
+    let looked: io::Result<Metadata> = tokio::fs::metadata(file).await;
+    let metadata = looked.ok()?;
+    Some(Fingerprint {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        size: metadata.size(),
+        modified: (metadata.mtime(), metadata.mtime_nsec()),
+    })
+}
+
+fn note_server(applied: &mut Vec<String>, old: &Config, new: &Config) {
+    let (old, new) = (&old.server, &new.server);
+    note(
+        applied,
+        "server.max_body_bytes",
+        &old.max_body_bytes,
+        &new.max_body_bytes,
+    );
+    note_debug(
+        applied,
+        "server.cors_origins",
+        &old.cors_origins,
+        &new.cors_origins,
+    );
+    note_debug(
+        applied,
+        "server.shutdown_grace_secs",
+        &old.shutdown_grace,
+        &new.shutdown_grace,
+    );
+    match (&old.auth_token, &new.auth_token) {
+        (Some(_), None) => applied.push("server.auth_token removed".to_owned()),
+        (None, Some(_)) => applied.push("server.auth_token added".to_owned()),
+        (Some(a), Some(b)) if a != b => applied.push("server.auth_token changed".to_owned()),
+        _ => {}
+    }
+}
+
+fn note_providers(applied: &mut Vec<String>, old: &[Provider], new: &[Provider]) {
+    for provider in old {
+        match new.iter().find(|other| other.name == provider.name) {
+            None => applied.push(format!("provider {} removed", provider.name)),
+            Some(other) => note_provider(applied, provider, other),
+        }
+    }
+    let is_new = |provider: &&Provider| !old.iter().any(|other| other.name == provider.name);
+    let added = new.iter().filter(is_new);
+    applied.extend(added.map(|provider| format!("provider {} added", provider.name)));
+}
+
+fn note_provider(applied: &mut Vec<String>, old: &Provider, new: &Provider) {
+    let parts = [
+        ("url", old.url == new.url),
+        ("api_key", old.api_key == new.api_key),
+        ("tier", old.tier == new.tier),
+        (
+            "max_concurrency",
+            old.max_concurrency == new.max_concurrency,
+        ),
+        ("headers", old.headers == new.headers),
+        (
+            "on_client_disconnect",
+            old.on_client_disconnect == new.on_client_disconnect,
+        ),
+        ("requires_done", old.requires_done == new.requires_done),
+        ("timeouts", old.timeouts == new.timeouts),
+        ("models", names(&old.models).eq(names(&new.models))),
+        ("prices", rates(&old.models).eq(rates(&new.models))),
+    ];
+    let changed: Vec<&str> = parts
+        .iter()
+        .filter(|(_, same)| !same)
+        .map(|(name, _)| *name)
+        .collect();
+    if !changed.is_empty() {
+        applied.push(format!(
+            "provider {}: {} changed",
+            old.name,
+            changed.join(", ")
+        ));
+    }
+}
+
+fn names(models: &[Model]) -> impl Iterator<Item = (&str, &str)> {
+    models
+        .iter()
+        .map(|model| (model.name.as_str(), model.upstream.as_str()))
+}
+
+fn rates(models: &[Model]) -> impl Iterator<Item = &Option<arbstr_price::Rates>> {
+    models.iter().map(|model| &model.rates)
+}
+
+fn note<T: Display + PartialEq>(list: &mut Vec<String>, key: &str, old: &T, new: &T) {
+    if old != new {
+        list.push(format!("{key}: {old} -> {new}"));
+    }
+}
+
+fn note_debug<T: Debug + PartialEq>(list: &mut Vec<String>, key: &str, old: &T, new: &T) {
+    if old != new {
+        list.push(format!("{key}: {old:?} -> {new:?}"));
+    }
+}
+
+/// How often the file is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::sync::mpsc;
+
+    fn state(size: u64) -> Option<Fingerprint> {
+        Some(Fingerprint {
+            device: 1,
+            inode: 1,
+            size,
+            modified: (0, 0),
+        })
+    }
+
+    #[test]
+    fn a_change_counts_once_and_only_when_it_has_settled() {
+        let mut watched = Watched::new(state(1));
+        for (now, changed) in [
+            (state(1), false),
+            (state(2), false), // being written
+            (state(3), false),
+            (state(3), true),
+            (state(3), false),
+            (None, false), // being replaced
+            (state(3), false),
+            (state(3), false), // the same as before: nothing to read
+            (None, false),
+            (state(4), false),
+            (state(4), true),
+            (None, false),
+            (None, false),
+        ] {
+            assert_eq!(watched.on_look(now), changed, "{now:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_appears_later_is_a_change() {
+        let mut watched = Watched::new(None);
+        let seen = [None, state(1), state(1), state(1)].map(|now| watched.on_look(now));
+        assert_eq!(seen, [false, false, true, false]);
+    }
+
+    #[tokio::test]
+    async fn notices_a_file_that_is_replaced_by_renaming() {
+        let directory = std::env::temp_dir().join(format!("arbstr-watch-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("a.toml");
+        fs::write(&file, "one").unwrap();
+        let (sender, triggers) = mpsc::channel();
+        let watching = tokio::spawn(watch(file.clone(), move |trigger| {
+            sender.send(trigger).unwrap()
+        }));
+        tokio::time::sleep(LOOK_EVERY / 2).await;
+        assert!(triggers.try_recv().is_err());
+        fs::write(directory.join("new"), "two").unwrap();
+        fs::rename(directory.join("new"), &file).unwrap();
+        tokio::time::sleep(LOOK_EVERY * 3).await;
+        watching.abort();
+        assert_eq!(triggers.try_iter().collect::<Vec<_>>(), [Trigger::File]);
+        fs::remove_dir_all(directory).unwrap();
+    }
+}
