@@ -5,7 +5,7 @@
 //!   Start ──> Idle ─────> (within the chunk) ──────────> Idle, event lent from the chunk
 //!  (BOM)      │ ^  ':'          │ chunk ends
 //!             │ └───> Comment   v
-//!             │              Block ─────────────────────> Lent, event lent from `held`
+//!             │              Block ─────────────────────> Idle, event lent from `held`
 //!             │                 │ limit passed
 //!             │                 v
 //!             └─────────── Overflow <──> OverlongLine     (blank line: Idle, Overflow reported)
@@ -47,6 +47,8 @@ use crate::limit::{Limits, Overflow};
 #[derive(Debug)]
 pub struct Parser {
     pub(crate) mode: Mode,
+    /// Nothing was put into a buffer since the last look at their sizes.
+    tidy: bool,
     /// The last byte consumed was a CR: an LF now is the rest of that line end.
     after_cr: bool,
     pub(crate) max: usize,
@@ -67,6 +69,7 @@ impl Parser {
     pub const fn new(limits: Limits) -> Self {
         Self {
             mode: Mode::Start,
+            tidy: true,
             after_cr: false,
             max: limits.clamped(),
             position: 0,
@@ -80,7 +83,7 @@ impl Parser {
     /// The next item of `input`, which is moved past what was consumed; `None` when all of it is.
     ///
     /// Call it until `None`, then with the next chunk. An item is lent until the next call.
-    #[inline]
+    #[inline(always)]
     pub fn next<'a, 'b: 'a>(&'a mut self, input: &mut &'b [u8]) -> Option<Item<'a>> {
         let chunk = *input;
         let mut first = Sought::Not;
@@ -103,6 +106,9 @@ impl Parser {
                 }
                 Plain::Other(sought) => first = sought,
             }
+            if chunk.is_empty() && self.tidy {
+                return None;
+            }
         }
         self.next_any(input, first)
     }
@@ -122,7 +128,7 @@ impl Parser {
             }
             Mode::Overflow => self.draft.read_dropped(&self.held, self.max),
             Mode::OverlongLine => {}
-            Mode::Start | Mode::Idle | Mode::Comment | Mode::Lent | Mode::Ended => return None,
+            Mode::Start | Mode::Idle | Mode::Comment | Mode::Ended => return None,
         }
         self.draft.known.retry = retry;
         if !self.draft.has_data() {
@@ -173,6 +179,15 @@ impl Parser {
     #[inline(never)]
     fn next_any<'a, 'b: 'a>(&'a mut self, input: &mut &'b [u8], first: Sought) -> Option<Item<'a>> {
         let chunk = *input;
+        if let (Mode::Block, [byte]) = (self.mode, chunk) {
+            if !is_line_end(*byte) && self.held.len() < self.max {
+                self.held.push(*byte);
+                self.position += 1;
+                self.after_cr = false;
+                *input = &[];
+                return None;
+            }
+        }
         let (used, found) = self.scan(chunk, first);
         let before = self.position;
         self.position += used as u64;
@@ -196,6 +211,7 @@ impl Parser {
 
     /// Consumes `chunk` up to the end of the next item. While it runs, `position` is still that of `chunk[0]`.
     fn scan(&mut self, chunk: &[u8], mut first: Sought) -> (usize, Option<Found>) {
+        self.tidy = false;
         let mut at = self.resume(chunk);
         while at < chunk.len() {
             let known = core::mem::replace(&mut first, Sought::Not);
@@ -209,7 +225,7 @@ impl Parser {
                     (next, ended.then_some(Found::Overflow))
                 }
                 Mode::OverlongLine => (self.on_overlong_line(chunk, at), None),
-                Mode::Lent | Mode::Ended => unreachable!("resume leaves these states"),
+                Mode::Ended => unreachable!("resume leaves this state"),
             };
             at = next;
             if found.is_some() {
@@ -222,15 +238,10 @@ impl Parser {
         (at, None)
     }
 
-    /// Leaves the states that only last until the next call, and takes the LF of a CRLF cut in two.
+    /// Begins anew after `finish`, and takes the LF of a CRLF cut in two.
     fn resume(&mut self, chunk: &[u8]) -> usize {
-        match self.mode {
-            Mode::Lent => {
-                self.held.clear();
-                self.mode = Mode::Idle;
-            }
-            Mode::Ended => self.restart(),
-            _ => {}
+        if self.mode == Mode::Ended {
+            self.restart();
         }
         if !self.after_cr || chunk.is_empty() {
             return 0;
@@ -282,13 +293,14 @@ impl Parser {
             b':' => {
                 self.start = self.position + at as u64;
                 self.mode = Mode::Comment;
-                (at + 1, None)
+                self.on_comment(chunk, at + 1)
             }
             _ => self.read_block(chunk, at, first),
         }
     }
 
     /// Inside a comment line outside any block, which need not be kept.
+    #[inline]
     fn on_comment(&mut self, chunk: &[u8], at: usize) -> Turn {
         let Some(end) = find_line_end(chunk, at) else {
             return (chunk.len(), None);
@@ -314,6 +326,7 @@ impl Parser {
             };
             if end - base > self.max {
                 self.start = self.position + base as u64;
+                self.held.clear();
                 return (self.drop_line(chunk, at, Some(end)), None);
             }
             self.draft.read_line(&chunk[base..], at - base..end - base);
@@ -321,8 +334,10 @@ impl Parser {
         }
         self.start = self.position + base as u64;
         if at < chunk.len() && chunk.len() - base > self.max {
+            self.held.clear();
             return (self.drop_line(chunk, at, None), None);
         }
+        self.held.clear();
         self.held.extend_from_slice(&chunk[base..]);
         self.line = at - base;
         self.mode = Mode::Block;
@@ -333,14 +348,9 @@ impl Parser {
     fn on_block(&mut self, chunk: &[u8], mut at: usize) -> Turn {
         while at < chunk.len() {
             if self.line == self.held.len() && is_line_end(chunk[at]) {
-                let used = self.pass_line_end(chunk, at);
-                self.mode = Mode::Lent;
-                if self.close() {
-                    return (used, Some(Found::Held));
-                }
-                self.held.clear();
                 self.mode = Mode::Idle;
-                return (used, None);
+                let used = self.pass_line_end(chunk, at);
+                return (used, self.close().then_some(Found::Held));
             }
             let end = find_line_end(chunk, at);
             let part = &chunk[at..end.unwrap_or(chunk.len())];
@@ -387,10 +397,12 @@ impl Parser {
 
     /// Gives large buffers back: nothing is held between events.
     fn release(&mut self) {
+        self.held.clear();
         if self.held.capacity() > KEEP {
             self.held = Vec::new();
         }
         self.draft.release(KEEP);
+        self.tidy = true;
     }
 }
 
@@ -399,7 +411,7 @@ impl Parser {
 pub(crate) enum Mode {
     /// At the first bytes of the stream; `held` has what matched of the BOM.
     Start,
-    /// At a line's start outside any block; nothing is held.
+    /// At a line's start outside any block; what `held` has is of the past, perhaps still lent.
     Idle,
     /// Inside a comment line outside any block; nothing is held.
     Comment,
@@ -409,8 +421,6 @@ pub(crate) enum Mode {
     Overflow,
     /// Inside a line of such a block that passed the limit by itself; nothing is held.
     OverlongLine,
-    /// Idle, but for the event still lent from `held`.
-    Lent,
     /// After `finish`: the next byte begins a new stream.
     Ended,
 }
@@ -477,9 +487,30 @@ fn find_plain(chunk: &[u8], max: usize) -> Plain {
     }
 }
 
+/// The next CR or LF at or after `at`.
+///
+/// Most lines other than a stream's main `data` lines are a few words long, and the call of a vector search costs more
+/// than they do. The first bytes are therefore tried in registers, eight at a time.
 #[inline]
 pub(crate) fn find_line_end(chunk: &[u8], at: usize) -> Option<usize> {
-    memchr2(b'\n', b'\r', &chunk[at..]).map(|length| at + length)
+    let mut from = at;
+    for _ in 0..NEAR_WORDS {
+        let Some((word, _)) = chunk[from..].split_first_chunk::<8>() else {
+            break;
+        };
+        // Below 0x0E, and so perhaps CR or LF; right for the lowest such byte, which is all that counts.
+        let word = u64::from_le_bytes(*word);
+        let low = word.wrapping_sub(LOW * 0x0E) & !word & (LOW * 0x80);
+        if low != 0 {
+            from += (low.trailing_zeros() / 8) as usize;
+            break;
+        }
+        from += 8;
+    }
+    if chunk.get(from).is_some_and(|byte| is_line_end(*byte)) {
+        return Some(from);
+    }
+    memchr2(b'\n', b'\r', &chunk[from..]).map(|length| from + length)
 }
 
 #[inline]
@@ -489,5 +520,9 @@ pub(crate) const fn is_line_end(byte: u8) -> bool {
 
 const DATA: &[u8; 5] = b"data:";
 const BOM: &[u8; 3] = b"\xEF\xBB\xBF";
+/// One in every byte of a word.
+const LOW: u64 = u64::MAX / 255;
+/// How many words are tried before the search for a line end is worth its call.
+const NEAR_WORDS: usize = 4;
 /// Capacity that an idle parser may keep, in bytes.
 const KEEP: usize = 4096;
