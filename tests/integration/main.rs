@@ -1,1 +1,22 @@
-//! Black-box tests of the real binary.
+//! Black-box tests: the real binary between scripted providers and scripted clients, judged by what each end saw and by the database row.
+//!
+//! Written from the contract alone. Each file stands for one part of it; the harness knows sockets and files, never arbstr's inside.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test measures time as it passes outside"
+)]
+
+mod api;
+mod architecture;
+mod config;
+mod cost;
+mod durability;
+#[cfg(test)]
+mod harness;
+mod recorded;
+mod regression;
+mod routing;
+mod shutdown;
+mod stream;
+mod upstream;
+mod waterfall;

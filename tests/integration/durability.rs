@@ -1,0 +1,314 @@
+//! What is on record survives: a kill, a locked database, a second instance.
+
+use std::time::Duration;
+use std::{fs, thread};
+
+use crate::harness::{
+    Answer, DONE, Gate, House, Provider, Row, ask, ask_stream, chunk, completion, finish,
+    usage_chunk, wait_until,
+};
+
+#[test]
+fn kill_9_during_20_streams_leaves_20_interrupted_rows() {
+    let gate = Gate::new();
+    let provider = Provider::always(Answer::sse().send(chunk("a")).wait_for(&gate).send(DONE));
+    let mut arbstr = House::of(&provider).start();
+    let mut ids: Vec<_> = thread::scope(|scope| {
+        let streams: Vec<_> = (0..20)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut reply = arbstr.chat(&ask_stream("model-a"));
+                    reply.read_until(&chunk("a"));
+                    reply
+                })
+            })
+            .collect();
+        streams
+            .into_iter()
+            .map(|stream| stream.join().unwrap().id())
+            .collect()
+    });
+    arbstr.kill_9();
+    let arbstr = arbstr.restart();
+    let settled = || {
+        arbstr
+            .rows()
+            .iter()
+            .filter(|row| row.verdict() == (false, Some("interrupted".into())))
+            .count()
+            == 20
+    };
+    assert!(
+        wait_until(Duration::from_secs(5), settled),
+        "{:?}",
+        arbstr.rows()
+    );
+    let mut found: Vec<_> = arbstr
+        .rows()
+        .iter()
+        .map(|row| row.text("correlation_id").unwrap())
+        .collect();
+    ids.sort();
+    found.sort();
+    assert_eq!(found, ids);
+    assert!(
+        arbstr
+            .rows()
+            .iter()
+            .all(|row| row.int("cost_nanosats").is_none())
+    );
+}
+
+#[test]
+fn a_request_is_on_record_before_its_first_upstream_byte() {
+    let gate = Gate::new();
+    let provider = Provider::always(Answer::json(200, &completion(1, 1)).after(&gate));
+    let mut arbstr = House::of(&provider).start();
+    let mut client = arbstr.client();
+    client.request(
+        "POST",
+        "/v1/chat/completions",
+        &[("content-type", "application/json")],
+        ask("model-a").as_bytes(),
+    );
+    gate.wait_reached();
+    arbstr.kill_9();
+    let arbstr = arbstr.restart();
+    let settled = || {
+        arbstr.rows().len() == 1 && arbstr.rows()[0].verdict().1.as_deref() == Some("interrupted")
+    };
+    assert!(
+        wait_until(Duration::from_secs(5), settled),
+        "{:?}",
+        arbstr.rows()
+    );
+}
+
+#[test]
+fn a_completion_survives_a_kill_right_after_the_answer() {
+    let provider = Provider::healthy(10, 4);
+    let mut arbstr = House::of(&provider).start();
+    let mut ids = Vec::new();
+    for at in 0..10 {
+        let mut reply = arbstr.chat(&if at % 2 == 0 {
+            ask("model-a")
+        } else {
+            ask_stream("model-a")
+        });
+        reply.finish();
+        ids.push(reply.id());
+    }
+    thread::sleep(Duration::from_millis(20));
+    arbstr.kill_9();
+    let arbstr = arbstr.restart();
+    assert!(
+        wait_until(Duration::from_secs(5), || arbstr
+            .rows()
+            .iter()
+            .filter(|row| row.verdict().0)
+            .count()
+            == 10),
+        "{:?}",
+        arbstr.rows()
+    );
+    for id in ids {
+        let row = arbstr.row(&id);
+        row.assert_success();
+        assert_eq!(row.int("cost_nanosats"), Some(18_000_000));
+        assert_eq!(
+            arbstr.attempts(&id).len(),
+            1,
+            "attempts are no less durable"
+        );
+    }
+}
+
+#[test]
+fn a_row_in_flight_says_in_progress() {
+    let gate = Gate::new();
+    let provider = Provider::always(
+        Answer::sse()
+            .send(chunk("a"))
+            .wait_for(&gate)
+            .send(finish("stop"))
+            .send(usage_chunk(10, 4))
+            .send(DONE),
+    );
+    let arbstr = House::of(&provider).start();
+    let mut reply = arbstr.chat(&ask_stream("model-a"));
+    reply.read_until(&chunk("a"));
+    let id = reply.id();
+    assert!(wait_until(Duration::from_secs(2), || arbstr
+        .row_now(&id)
+        .is_some()));
+    let row = arbstr.row_now(&id).unwrap();
+    row.assert_failure("in_progress");
+    assert_eq!(
+        (row.text("model").as_deref(), row.int("streaming")),
+        (Some("model-a"), Some(1))
+    );
+    gate.open();
+    reply.finish();
+    arbstr.row(&id).assert_success();
+}
+
+#[test]
+fn two_instances_share_a_file_and_leave_each_others_rows_alone() {
+    let gate = Gate::new();
+    let provider = Provider::always(
+        Answer::sse()
+            .send(chunk("a"))
+            .wait_for(&gate)
+            .send(finish("stop"))
+            .send(usage_chunk(10, 4))
+            .send(DONE),
+    );
+    let first = House::of(&provider).start();
+    let mut reply = first.chat(&ask_stream("model-a"));
+    reply.read_until(&chunk("a"));
+    let second = House::of(&provider).database(&first.database()).start();
+    let mut dying = House::of(&provider).database(&first.database()).start();
+    let mut other = dying.chat(&ask_stream("model-a"));
+    other.read_until(&chunk("a"));
+    let (mine, dead) = (reply.id(), other.id());
+    dying.kill_9();
+    let third = House::of(&provider).database(&first.database()).start();
+    let interrupted = || {
+        third
+            .row_now(&dead)
+            .is_some_and(|row| row.verdict().1.as_deref() == Some("interrupted"))
+    };
+    assert!(
+        wait_until(Duration::from_secs(5), interrupted),
+        "{:?}",
+        third.rows()
+    );
+    first
+        .row_now(&mine)
+        .expect("on record")
+        .assert_failure("in_progress");
+    gate.open();
+    reply.finish();
+    first.row(&mine).assert_success();
+    let mut from_second = second.chat(&ask_stream("model-a"));
+    from_second.finish();
+    first.row(&from_second.id()).assert_success();
+}
+
+#[test]
+fn a_locked_database_delays_no_request_and_loses_no_row() {
+    let provider = Provider::healthy(10, 4);
+    let arbstr = House::of(&provider).start();
+    let mut first = arbstr.chat(&ask("model-a"));
+    first.finish();
+    arbstr.row(&first.id()).assert_success();
+    let lock = rusqlite::Connection::open(arbstr.database()).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        let from = std::time::Instant::now();
+        let mut reply = arbstr.chat(&ask_stream("model-a"));
+        reply.finish();
+        assert!(
+            from.elapsed() < Duration::from_millis(1500),
+            "a request waited for the database"
+        );
+        ids.push(reply.id());
+    }
+    assert!(
+        ids.iter().all(|id| arbstr.row_now(id).is_none()),
+        "the lock holds"
+    );
+    lock.execute_batch("ROLLBACK").unwrap();
+    for id in ids {
+        assert!(
+            wait_until(Duration::from_secs(5), || arbstr
+                .row_now(&id)
+                .is_some_and(|row| row.verdict().0)),
+            "{id} is lost"
+        );
+    }
+}
+
+#[test]
+fn a_missing_folder_is_made() {
+    let provider = Provider::healthy(1, 1);
+    let house = House::of(&provider);
+    let base = house.start();
+    let path = base.folder().join("deep/er/arbstr.db");
+    let arbstr = house.database(&path).start();
+    let mut reply = arbstr.chat(&ask("model-a"));
+    reply.finish();
+    arbstr.row(&reply.id()).assert_success();
+    assert!(path.exists());
+}
+
+#[test]
+fn a_database_that_cannot_be_opened_is_retried_while_arbstr_serves_on() {
+    let provider = Provider::healthy(10, 4);
+    let house = House::of(&provider);
+    let base = house.start();
+    let path = base.folder().join("blocked.db");
+    fs::create_dir(&path).unwrap();
+    let arbstr = house.database(&path).start();
+    let mut reply = arbstr.chat(&ask("model-a"));
+    reply.finish();
+    assert_eq!(reply.status, 200);
+    let health = arbstr.get("/health").json();
+    assert_eq!(health["status"], "degraded", "{health}");
+    fs::remove_dir(&path).unwrap();
+    let id = reply.id();
+    assert!(
+        wait_until(Duration::from_secs(10), || arbstr
+            .row_now(&id)
+            .is_some_and(|row| row.verdict().0)),
+        "the row never came"
+    );
+}
+
+#[test]
+fn the_readable_view_shows_times_for_people() {
+    let provider = Provider::healthy(10, 4);
+    let arbstr = House::of(&provider).start();
+    let mut reply = arbstr.chat(&ask("model-a"));
+    reply.finish();
+    let row = arbstr.row(&reply.id());
+    let ms = row.int("timestamp").unwrap();
+    let view = Row::read(
+        &arbstr.database(),
+        "SELECT * FROM requests_readable WHERE correlation_id = ?1",
+        &[&reply.id()],
+    )
+    .pop()
+    .unwrap();
+    let shown = view.text("timestamp").unwrap();
+    assert!(
+        shown.len() >= 20 && shown.contains('T') && shown.ends_with('Z'),
+        "{shown}"
+    );
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_millis();
+    assert!(now.abs_diff(u128::try_from(ms).unwrap()) < 60_000, "{ms}");
+    let journal = Row::read(&arbstr.database(), "PRAGMA journal_mode", &[])
+        .pop()
+        .unwrap();
+    assert_eq!(journal.text("journal_mode").as_deref(), Some("wal"));
+}
+
+#[test]
+fn each_row_is_a_uuid_v7_of_its_own() {
+    let provider = Provider::healthy(1, 1);
+    let arbstr = House::of(&provider).start();
+    let ids: Vec<_> = (0..3).map(|_| arbstr.chat(&ask("model-a")).id()).collect();
+    for id in &ids {
+        let parts: Vec<_> = id.split('-').map(str::len).collect();
+        assert_eq!(parts, [8, 4, 4, 4, 12], "{id}");
+        assert_eq!(id.as_bytes()[14], b'7', "{id}");
+    }
+    let mut sorted = ids.clone();
+    sorted.sort();
+    sorted.dedup();
+    assert_eq!(sorted, ids, "they sort by time");
+}

@@ -1,0 +1,38 @@
+//! Faults that were found once, each by its name, so that none comes back.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::{Answer, DONE, House, Provider, ask_stream, chunk, finish, usage_chunk};
+
+/// The proxy before this one wrote every stream down as failed and without a cost.
+#[test]
+fn a_streamed_request_is_a_success_with_a_cost() {
+    let provider = Provider::healthy(1000, 500);
+    let arbstr = House::of(&provider).start();
+    let mut reply = arbstr.chat(&ask_stream("model-a"));
+    reply.finish();
+    let row = arbstr.row(&reply.id());
+    row.assert_success();
+    assert!(
+        row.int("cost_nanosats").is_some_and(|cost| cost > 0),
+        "{row:?}"
+    );
+}
+
+/// A client that stops at the first `[DONE]` and leaves is not one that left early.
+#[test]
+fn a_client_that_stops_at_the_first_done_is_a_success() {
+    for _ in 0..5 {
+        let provider = Provider::always(
+            Answer::sse().send(chunk("a") + &finish("stop") + &usage_chunk(10, 4) + DONE),
+        );
+        let arbstr = House::of(&provider).start();
+        let mut reply = arbstr.chat(&ask_stream("model-a"));
+        reply.read_until(DONE);
+        let id = reply.id();
+        reply.leave();
+        thread::sleep(Duration::from_millis(10));
+        arbstr.row(&id).assert_success();
+    }
+}

@@ -1,0 +1,175 @@
+//! Who is asked first: the cheapest for this request, within what a policy allows.
+
+use crate::harness::{Arbstr, House, Provider, Seller, ask};
+
+fn winner(arbstr: &Arbstr, headers: &[(&str, &str)], body: &str) -> String {
+    let mut reply = arbstr.chat_with(headers, body);
+    let text = reply.finish();
+    assert_eq!(reply.status, 200, "{text}");
+    reply.needs("x-arbstr-provider").to_owned()
+}
+
+#[test]
+fn the_cheapest_for_the_whole_request_is_asked_first() {
+    // Sats per million in and out, base fee; the request is a few tokens in, at most `max` out.
+    let long = ask("model-a")
+        .replace("Say hello.", &"many words of input ".repeat(4000))
+        .replace("\"messages\"", "\"max_tokens\":1,\"messages\"");
+    let short = ask("model-a").replace("\"messages\"", "\"max_tokens\":1,\"messages\"");
+    let cases = [
+        (
+            "by rates",
+            ("1000", "2000", "0"),
+            ("900", "1900", "0"),
+            &short,
+            "beta",
+        ),
+        (
+            "by base fee",
+            ("1000", "2000", "0"),
+            ("900", "1900", "5"),
+            &short,
+            "alpha",
+        ),
+        (
+            "base fee is nothing to a long request",
+            ("1000", "2000", "0"),
+            ("100", "200", "5"),
+            &long,
+            "beta",
+        ),
+        (
+            "input counts",
+            ("5000", "100", "0"),
+            ("100", "5000", "0"),
+            &long,
+            "beta",
+        ),
+    ];
+    for (name, alpha, beta, body, first) in cases {
+        let provider = Provider::healthy(1, 1);
+        let sell = |name: &str, (input, output, fee): (&str, &str, &str)| {
+            Seller::new(name, &provider)
+                .rates(input, output)
+                .line(&format!("base_fee = {fee}"))
+        };
+        let arbstr = House::new()
+            .seller(sell("alpha", alpha))
+            .seller(sell("beta", beta))
+            .start();
+        assert_eq!(winner(&arbstr, &[], body), first, "{name}");
+    }
+}
+
+fn policies() -> House {
+    House::new()
+        .set("policies", "default_strategy = \"cheapest\"")
+        .tail(
+            r#"
+[[policies.rules]]
+name = "code"
+allowed_models = ["model-a"]
+max_sats_per_1m_output = 5000
+strategy = "cheapest"
+keywords = ["function", "debug"]
+
+[[policies.rules]]
+name = "strict"
+max_sats_per_1m_output = 1
+"#,
+        )
+}
+
+#[test]
+fn a_policy_limits_what_may_be_asked() {
+    let provider = Provider::healthy(1, 1);
+    let sell = |name: &str, input: &str, output: &str| {
+        Seller::new(name, &provider)
+            .models(&["model-a", "model-b"])
+            .rates(input, output)
+    };
+    // Cheap to ask in all, but its output is over the limit of the rule.
+    let arbstr = policies()
+        .seller(sell("capped", "1", "5001"))
+        .seller(sell("allowed", "900000", "5000"))
+        .start();
+    let small = ask("model-a").replace("\"messages\"", "\"max_tokens\":1,\"messages\"");
+    assert_eq!(winner(&arbstr, &[], &small), "capped");
+    assert_eq!(
+        winner(&arbstr, &[("x-arbstr-policy", "code")], &small),
+        "allowed"
+    );
+    for (policy, body) in [("code", ask("model-b")), ("strict", ask("model-a"))] {
+        let mut reply = arbstr.chat_with(&[("x-arbstr-policy", policy)], &body);
+        let error = reply.json();
+        assert!(
+            (400..500).contains(&reply.status),
+            "{} {error}",
+            reply.status
+        );
+        assert!(error["error"]["message"].is_string());
+        let row = arbstr.row(&reply.id());
+        assert!(!row.verdict().0);
+        assert_eq!(row.text("policy").as_deref(), Some(policy));
+    }
+    assert_eq!(provider.count(), 2);
+}
+
+#[test]
+fn keywords_choose_a_policy_as_words_never_inside_one() {
+    let provider = Provider::healthy(1, 1);
+    let arbstr = policies().seller(Seller::new("alpha", &provider)).start();
+    for (text, policy) in [
+        ("Write a function for me", Some("code")),
+        ("FUNCTION!", Some("code")),
+        ("please debug: this", Some("code")),
+        ("a dysfunctional family", None),
+        ("functional functions", None),
+        ("nothing of the kind", None),
+    ] {
+        let mut reply = arbstr.chat(&ask("model-a").replace("Say hello.", text));
+        reply.finish();
+        assert_eq!(reply.status, 200);
+        assert_eq!(
+            arbstr.row(&reply.id()).text("policy").as_deref(),
+            policy,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_policy_that_is_not_there_is_the_clients_mistake() {
+    let provider = Provider::healthy(1, 1);
+    let arbstr = policies().seller(Seller::new("alpha", &provider)).start();
+    let mut reply = arbstr.chat_with(&[("x-arbstr-policy", "no-such-rule")], &ask("model-a"));
+    let error = reply.json();
+    assert_eq!(reply.status, 400, "{error}");
+    assert!(
+        error["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("no-such-rule"),
+        "{error}"
+    );
+    assert_eq!(provider.count(), 0);
+}
+
+#[test]
+fn the_header_is_stronger_than_a_keyword() {
+    let provider = Provider::healthy(1, 1);
+    let rules = "[[policies.rules]]\nname = \"plain\"\n";
+    let arbstr = policies()
+        .tail(rules)
+        .seller(Seller::new("alpha", &provider))
+        .start();
+    let mut reply = arbstr.chat_with(
+        &[("X-Arbstr-Policy", "plain")],
+        &ask("model-a").replace("hello", "function"),
+    );
+    reply.finish();
+    assert_eq!(
+        arbstr.row(&reply.id()).text("policy").as_deref(),
+        Some("plain")
+    );
+}

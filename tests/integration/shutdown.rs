@@ -1,0 +1,154 @@
+//! SIGTERM and SIGINT: what is running may finish within the grace, the rest is told, every row is written, exit 0.
+
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::harness::{
+    Answer, DONE, Gate, House, Provider, ask, ask_stream, chunk, completion, finish, usage_chunk,
+    wait_until,
+};
+
+fn held(gate: &Gate) -> Answer {
+    Answer::sse()
+        .send(chunk("a"))
+        .wait_for(gate)
+        .send(finish("stop"))
+        .send(usage_chunk(10, 4))
+        .send(DONE)
+}
+
+#[test]
+fn a_stream_finishes_within_the_grace() {
+    for signal in ["TERM", "INT"] {
+        let gate = Gate::new();
+        let provider = Provider::always(held(&gate));
+        let mut arbstr = House::of(&provider)
+            .set("server", "shutdown_grace_secs = 5")
+            .start();
+        let mut reply = arbstr.chat(&ask_stream("model-a"));
+        reply.read_until(&chunk("a"));
+        arbstr.signal(signal);
+        assert!(
+            wait_until(Duration::from_secs(2), || TcpStream::connect(
+                arbstr.address()
+            )
+            .is_err()),
+            "still accepting"
+        );
+        gate.open();
+        let text = reply.finish();
+        assert!(
+            text.contains(r#""arbstr""#) && text.ends_with(DONE),
+            "{text}"
+        );
+        assert_eq!(
+            arbstr.wait_exit(Duration::from_secs(3)).code(),
+            Some(0),
+            "{}",
+            arbstr.log()
+        );
+        let row = arbstr.row(&reply.id());
+        row.assert_success();
+        assert_eq!(row.int("cost_nanosats"), Some(18_000_000));
+    }
+}
+
+#[test]
+fn beyond_the_grace_a_stream_is_told_and_its_row_written() {
+    let gate = Gate::new();
+    let provider = Provider::always(held(&gate));
+    let mut arbstr = House::of(&provider)
+        .set("server", "shutdown_grace_secs = 1")
+        .start();
+    let mut replies: Vec<_> = (0..3)
+        .map(|_| arbstr.chat(&ask_stream("model-a")))
+        .collect();
+    for reply in &mut replies {
+        reply.read_until(&chunk("a"));
+    }
+    let from = Instant::now();
+    arbstr.signal("TERM");
+    for reply in &mut replies {
+        let text = reply.finish();
+        let data = text
+            .strip_prefix(&chunk("a"))
+            .unwrap()
+            .strip_prefix("data: ")
+            .unwrap_or_else(|| panic!("{text}"));
+        let error: serde_json::Value = serde_json::from_str(data.trim_end()).unwrap();
+        assert_eq!(error["error"]["code"], "server_shutting_down", "{error}");
+        assert!(!text.contains("[DONE]"));
+    }
+    assert!(
+        from.elapsed() > Duration::from_millis(700),
+        "the grace was not granted"
+    );
+    assert_eq!(
+        arbstr.wait_exit(Duration::from_secs(4)).code(),
+        Some(0),
+        "{}",
+        arbstr.log()
+    );
+    for reply in &replies {
+        let row = arbstr
+            .row_now(&reply.id())
+            .expect("flushed before the exit");
+        let (success, message) = row.verdict();
+        assert!(
+            !success && !["in_progress", "interrupted"].contains(&message.as_deref().unwrap()),
+            "{row:?}"
+        );
+        assert_eq!(row.int("cost_nanosats"), None);
+    }
+}
+
+#[test]
+fn a_json_answer_finishes_within_the_grace() {
+    let gate = Gate::new();
+    let provider = Provider::always(Answer::json(200, &completion(10, 4)).after(&gate));
+    let mut arbstr = House::of(&provider)
+        .set("server", "shutdown_grace_secs = 5")
+        .start();
+    let mut client = arbstr.client();
+    client.request(
+        "POST",
+        "/v1/chat/completions",
+        &[("content-type", "application/json")],
+        ask("model-a").as_bytes(),
+    );
+    gate.wait_reached();
+    arbstr.signal("TERM");
+    thread::sleep(Duration::from_millis(100));
+    gate.open();
+    let mut reply = client.reply("POST");
+    assert_eq!((reply.finish(), reply.status), (completion(10, 4), 200));
+    assert_eq!(arbstr.wait_exit(Duration::from_secs(3)).code(), Some(0));
+    arbstr
+        .row_now(&reply.id())
+        .expect("flushed")
+        .assert_success();
+}
+
+#[test]
+fn idle_connections_do_not_hold_it_up() {
+    let provider = Provider::healthy(10, 4);
+    let mut arbstr = House::of(&provider)
+        .set("server", "shutdown_grace_secs = 20")
+        .start();
+    let idle = arbstr.client();
+    let mut half = arbstr.client();
+    half.send("GET /health HTTP/1.1\r\nho");
+    let mut reply = arbstr.chat(&ask("model-a"));
+    reply.finish();
+    let from = Instant::now();
+    arbstr.signal("TERM");
+    assert_eq!(arbstr.wait_exit(Duration::from_secs(5)).code(), Some(0));
+    assert!(from.elapsed() < Duration::from_secs(5));
+    arbstr
+        .row_now(&reply.id())
+        .expect("flushed")
+        .assert_success();
+    idle.reset();
+    half.reset();
+}
