@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arbstr_price::{Rate, Rates, Sats};
+pub(crate) use arbstr_route::{Strategy, Tier};
 use hyper::header::HeaderName;
 
 pub(crate) use self::base_url::BaseUrl;
@@ -216,17 +217,6 @@ pub(crate) struct Model {
     pub(crate) rates: Option<Rates>,
 }
 
-/// How good a provider is said to be, from lowest to highest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Tier {
-    /// The operator's own machine.
-    Local,
-    /// The usual.
-    Standard,
-    /// The best there is.
-    Frontier,
-}
-
 /// Where a provider's key came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum KeySource {
@@ -279,17 +269,6 @@ pub(crate) struct Rule {
     pub(crate) keywords: Vec<String>,
 }
 
-/// How candidates are ordered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Strategy {
-    /// By expected cost.
-    Cheapest,
-    /// By time to the first byte.
-    LowestLatency,
-    /// In turn.
-    RoundRobin,
-}
-
 /// Reads a config.
 ///
 /// # Errors
@@ -330,16 +309,6 @@ impl fmt::Display for KeySource {
             Self::Literal => f.write_str("written in the file"),
             Self::None => f.write_str("none"),
         }
-    }
-}
-
-impl fmt::Display for Tier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Local => "local",
-            Self::Standard => "standard",
-            Self::Frontier => "frontier",
-        })
     }
 }
 

@@ -1,2 +1,42 @@
-//! The `arbstr` binary.
-fn main() {}
+//! `arbstr`: sends each LLM request to the cheapest provider that can serve it.
+//!
+//! From arguments to exit code: 0 ok, 1 failure, 2 usage or bad config.
+
+mod api;
+mod app;
+mod cli;
+mod clock;
+mod config;
+mod flow;
+mod ledger;
+mod lifeline;
+mod mock;
+mod relay;
+mod secret;
+mod serve;
+mod server;
+mod upstream;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command, Failure};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let env = |name: &str| std::env::var(name).ok();
+    let mut out = std::io::stdout().lock();
+    let done = match &cli.command {
+        Command::Serve(options) => serve::run(options),
+        Command::Init(options) => cli::init::run(options, &mut out),
+        Command::Check(options) => cli::check::run(options, &env, &mut out),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::from(Failure::exit_code(&failure))
+        }
+    }
+}

@@ -84,6 +84,11 @@ impl BaseUrl {
             .expect("a checked base and a fixed operation make a URI")
     }
 
+    /// Whether connections to it are encrypted.
+    pub(crate) fn is_https(&self) -> bool {
+        self.scheme == Scheme::HTTPS
+    }
+
     /// Whether what is sent there can be read on the way: plain `http` to another machine.
     pub(super) fn is_exposed(&self) -> bool {
         let host = self
@@ -95,7 +100,7 @@ impl BaseUrl {
             || host
                 .parse::<IpAddr>()
                 .is_ok_and(|address| address.is_loopback());
-        self.scheme == Scheme::HTTP && !is_local
+        !self.is_https() && !is_local
     }
 }
 

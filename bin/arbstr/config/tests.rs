@@ -184,6 +184,13 @@ fn every_setting_can_be_set() {
             open_for: millis(500)
         }
     );
+}
+
+#[test]
+fn every_setting_of_a_provider_can_be_set() {
+    let config = good(EVERYTHING);
+    let millis = Duration::from_millis;
+    let general = &config.timeouts;
     let [alpha, beta] = &config.providers[..] else {
         panic!("two providers")
     };
@@ -207,7 +214,12 @@ fn every_setting_can_be_set() {
     };
     assert_eq!(alpha.timeouts, own);
     assert_eq!(beta.on_client_disconnect, OnClientDisconnect::Abort);
-    assert_eq!(beta.timeouts, general);
+    assert_eq!(&beta.timeouts, general);
+}
+
+#[test]
+fn every_setting_of_policies_can_be_set() {
+    let config = good(EVERYTHING);
     assert_eq!(
         config.virtual_models,
         [VirtualModel {
@@ -621,10 +633,7 @@ fn accepts_every_word_of_a_choice() {
 }
 
 #[test]
-fn says_what_is_wrong_with_a_setting() {
-    const SECONDS: &str = "expected seconds above 0 and up to 86400, with up to 3 decimals";
-    const MONEY: &str =
-        "expected sats per 1,000,000 tokens: a number from 0, with up to 3 decimals";
+fn says_what_is_wrong_with_the_server() {
     for (settings, said) in [
         ("[server]\nlisten = 8080", "2: server.listen: found the number 8080, expected a string".to_owned()),
         (
@@ -673,6 +682,15 @@ fn says_what_is_wrong_with_a_setting() {
                 .into(),
         ),
         ("[server]\ncors_origins = \"*\"", "2: server.cors_origins: found the string \"*\", expected an array of strings".into()),
+    ] {
+        assert_eq!(bad(&format!("{settings}\n{PROVIDER}")), said, "{settings}");
+    }
+}
+
+#[test]
+fn says_what_is_wrong_with_a_limit_of_a_request() {
+    const SECONDS: &str = "expected seconds above 0 and up to 86400, with up to 3 decimals";
+    for (settings, said) in [
         ("[database]\npath = \"\"", "2: database.path: found \"\", expected the path of a file".into()),
         (
             "[database]\nretention_days = 30",
@@ -707,6 +725,16 @@ fn says_what_is_wrong_with_a_setting() {
         ("[retry]\nmax_attempts = 0", "2: retry.max_attempts: found 0, expected a whole number from 1 to 100".into()),
         ("[circuit]\nfailures = 0", "2: circuit.failures: found 0, expected a whole number from 1 to 1000".into()),
         ("[circuit]\nopen_secs = inf", format!("2: circuit.open_secs: found inf, {SECONDS}")),
+    ] {
+        assert_eq!(bad(&format!("{settings}\n{PROVIDER}")), said, "{settings}");
+    }
+}
+
+#[test]
+fn says_what_is_wrong_with_a_policy() {
+    const MONEY: &str =
+        "expected sats per 1,000,000 tokens: a number from 0, with up to 3 decimals";
+    for (settings, said) in [
         (
             "[policies]\ndefault_strategy = \"cheepest\"",
             "2: policies.default_strategy: found \"cheepest\", \

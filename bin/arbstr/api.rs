@@ -1,0 +1,158 @@
+//! The route table: who answers which path, and what is asked of every request before anyone does.
+//!
+//! Handlers are thin: they read the request, call the flow or the store, and shape the answer. Every answer, refusals
+//! included, leaves through [`answer`] and carries the request's id.
+
+pub(crate) mod chat;
+pub(crate) mod fault;
+pub(crate) mod gate;
+pub(crate) mod health;
+pub(crate) mod models;
+pub(crate) mod query;
+mod reply;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use arbstr_wire::Endpoint;
+use hyper::body::Incoming;
+use hyper::header::HeaderValue;
+use hyper::{Method, Request, Response};
+
+use self::fault::Fault;
+pub(crate) use self::reply::Reply;
+use crate::app::App;
+use crate::clock;
+
+/// Answers one request of one client.
+///
+/// # Errors
+/// Never: a failure is an answer too.
+pub(crate) async fn answer(
+    app: Arc<App>,
+    request: Request<Incoming>,
+) -> Result<Response<Reply>, Infallible> {
+    let arrival = Arrival::now();
+    let origin = request.headers().get(hyper::header::ORIGIN).cloned();
+    let refused = gate::check(&app, &request).err();
+    let mut reply = match refused {
+        Some(fault) => fault.into_reply(),
+        None if request.method() == Method::OPTIONS && origin.is_some() => gate::preflight(),
+        None => match route(&app, &arrival, request).await {
+            Ok(reply) => reply,
+            Err(fault) => fault.into_reply(),
+        },
+    };
+    reply.headers_mut().insert(REQUEST_ID, arrival.id_header());
+    gate::allow_origin(&app, origin.as_ref(), reply.headers_mut());
+    Ok(reply)
+}
+
+/// When a request came, and the name it goes by from then on.
+#[derive(Debug, Clone)]
+pub(crate) struct Arrival {
+    /// The UUIDv7 of `x-arbstr-request-id` and of the record.
+    pub(crate) id: Arc<str>,
+    /// For durations.
+    pub(crate) at: std::time::Instant,
+    /// For the record: ms since the epoch.
+    pub(crate) timestamp_ms: i64,
+    random: u64,
+}
+
+impl Arrival {
+    /// A number that differs from request to request, where routing needs chance.
+    pub(crate) fn dice(&self) -> u64 {
+        self.random
+    }
+
+    fn now() -> Self {
+        let id = uuid::Uuid::now_v7();
+        Self {
+            id: id.to_string().into(),
+            at: clock::now(),
+            timestamp_ms: clock::unix_ms(),
+            random: id.as_u64_pair().1,
+        }
+    }
+
+    fn id_header(&self) -> HeaderValue {
+        HeaderValue::from_str(&self.id).expect("a UUID is a valid header value")
+    }
+}
+
+async fn route(
+    app: &Arc<App>,
+    arrival: &Arrival,
+    request: Request<Incoming>,
+) -> Result<Response<Reply>, Fault> {
+    let path = request.uri().path().to_owned();
+    let route = Route::of(&path).ok_or_else(|| {
+        Fault::not_found(
+            "unknown_path",
+            format!("there is nothing at {path}; see /v1/models, /v1/chat/completions"),
+        )
+    })?;
+    let allow = route.allow();
+    let wanted = if request.method() == Method::HEAD {
+        &Method::GET
+    } else {
+        request.method()
+    };
+    if wanted.as_str() != allow.split(',').next().unwrap_or_default() {
+        return Err(Fault::method_not_allowed(request.method(), &path, allow));
+    }
+    match route {
+        Route::Inference(endpoint) => chat::serve(app, arrival, endpoint, request).await,
+        Route::Models => Ok(models::list(app)),
+        Route::Model(id) => models::one(app, id),
+        Route::Request(id) => query::request(app, id).await,
+        Route::Health => Ok(health::health(app)),
+        Route::Providers => Ok(health::providers(app)),
+        Route::Cost => chat::cost(app, request).await,
+    }
+}
+
+/// The paths arbstr knows.
+enum Route<'a> {
+    Inference(Endpoint),
+    Models,
+    Model(&'a str),
+    Request(&'a str),
+    Health,
+    Providers,
+    Cost,
+}
+
+impl<'a> Route<'a> {
+    fn of(path: &'a str) -> Option<Self> {
+        Some(match path {
+            "/v1/chat/completions" => Self::Inference(Endpoint::Chat),
+            "/v1/completions" => Self::Inference(Endpoint::Completions),
+            "/v1/embeddings" => Self::Inference(Endpoint::Embeddings),
+            "/v1/models" => Self::Models,
+            "/health" => Self::Health,
+            "/providers" => Self::Providers,
+            "/v1/cost" => Self::Cost,
+            _ => {
+                if let Some(id) = path.strip_prefix("/v1/models/").filter(|id| !id.is_empty()) {
+                    Self::Model(id)
+                } else {
+                    Self::Request(
+                        path.strip_prefix("/v1/requests/")
+                            .filter(|id| !id.is_empty() && !id.contains('/'))?,
+                    )
+                }
+            }
+        })
+    }
+
+    fn allow(&self) -> &'static str {
+        match self {
+            Self::Inference(_) | Self::Cost => "POST",
+            Self::Models | Self::Model(_) | Self::Request(_) | Self::Health | Self::Providers => "GET, HEAD",
+        }
+    }
+}
+
+const REQUEST_ID: &str = "x-arbstr-request-id";

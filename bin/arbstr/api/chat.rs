@@ -1,0 +1,131 @@
+//! `POST /v1/chat/completions`, `/v1/completions`, `/v1/embeddings`: the body is read here, the rest is the flow's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arbstr_wire::Endpoint;
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+use hyper::header;
+use hyper::{Request, Response, StatusCode};
+use tokio::time::timeout;
+
+use super::fault::{Fault, json_reply};
+use super::{Arrival, Reply};
+use crate::app::App;
+use crate::flow;
+
+/// Reads the body and sends the request on its way.
+///
+/// # Errors
+/// 400, 408 or 413 for a body that cannot be read; what the flow refuses.
+pub(crate) async fn serve(
+    app: &Arc<App>,
+    arrival: &Arrival,
+    endpoint: Endpoint,
+    request: Request<Incoming>,
+) -> Result<Response<Reply>, Fault> {
+    let (head, incoming) = request.into_parts();
+    let expects_continue = head.headers.contains_key(header::EXPECT);
+    let body = read(app, incoming, expects_continue).await?;
+    flow::run(
+        app,
+        flow::Asked {
+            arrival: arrival.clone(),
+            endpoint,
+            headers: head.headers,
+            body,
+        },
+    )
+    .await
+}
+
+/// `POST /v1/cost`: what a chat request would cost at each candidate; nothing is sent upstream.
+///
+/// # Errors
+/// As for the request itself.
+pub(crate) async fn cost(app: &Arc<App>, request: Request<Incoming>) -> Result<Response<Reply>, Fault> {
+    let (head, incoming) = request.into_parts();
+    let body = read(app, incoming, head.headers.contains_key(header::EXPECT)).await?;
+    let live = app.keep_live();
+    let request = arbstr_wire::Request::parse(Endpoint::Chat, &body).map_err(|error| Fault::malformed(&error))?;
+    let plan = flow::plan(&live, &head.headers, &request)?;
+    Ok(json_reply(StatusCode::OK, flow::explain::plan(&plan)))
+}
+
+async fn read(app: &App, mut incoming: Incoming, expects_continue: bool) -> Result<Bytes, Fault> {
+    let limit = app.live().config.server.max_body_bytes;
+    let too_large = || Fault::too_large(limit as u64);
+    if incoming.size_hint().lower() > limit as u64 {
+        // A client that waits for `100 Continue` has sent nothing yet and is told at once.
+        if !expects_continue {
+            discard(incoming).await;
+        }
+        return Err(too_large());
+    }
+    let mut collected = Collected::default();
+    loop {
+        match timeout(BODY_PAUSE, incoming.frame()).await {
+            Ok(None) => return Ok(collected.finish()),
+            Ok(Some(Ok(frame))) => collected.push(frame.into_data().unwrap_or_default()),
+            Ok(Some(Err(error))) => {
+                return Err(Fault::invalid_request(
+                    "unreadable_body",
+                    None,
+                    format!("the request body broke off: {error}"),
+                ));
+            }
+            Err(_) => return Err(Fault::request_timeout()),
+        }
+        if collected.len() > limit {
+            drop(collected);
+            discard(incoming).await;
+            return Err(too_large());
+        }
+    }
+}
+
+/// Bytes as they come: one piece stays as it is, several are joined once.
+#[derive(Default)]
+struct Collected {
+    first: Bytes,
+    joined: Vec<u8>,
+}
+
+impl Collected {
+    fn push(&mut self, data: Bytes) {
+        if self.first.is_empty() && self.joined.is_empty() {
+            self.first = data;
+            return;
+        }
+        if self.joined.is_empty() {
+            self.joined
+                .extend_from_slice(&std::mem::take(&mut self.first));
+        }
+        self.joined.extend_from_slice(&data);
+    }
+
+    fn len(&self) -> usize {
+        self.first.len() + self.joined.len()
+    }
+
+    fn finish(self) -> Bytes {
+        if self.joined.is_empty() {
+            self.first
+        } else {
+            self.joined.into()
+        }
+    }
+}
+
+/// Reads on for a moment, so that a client which is still sending can read why it was refused.
+async fn discard(mut incoming: Incoming) {
+    let rest = async { while let Some(Ok(_)) = incoming.frame().await {} };
+    // Past the time the connection is closed under the client, as announced.
+    let _ = timeout(DISCARD_TIME, rest).await;
+}
+
+/// Between two reads of a client's body.
+const BODY_PAUSE: Duration = Duration::from_secs(30);
+const DISCARD_TIME: Duration = Duration::from_secs(2);

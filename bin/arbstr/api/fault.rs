@@ -1,0 +1,290 @@
+//! The answers arbstr itself gives when it refuses or fails: the only place that chooses an HTTP status.
+
+use std::time::Duration;
+
+use arbstr_route::Refusal;
+use bytes::Bytes;
+use hyper::header::{self, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::Reply;
+
+/// A refusal or failure in the OpenAI error shape.
+#[derive(Debug, Clone)]
+pub(crate) struct Fault {
+    status: StatusCode,
+    kind: &'static str,
+    code: &'static str,
+    param: Option<String>,
+    message: String,
+    retry_after: Option<Duration>,
+    allow: Option<&'static str>,
+    close: bool,
+    attempts: Vec<(String, String)>,
+}
+
+impl Fault {
+    fn new(
+        status: StatusCode,
+        kind: &'static str,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            status,
+            kind,
+            code,
+            param: None,
+            message: message.into(),
+            retry_after: None,
+            allow: None,
+            close: false,
+            attempts: Vec::new(),
+        }
+    }
+
+    /// 400: the request cannot be understood, or asks for what cannot be had.
+    pub(crate) fn invalid_request(
+        code: &'static str,
+        param: Option<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            param,
+            ..Self::new(StatusCode::BAD_REQUEST, INVALID, code, message)
+        }
+    }
+
+    /// 400: the body is not a request this API knows.
+    pub(crate) fn malformed(error: &arbstr_wire::RequestError) -> Self {
+        Self::invalid_request(
+            error.code(),
+            error.param().map(str::to_owned),
+            error.to_string(),
+        )
+    }
+
+    /// What routing refuses: an unknown model or policy, or a policy that leaves nobody.
+    pub(crate) fn refused(refusal: &Refusal) -> Self {
+        let text = refusal.to_string();
+        match refusal {
+            Refusal::UnknownModel { .. } => Self::model_not_found(text),
+            Refusal::UnknownPolicy { .. } => Self::invalid_request("unknown_policy", None, text),
+            _ => Self::invalid_request("policy_violation", Some("model".to_owned()), text),
+        }
+    }
+
+    /// 401: no token, or a wrong one.
+    pub(crate) fn unauthorized() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            INVALID,
+            "invalid_api_key",
+            "this arbstr asks for its auth_token as `Authorization: Bearer TOKEN`, and the request has none or a wrong one",
+        )
+    }
+
+    /// 403: a browser page, or a name, that may not talk to this arbstr.
+    pub(crate) fn forbidden(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, INVALID, code, message)
+    }
+
+    /// 404: no such route or thing.
+    pub(crate) fn not_found(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, INVALID, code, message)
+    }
+
+    /// 404: no provider has the model.
+    pub(crate) fn model_not_found(message: impl Into<String>) -> Self {
+        Self {
+            param: Some("model".to_owned()),
+            ..Self::not_found("model_not_found", message)
+        }
+    }
+
+    /// 405: the route exists, for other methods.
+    pub(crate) fn method_not_allowed(
+        method: &hyper::Method,
+        path: &str,
+        allow: &'static str,
+    ) -> Self {
+        let message = format!("{path} does not take {method}, only {allow}");
+        Self {
+            allow: Some(allow),
+            ..Self::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                INVALID,
+                "method_not_allowed",
+                message,
+            )
+        }
+    }
+
+    /// 408: the client's body did not come in time.
+    pub(crate) fn request_timeout() -> Self {
+        let message = "the request body did not arrive in time";
+        Self {
+            close: true,
+            ..Self::new(
+                StatusCode::REQUEST_TIMEOUT,
+                INVALID,
+                "request_timeout",
+                message,
+            )
+        }
+    }
+
+    /// 413: the body is over `max_body_bytes`.
+    pub(crate) fn too_large(limit: u64) -> Self {
+        let message =
+            format!("the request body is over {limit} bytes, the server's max_body_bytes");
+        Self {
+            close: true,
+            ..Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                INVALID,
+                "request_too_large",
+                message,
+            )
+        }
+    }
+
+    /// 500: arbstr is at fault.
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            SERVER,
+            "internal_error",
+            message,
+        )
+    }
+
+    /// 502: the only candidate's answer was cut, empty or nonsense.
+    pub(crate) fn bad_gateway(message: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::BAD_GATEWAY,
+            SERVER,
+            "upstream_bad_answer",
+            message,
+        )
+    }
+
+    /// 503: nobody could serve the request.
+    pub(crate) fn unavailable(
+        code: &'static str,
+        message: impl Into<String>,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        Self {
+            retry_after,
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, code, message)
+        }
+    }
+
+    /// 503: all of several candidates failed; each one's name and reason.
+    pub(crate) fn all_failed(
+        attempts: Vec<(String, String)>,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        let reasons: Vec<String> = attempts
+            .iter()
+            .map(|(provider, reason)| format!("{provider} {reason}"))
+            .collect();
+        let message = match reasons.as_slice() {
+            [] => "no provider can be asked now: all that have the model are skipped after earlier failures".to_owned(),
+            reasons => format!("every provider failed: {}", reasons.join("; ")),
+        };
+        Self {
+            attempts,
+            ..Self::unavailable("all_providers_failed", message, retry_after)
+        }
+    }
+
+    /// 503: the process is ending.
+    pub(crate) fn shutting_down() -> Self {
+        Self {
+            close: true,
+            ..Self::unavailable("server_shutting_down", "arbstr is shutting down", None)
+        }
+    }
+
+    /// 504: the only candidate did not answer in time.
+    pub(crate) fn gateway_timeout(message: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            SERVER,
+            "upstream_timeout",
+            message,
+        )
+    }
+
+    /// The status, as records keep it.
+    pub(crate) fn status(&self) -> u16 {
+        self.status.as_u16()
+    }
+
+    /// The code, as records keep it.
+    pub(crate) fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// The JSON answer.
+    pub(crate) fn into_reply(self) -> Response<Reply> {
+        let mut reply = json_reply(self.status, self.envelope());
+        let headers = reply.headers_mut();
+        if let Some(wait) = self.retry_after {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"arbstr\""),
+            );
+        }
+        if self.close {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        reply
+    }
+}
+
+impl Fault {
+    fn envelope(&self) -> Bytes {
+        let fault = arbstr_wire::Fault::new(self.kind, Some(self.code), self.message.as_str());
+        let fault = match &self.param {
+            Some(param) => fault.with_param(param),
+            None => fault,
+        };
+        let envelope = fault.to_json();
+        if self.attempts.is_empty() {
+            return envelope;
+        }
+        let mut value: Value =
+            serde_json::from_slice(&envelope).expect("the envelope was just written as JSON");
+        let attempts = self
+            .attempts
+            .iter()
+            .map(|(provider, reason)| json!({"provider": provider, "reason": reason}));
+        value["error"]["attempts"] = attempts.collect();
+        value.to_string().into()
+    }
+}
+
+/// A JSON answer with a body that is ready.
+pub(crate) fn json_reply(status: StatusCode, body: impl Into<Bytes>) -> Response<Reply> {
+    let mut reply = Response::new(Reply::whole(body));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    reply
+}
+
+const INVALID: &str = "invalid_request_error";
+const SERVER: &str = "server_error";

@@ -1,0 +1,176 @@
+//! Who may come in: browser pages, host names and tokens (SPEC sections 3 and 10).
+//!
+//! A web page the operator happens to visit can send requests to loopback. Two checks stop it from spending sats: its
+//! `Origin` must be listed, and on a loopback listener the `Host` must be loopback too, so that a name rebound to
+//! 127.0.0.1 gains nothing.
+
+use std::net::IpAddr;
+
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+
+use super::Reply;
+use super::fault::Fault;
+use crate::app::App;
+
+/// Lets a request pass, or says why not.
+///
+/// # Errors
+/// 403 for a foreign origin or host, 401 without the token.
+pub(crate) fn check<B>(app: &App, request: &Request<B>) -> Result<(), Fault> {
+    let headers = request.headers();
+    let host = request
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str())
+        .or_else(|| {
+            headers
+                .get(header::HOST)
+                .and_then(|host| host.to_str().ok())
+        });
+    check_host(app, host)?;
+    check_origin(app, headers.get(header::ORIGIN), host)?;
+    let open = request.uri().path() == "/health"
+        || (request.method() == Method::OPTIONS
+            && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD));
+    if open {
+        Ok(())
+    } else {
+        check_token(app, headers)
+    }
+}
+
+/// The answer to a CORS preflight from an origin that [`check`] let pass.
+pub(crate) fn preflight() -> Response<Reply> {
+    let mut reply = Response::new(Reply::whole(""));
+    *reply.status_mut() = StatusCode::NO_CONTENT;
+    let headers = reply.headers_mut();
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("GET, POST, OPTIONS"),
+    );
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static(ALLOWED_HEADERS),
+    );
+    headers.insert(
+        header::ACCESS_CONTROL_MAX_AGE,
+        HeaderValue::from_static("600"),
+    );
+    reply
+}
+
+/// Tells a listed origin that it may read the answer.
+pub(crate) fn allow_origin(app: &App, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
+    let Some(origin) = origin else { return };
+    let live = app.live();
+    if origin
+        .to_str()
+        .is_ok_and(|origin| live.is_listed_origin(origin))
+    {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.insert(
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static(EXPOSED_HEADERS),
+        );
+        headers.append(header::VARY, HeaderValue::from_static("origin"));
+    }
+}
+
+fn check_host(app: &App, host: Option<&str>) -> Result<(), Fault> {
+    if !app.listens_on_loopback() {
+        return Ok(());
+    }
+    match host {
+        Some(host) if !is_loopback(host_name(host)) => Err(Fault::forbidden(
+            "host_not_allowed",
+            format!(
+                "this arbstr listens on loopback and is not known as `{host}`; call it by 127.0.0.1 or localhost"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn check_origin(app: &App, origin: Option<&HeaderValue>, host: Option<&str>) -> Result<(), Fault> {
+    let Some(origin) = origin else { return Ok(()) };
+    let text = origin.to_str().unwrap_or_default();
+    let own = host.is_some_and(|host| {
+        text.split_once("://")
+            .is_some_and(|(_, authority)| authority == host)
+    });
+    if own || app.live().is_listed_origin(text) {
+        return Ok(());
+    }
+    Err(Fault::forbidden(
+        "origin_not_allowed",
+        format!(
+            "the page at `{text}` may not use this arbstr; its operator can add the origin to server.cors_origins"
+        ),
+    ))
+}
+
+fn check_token(app: &App, headers: &HeaderMap) -> Result<(), Fault> {
+    let live = app.live();
+    let Some(expected) = live.auth_token() else {
+        return Ok(());
+    };
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .map(HeaderValue::as_bytes)
+        .unwrap_or_default();
+    let token = match given.split_at_checked(7) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => token.trim_ascii(),
+        _ => b"",
+    };
+    if expected.matches(token) {
+        Ok(())
+    } else {
+        Err(Fault::unauthorized())
+    }
+}
+
+fn host_name(host: &str) -> &str {
+    match host.strip_prefix('[') {
+        Some(bracketed) => bracketed.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    }
+}
+
+fn is_loopback(name: &str) -> bool {
+    let name = name.trim_end_matches('.');
+    name.eq_ignore_ascii_case("localhost")
+        || name.to_ascii_lowercase().ends_with(".localhost")
+        || name
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+const ALLOWED_HEADERS: &str = "authorization, content-type, accept, idempotency-key, openai-beta, x-title, \
+    http-referer, traceparent, tracestate, x-request-id, x-arbstr-policy";
+const EXPOSED_HEADERS: &str = "x-arbstr-request-id, x-arbstr-provider, x-arbstr-retries, x-arbstr-attempts, \
+    x-arbstr-latency-ms, x-arbstr-cost-sats, retry-after";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_names_are_loopback() {
+        let cases = [
+            ("localhost", true),
+            ("LOCALHOST:8080", true),
+            ("app.localhost:1", true),
+            ("127.0.0.1", true),
+            ("127.8.9.1:80", true),
+            ("[::1]:8080", true),
+            ("example.org", false),
+            ("localhost.example.org", false),
+            ("10.0.0.1:8080", false),
+            ("", false),
+        ];
+        for (host, expected) in cases {
+            assert_eq!(is_loopback(host_name(host)), expected, "{host}");
+        }
+    }
+}

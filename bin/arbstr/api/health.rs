@@ -1,0 +1,140 @@
+//! `GET /health` and `GET /providers`: whether requests can be served, by whom, and what is not as it should be.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arbstr_route::{Health, OfferSnapshot, ProviderSnapshot, Standing};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::Reply;
+use super::fault::json_reply;
+use super::query::exact;
+use crate::app::App;
+use crate::clock::{self, whole_ms};
+
+/// 200 `ok` or `degraded`; 503 when no request can be served.
+pub(crate) fn health(app: &Arc<App>) -> Response<Reply> {
+    let live = app.live();
+    let store = app.store.status(clock::unix_ms());
+    let providers = live.market.snapshot(clock::now());
+    let (status, word) = match (Health::of(&providers), store.is_degraded()) {
+        (Health::Down, _) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        (Health::Ok, false) => (StatusCode::OK, "ok"),
+        (Health::Ok | Health::Degraded, _) => (StatusCode::OK, "degraded"),
+    };
+    let body = json!({
+        "status": word,
+        "open_circuits": providers.iter().flat_map(open_circuits).collect::<Vec<_>>(),
+        "store": {
+            "database_ready": store.database_ready,
+            "journal_ready": store.journal_ready,
+            "depth": store.depth,
+            "lag_ms": whole_ms(store.lag),
+            "memory_only": store.memory_only,
+            "dropped": store.dropped,
+            "last_error": store.last_error,
+        },
+    });
+    json_reply(status, body.to_string())
+}
+
+/// `GET /providers`: the settings and live state of each provider, keys masked.
+pub(crate) fn providers(app: &Arc<App>) -> Response<Reply> {
+    let live = app.live();
+    let snapshots = live.market.snapshot(clock::now());
+    let data: Vec<ProviderJson<'_>> = snapshots
+        .iter()
+        .zip(&live.config.providers)
+        .map(|(state, config)| ProviderJson {
+            name: &state.name,
+            url: config.url.to_string(),
+            tier: state.tier.as_str(),
+            key: config.api_key.as_ref().map(|key| key.masked()),
+            circuit: word(&state.connections),
+            suspended_ms: state.suspended_for.map(whole_ms),
+            cooling_ms: state.cooling_for.map(whole_ms),
+            in_flight: state.in_flight,
+            concurrency_limit: state.limit,
+            models: state.offers.iter().map(OfferJson::of).collect(),
+        })
+        .collect();
+    let body = serde_json::to_vec(&Data { data })
+        .expect("providers have no map keys that are not strings");
+    json_reply(StatusCode::OK, body)
+}
+
+#[derive(Serialize)]
+struct Data<T> {
+    data: T,
+}
+
+#[derive(Serialize)]
+struct ProviderJson<'a> {
+    name: &'a str,
+    url: String,
+    tier: &'static str,
+    key: Option<String>,
+    circuit: &'static str,
+    suspended_ms: Option<u64>,
+    cooling_ms: Option<u64>,
+    in_flight: u32,
+    concurrency_limit: Option<u32>,
+    models: Vec<OfferJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct OfferJson<'a> {
+    model: &'a str,
+    upstream_model: &'a str,
+    input_rate: Option<Box<RawValue>>,
+    output_rate: Option<Box<RawValue>>,
+    cached_input_rate: Option<Box<RawValue>>,
+    base_fee: Option<Box<RawValue>>,
+    circuit: &'static str,
+    suspended_ms: Option<u64>,
+    first_event_ms: Option<u64>,
+    answer_ms: Option<u64>,
+}
+
+impl<'a> OfferJson<'a> {
+    fn of(offer: &'a OfferSnapshot) -> Self {
+        let ms = |duration: Option<Duration>| duration.map(whole_ms);
+        let rates = offer.rates;
+        Self {
+            model: &offer.model,
+            upstream_model: &offer.upstream_model,
+            input_rate: exact(rates.map(|rates| rates.input)),
+            output_rate: exact(rates.map(|rates| rates.output)),
+            cached_input_rate: exact(rates.map(|rates| rates.cached_rate())),
+            base_fee: exact(rates.map(|rates| rates.base_fee)),
+            circuit: word(&offer.circuit),
+            suspended_ms: ms(offer.suspended_for),
+            first_event_ms: ms(offer.stream_latency),
+            answer_ms: ms(offer.json_latency),
+        }
+    }
+}
+
+fn open_circuits(provider: &ProviderSnapshot) -> Vec<serde_json::Value> {
+    let connections = (provider.connections != Standing::Closed)
+        .then(|| json!({"provider": provider.name.as_ref(), "model": null, "state": word(&provider.connections)}));
+    let offers = provider
+        .offers
+        .iter()
+        .filter(|offer| offer.circuit != Standing::Closed);
+    let offers = offers.map(
+        |offer| json!({"provider": provider.name.as_ref(), "model": offer.model.as_ref(), "state": word(&offer.circuit)}),
+    );
+    connections.into_iter().chain(offers).collect()
+}
+
+fn word(standing: &Standing) -> &'static str {
+    match standing {
+        Standing::Closed => "closed",
+        Standing::Open { .. } => "open",
+        Standing::HalfOpen => "half_open",
+    }
+}

@@ -1,0 +1,146 @@
+//! What all requests share: the settings in force, the market, the providers' connections and the store.
+//!
+//! Everything that a reload replaces is in [`Live`], swapped whole; a request keeps the one it started with.
+
+mod market;
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arbstr_route::{Market, Offer};
+use arbstr_store::Store;
+use arc_swap::{ArcSwap, Guard};
+
+use crate::config::{Config, Provider};
+use crate::lifeline::Lifeline;
+use crate::secret::Secret;
+use crate::upstream::{Upstream, tls_config};
+
+/// What lives as long as the process.
+#[derive(Debug)]
+pub(crate) struct App {
+    live: ArcSwap<Live>,
+    /// The records.
+    pub(crate) store: Store,
+    /// Shutdown.
+    pub(crate) lifeline: Lifeline,
+    listen: SocketAddr,
+    started_ms: i64,
+}
+
+/// What a valid config makes, in force until the next one.
+#[derive(Debug)]
+pub(crate) struct Live {
+    /// The settings.
+    pub(crate) config: Config,
+    /// Who sells what, and how they have been doing.
+    pub(crate) market: Market,
+    /// Connections, in the order of `config.providers`.
+    pub(crate) upstreams: Vec<Upstream>,
+}
+
+impl App {
+    /// A process that listens at `listen`.
+    pub(crate) fn new(live: Live, store: Store, listen: SocketAddr, started_ms: i64) -> Self {
+        Self {
+            live: ArcSwap::from_pointee(live),
+            store,
+            lifeline: Lifeline::new(),
+            listen,
+            started_ms,
+        }
+    }
+
+    /// Puts new settings in force for requests to come.
+    pub(crate) fn replace(&self, live: Live) {
+        self.live.store(Arc::new(live));
+    }
+
+    /// The settings in force, for a short look.
+    pub(crate) fn live(&self) -> Guard<Arc<Live>> {
+        self.live.load()
+    }
+
+    /// The settings in force, to keep for the life of a request.
+    pub(crate) fn keep_live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    /// Whether only this machine can reach the listener.
+    pub(crate) fn listens_on_loopback(&self) -> bool {
+        self.listen.ip().is_loopback()
+    }
+
+    /// When the process started, in seconds since the epoch.
+    pub(crate) fn started_secs(&self) -> u64 {
+        u64::try_from(self.started_ms / 1000).unwrap_or(0)
+    }
+}
+
+impl Live {
+    /// What `config` says, put in force; `previous` hands on what was learned under the one before.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub(crate) fn from_config(config: Config, previous: Option<&Self>) -> Result<Self, String> {
+        let market = Market::build(market::spec(&config), previous.map(|live| &live.market))
+            .map_err(|error| error.to_string())?;
+        let tls = tls_config(
+            config
+                .providers
+                .iter()
+                .any(|provider| provider.url.is_https()),
+        );
+        let upstreams = config
+            .providers
+            .iter()
+            .map(|provider| Upstream::new(provider, &tls))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            config,
+            market,
+            upstreams,
+        })
+    }
+
+    /// The provider behind an offer of this market, and the way to it.
+    pub(crate) fn provider(&self, offer: &Offer) -> (&Provider, &Upstream) {
+        let index = offer.provider_index();
+        (&self.config.providers[index], &self.upstreams[index])
+    }
+
+    /// `text` of a provider's making without any key it may echo.
+    pub(crate) fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        arbstr_wire::redact_text(text, &self.secrets())
+    }
+
+    /// Everything that must never be shown.
+    pub(crate) fn secrets(&self) -> Vec<&str> {
+        let of_providers = self.config.providers.iter().flat_map(|provider| {
+            provider
+                .api_key
+                .iter()
+                .chain(provider.headers.iter().map(|(_, value)| value))
+        });
+        of_providers
+            .chain(self.auth_token())
+            .map(Secret::expose)
+            .filter(|text| !text.is_empty())
+            .collect()
+    }
+
+    /// What clients must send as Bearer, if anything.
+    pub(crate) fn auth_token(&self) -> Option<&Secret> {
+        self.config.server.auth_token.as_ref()
+    }
+
+    /// Whether pages of `origin` may use this arbstr.
+    pub(crate) fn is_listed_origin(&self, origin: &str) -> bool {
+        self.config
+            .server
+            .cors_origins
+            .iter()
+            .any(|listed| listed == origin)
+    }
+}

@@ -1,0 +1,77 @@
+//! The config's providers and policies in the words of `route`.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use arbstr_route::{
+    CircuitSettings, MarketSpec, OfferSpec, Policies, ProviderSpec, Retry, Rule, VirtualModel,
+};
+
+use crate::config::{self, Config, Provider};
+
+/// Everything that routing decides by.
+pub(super) fn spec(config: &Config) -> MarketSpec {
+    MarketSpec {
+        providers: config.providers.iter().map(provider).collect(),
+        virtual_models: config
+            .virtual_models
+            .iter()
+            .map(|model| VirtualModel {
+                name: model.name.clone(),
+                any_of: model.any_of.clone(),
+            })
+            .collect(),
+        policies: Policies {
+            default_strategy: config.policies.default_strategy,
+            rules: config.policies.rules.iter().map(rule).collect(),
+        },
+        retry: Retry {
+            max_attempts: config.retry.max_attempts,
+            backoff_base: config.retry.backoff_base,
+            same_provider_first: config.retry.same_provider_first,
+        },
+        circuit: CircuitSettings {
+            failures: config.circuit.failures,
+            open_for: config.circuit.open_for,
+        },
+    }
+}
+
+fn rule(rule: &config::Rule) -> Rule {
+    Rule {
+        name: rule.name.clone(),
+        strategy: Some(rule.strategy),
+        allowed_models: rule.allowed_models.clone(),
+        allowed_providers: rule.allowed_providers.clone(),
+        min_tier: rule.min_tier,
+        max_sats_per_1m_output: rule.max_sats_per_1m_output,
+        max_cost: rule.max_cost,
+        keywords: rule.keywords.clone(),
+    }
+}
+
+fn provider(provider: &Provider) -> ProviderSpec {
+    let offers = provider.models.iter().map(|model| OfferSpec {
+        model: model.name.clone(),
+        upstream_model: model.upstream.clone(),
+        rates: model.rates,
+    });
+    ProviderSpec {
+        name: provider.name.clone(),
+        tier: provider.tier,
+        max_concurrency: provider.max_concurrency.unwrap_or(0),
+        fingerprint: fingerprint(provider),
+        offers: offers.collect(),
+    }
+}
+
+/// Changes when the provider behind a name is no longer the one that was learned about.
+fn fingerprint(provider: &Provider) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    provider.url.to_string().hash(&mut hasher);
+    provider
+        .api_key
+        .as_ref()
+        .map(|key| key.expose())
+        .hash(&mut hasher);
+    hasher.finish()
+}

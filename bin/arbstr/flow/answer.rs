@@ -1,0 +1,283 @@
+//! The last stage: what the client gets, with the headers that tell how it came about.
+
+use std::sync::Arc;
+
+use arbstr_price::Sats;
+use arbstr_route::{End as PermitEnd, Failure, Finish, Offer, Permit};
+use arbstr_wire::{Answer, ReportedCost, Rewriter, fault::relay_fault};
+use bytes::Bytes;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::response::Parts;
+use hyper::{Response, StatusCode};
+
+use super::{End, Journey, explain, leaving};
+use crate::api::Reply;
+use crate::api::fault::Fault;
+use crate::clock;
+use crate::ledger::{Bill, Ending, Winner, decimal};
+use crate::relay::{self, Course, Patience};
+use crate::upstream::{self, attempt::Good, client_headers};
+
+impl Journey {
+    /// Turns the outcome into the client's answer and, unless a stream goes on, completes the record.
+    pub(super) fn answer(self, end: End) -> Result<Response<Reply>, Fault> {
+        match end {
+            End::Served {
+                good,
+                offer,
+                permit,
+            } => Ok(self.served(good, &offer, permit)),
+            End::Unserved(finish) => self.unserved(finish),
+            End::ShutDown => {
+                let fault = Fault::shutting_down();
+                Err(self.fail(&Ending::ShutDown, fault))
+            }
+        }
+    }
+
+    fn served(mut self, good: Good, offer: &Arc<Offer>, permit: Option<Permit>) -> Response<Reply> {
+        match good {
+            Good::Whole {
+                head,
+                body,
+                answer,
+                first_byte,
+            } => {
+                self.won(offer, &head, first_byte);
+                self.whole(head, body, &answer, permit)
+            }
+            Good::Stream {
+                head,
+                body,
+                rewriter,
+                released,
+                first_byte,
+            } => {
+                self.won(offer, &head, first_byte);
+                self.stream(offer, head, (body, *rewriter, released), permit)
+            }
+        }
+    }
+
+    fn won(&mut self, offer: &Offer, head: &Parts, first_byte: std::time::Instant) {
+        let sent_at = self.entry.last_attempt_at();
+        self.entry.won(Winner {
+            provider: offer.provider().to_owned(),
+            tier: offer.tier().as_str().to_owned(),
+            served_model: offer.upstream_model().to_owned(),
+            rates: offer.rates().copied(),
+            sent_at,
+            latency: first_byte.saturating_duration_since(sent_at),
+            reported_cost: reported_in(&head.headers),
+        });
+    }
+
+    fn whole(
+        self,
+        head: Parts,
+        body: Bytes,
+        answer: &Answer,
+        permit: Option<Permit>,
+    ) -> Response<Reply> {
+        let bill = self.entry.bill_answer(answer.usage, body.len() as u64);
+        let mut reply = Response::from_parts(head, Reply::whole(body));
+        self.tell(reply.headers_mut());
+        if let Some(cost) = decimal(bill.cost) {
+            insert(reply.headers_mut(), &COST, &cost);
+        }
+        if let Some(permit) = permit {
+            permit.finish(PermitEnd::Complete, answer.usage.as_ref(), clock::now());
+        }
+        let ending = if self.departure.is_gone() {
+            Ending::ClientLeft
+        } else {
+            Ending::Complete
+        };
+        self.entry
+            .complete(&ending, &bill, answer.finish_reason.as_deref());
+        reply
+    }
+
+    fn stream(
+        self,
+        offer: &Offer,
+        head: Parts,
+        parts: (upstream::Body, Rewriter, Bytes),
+        permit: Option<Permit>,
+    ) -> Response<Reply> {
+        let mut headers = HeaderMap::new();
+        self.tell(&mut headers);
+        let (provider, _) = self.live.provider(offer);
+        let until = provider
+            .timeouts
+            .total
+            .map(|total| self.asked.arrival.at + total);
+        let patience = Patience::new(provider.timeouts.idle, until, clock::now());
+        let leaving = leaving(&self.live, provider);
+        let course = Course::new(
+            parts,
+            (self.entry, permit),
+            provider.requires_done,
+            patience,
+            Arc::clone(&self.live),
+            self.app.lifeline.hold(),
+        );
+        let mut reply =
+            Response::from_parts(head, Reply::relayed(relay::Body::new(course, leaving)));
+        reply.headers_mut().extend(headers);
+        reply
+    }
+
+    fn unserved(self, finish: Finish) -> Result<Response<Reply>, Fault> {
+        let now = clock::now();
+        match finish {
+            Finish::ReturnLast | Finish::Transparent(Failure::Answered) => Ok(self.transparent()),
+            Finish::Transparent(failure) => {
+                let reason = self.reason();
+                let fault = match failure {
+                    Failure::TimedOut => Fault::gateway_timeout(reason),
+                    Failure::BadAnswer => Fault::bad_gateway(reason),
+                    _ => Fault::unavailable(
+                        "upstream_unavailable",
+                        reason,
+                        self.fall.retry_after(now),
+                    ),
+                };
+                let ending = Ending::Refused(fault.status(), self.upstream_error());
+                Ok(self.told_fault(&ending, fault))
+            }
+            Finish::AllFailed { retry_after } => {
+                let fault = Fault::all_failed(explain::tried(&self.fall, &self.live), retry_after);
+                let ending = Ending::Refused(fault.status(), fault.code().to_owned());
+                Ok(self.told_fault(&ending, fault))
+            }
+            Finish::OutOfTime => {
+                let fault =
+                    Fault::gateway_timeout("the request took longer than the total timeout");
+                let ending = Ending::Refused(fault.status(), "upstream_error: timeout".to_owned());
+                Ok(self.told_fault(&ending, fault))
+            }
+            Finish::ClientGone => {
+                let fault = Fault::internal("the client left before it was answered");
+                Err(self.fail(&Ending::ClientLeft, fault))
+            }
+            Finish::Accepted => {
+                let fault = Fault::internal("an accepted answer was lost");
+                Err(self.fail(&Ending::Broke("internal".to_owned()), fault))
+            }
+        }
+    }
+
+    /// The last provider's own status and error body, keys redacted.
+    fn transparent(mut self) -> Response<Reply> {
+        let Some(miss) = self.last_miss.take() else {
+            return self.told_fault(
+                &Ending::Broke("internal".to_owned()),
+                Fault::internal("an error answer was lost"),
+            );
+        };
+        let status = miss.status().unwrap_or(502);
+        let secrets = self.live.secrets();
+        let body = relay_fault(status, &miss.body, &secrets);
+        let mut reply = Response::new(Reply::whole(body.clone()));
+        *reply.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+        if let Some(head) = &miss.head {
+            *reply.headers_mut() = redacted(client_headers(&head.headers, true), &secrets);
+        }
+        if body != miss.body || !reply.headers().contains_key(header::CONTENT_TYPE) {
+            reply.headers_mut().insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/json"),
+            );
+        }
+        self.tell(reply.headers_mut());
+        let ending = Ending::Refused(status, self.upstream_error());
+        self.entry.complete(&ending, &Bill::default(), None);
+        reply
+    }
+
+    fn told_fault(self, ending: &Ending, fault: Fault) -> Response<Reply> {
+        let mut reply = fault.into_reply();
+        self.tell(reply.headers_mut());
+        self.entry.complete(ending, &Bill::default(), None);
+        reply
+    }
+
+    fn fail(self, ending: &Ending, fault: Fault) -> Fault {
+        self.entry.complete(ending, &Bill::default(), None);
+        fault
+    }
+
+    /// The headers that tell how the answer came about.
+    fn tell(&self, headers: &mut HeaderMap) {
+        let Some(last) = self.fall.attempts().last() else {
+            return;
+        };
+        let latency = self
+            .entry
+            .winner()
+            .map_or(last.took, |winner| winner.latency);
+        insert(headers, &PROVIDER, self.fall.offer_of(last).provider());
+        insert(headers, &ATTEMPTS, &self.fall.story());
+        headers.insert(RETRIES, HeaderValue::from(self.entry.retries()));
+        headers.insert(LATENCY, HeaderValue::from(clock::whole_ms(latency)));
+    }
+
+    fn reason(&self) -> String {
+        let last = self.fall.attempts().last();
+        let text = last.map(|tried| {
+            format!(
+                "provider {}: {}",
+                self.fall.offer_of(tried).provider(),
+                tried.outcome.reason()
+            )
+        });
+        text.map_or_else(
+            || "no provider could be asked".to_owned(),
+            |text| self.live.redact(&text).into_owned(),
+        )
+    }
+
+    fn upstream_error(&self) -> String {
+        let kind = self
+            .fall
+            .attempts()
+            .last()
+            .map_or("unavailable", |tried| tried.outcome.kind());
+        format!("upstream_error: {kind}")
+    }
+}
+
+/// A cost that a provider reports in a header of its answer.
+fn reported_in(headers: &HeaderMap) -> Option<Sats> {
+    let value = headers.get(&ROUTSTR_COST)?.to_str().ok()?;
+    match ReportedCost::from_msats_header(value)? {
+        ReportedCost::Nanosats(nanosats) => Some(Sats::from_nanosats(i128::from(nanosats))),
+        _ => None,
+    }
+}
+
+fn redacted(headers: HeaderMap, secrets: &[&str]) -> HeaderMap {
+    let echoes = |value: &HeaderValue| {
+        let bytes = value.as_bytes();
+        secrets
+            .iter()
+            .any(|secret| memchr::memmem::find(bytes, secret.as_bytes()).is_some())
+    };
+    let kept = headers.iter().filter(|(_, value)| !echoes(value));
+    kept.map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+fn insert(headers: &mut HeaderMap, name: &HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name.clone(), value);
+    }
+}
+
+static PROVIDER: HeaderName = HeaderName::from_static("x-arbstr-provider");
+static ATTEMPTS: HeaderName = HeaderName::from_static("x-arbstr-attempts");
+static COST: HeaderName = HeaderName::from_static("x-arbstr-cost-sats");
+const RETRIES: HeaderName = HeaderName::from_static("x-arbstr-retries");
+const LATENCY: HeaderName = HeaderName::from_static("x-arbstr-latency-ms");
+static ROUTSTR_COST: HeaderName = HeaderName::from_static("x-routstr-cost-msats");

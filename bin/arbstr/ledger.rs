@@ -1,0 +1,383 @@
+//! What one request cost: attempts, usage and rates become the request's record.
+//!
+//! An [`Entry`] is opened before the first upstream byte and completed exactly once: by the stage that knows the
+//! outcome, or by `Drop` when a panic or a lost task took that stage away.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arbstr_price::{Rates, Sats};
+use arbstr_store::{Attempt, Completion, Opening, Store};
+use arbstr_wire::{Endpoint, Observation, Request, Usage};
+
+use crate::api::Arrival;
+use crate::clock;
+
+/// The open record of one request.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    store: Store,
+    arrival: Arrival,
+    facts: Facts,
+    attempts: Vec<Attempt>,
+    winner: Option<Winner>,
+    completed: bool,
+}
+
+/// What is known of a request before anyone is asked.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    /// Which API was called.
+    pub(crate) endpoint: Endpoint,
+    /// The model as the client asked for it.
+    pub(crate) model: String,
+    /// The policy that applied.
+    pub(crate) policy: Option<String>,
+    /// Whether a stream was asked for.
+    pub(crate) streaming: bool,
+    /// The plan as JSON.
+    pub(crate) plan: Option<String>,
+    /// Tokens that the input was estimated to have, for estimates when the provider reports nothing.
+    pub(crate) input_estimate: u64,
+    /// The rates of every candidate, for the reference cost.
+    pub(crate) candidate_rates: Arc<[Rates]>,
+}
+
+/// The provider whose answer the client gets.
+#[derive(Debug, Clone)]
+pub(crate) struct Winner {
+    /// The provider's name.
+    pub(crate) provider: String,
+    /// Its tier.
+    pub(crate) tier: String,
+    /// The model name it was sent.
+    pub(crate) served_model: String,
+    /// What it charges; `None` when unknown.
+    pub(crate) rates: Option<Rates>,
+    /// Just before the request was sent.
+    pub(crate) sent_at: Instant,
+    /// From then to its first byte.
+    pub(crate) latency: Duration,
+    /// Cost in a response header of its own, where it sends one.
+    pub(crate) reported_cost: Option<Sats>,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The answer is complete and was handed to the client.
+    Complete,
+    /// The client left first.
+    ClientLeft,
+    /// The upstream ended without `[DONE]`.
+    Incomplete,
+    /// The upstream broke, timed out or sent an error event; the kind.
+    Broke(String),
+    /// arbstr shut down before the upstream was through.
+    ShutDown,
+    /// arbstr refused or failed with this status and code.
+    Refused(u16, String),
+}
+
+/// Tokens and money of an answer, as far as they are known.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Bill {
+    /// What the provider reported, when it can be trusted.
+    pub(crate) usage: Usage,
+    /// The exact cost.
+    pub(crate) cost: Option<Sats>,
+    /// What the tokens seen would cost, when the exact cost is unknown.
+    pub(crate) estimated: Option<Sats>,
+}
+
+impl Facts {
+    /// Those of a request that has no plan, or not yet.
+    pub(crate) fn without_plan(request: &Request<'_>, policy: Option<&str>) -> Self {
+        Self {
+            endpoint: request.endpoint(),
+            model: request.model().to_owned(),
+            policy: policy.map(str::to_owned),
+            streaming: request.is_stream(),
+            plan: None,
+            input_estimate: 0,
+            candidate_rates: Arc::default(),
+        }
+    }
+}
+
+impl Entry {
+    /// Puts the request on record.
+    pub(crate) fn open(store: &Store, arrival: &Arrival, facts: Facts) -> Self {
+        store.open_request(Opening {
+            correlation_id: arrival.id.to_string(),
+            timestamp_ms: arrival.timestamp_ms,
+            endpoint: endpoint_word(facts.endpoint).to_owned(),
+            model: facts.model.clone(),
+            policy: facts.policy.clone(),
+            streaming: facts.streaming,
+            plan: facts.plan.clone(),
+        });
+        Self {
+            store: store.clone(),
+            arrival: arrival.clone(),
+            facts,
+            attempts: Vec::new(),
+            winner: None,
+            completed: false,
+        }
+    }
+
+    /// Notes that an attempt begins; its outcome follows by [`Self::attempt_ended`].
+    pub(crate) fn attempt_started(&mut self, provider: &str, model: &str, now: Instant) {
+        self.attempts.push(Attempt {
+            provider: provider.to_owned(),
+            model: model.to_owned(),
+            outcome: "in_progress".to_owned(),
+            started_after: now.saturating_duration_since(self.arrival.at),
+            ..Attempt::default()
+        });
+    }
+
+    /// Notes how the attempt that began last came out.
+    pub(crate) fn attempt_ended(
+        &mut self,
+        outcome: &str,
+        status: Option<u16>,
+        sunk: Option<Sats>,
+        now: Instant,
+    ) {
+        let Some(attempt) = self.attempts.last_mut() else {
+            return;
+        };
+        outcome.clone_into(&mut attempt.outcome);
+        attempt.status = status;
+        attempt.sunk_cost = sunk;
+        attempt.duration = now
+            .saturating_duration_since(self.arrival.at)
+            .saturating_sub(attempt.started_after);
+    }
+
+    /// Notes whose answer the client gets.
+    pub(crate) fn won(&mut self, winner: Winner) {
+        self.winner = Some(winner);
+    }
+
+    /// Just before the attempt that began last.
+    pub(crate) fn last_attempt_at(&self) -> Instant {
+        let after = self
+            .attempts
+            .last()
+            .map(|attempt| attempt.started_after)
+            .unwrap_or_default();
+        self.arrival.at + after
+    }
+
+    /// When the request came and what it is called.
+    pub(crate) fn arrival(&self) -> &Arrival {
+        &self.arrival
+    }
+
+    /// The provider whose answer the client gets.
+    pub(crate) fn winner(&self) -> Option<&Winner> {
+        self.winner.as_ref()
+    }
+
+    /// Attempts after the first.
+    pub(crate) fn retries(&self) -> u32 {
+        u32::try_from(self.attempts.len().saturating_sub(1)).unwrap_or(u32::MAX)
+    }
+
+    /// What a whole JSON answer costs.
+    pub(crate) fn bill_answer(&self, usage: Option<Usage>, answer_bytes: u64) -> Bill {
+        let usage = usage.unwrap_or_default();
+        let cost = self.cost_of(&usage);
+        let estimated = if cost.is_none() {
+            self.estimate(&usage, answer_bytes / BYTES_PER_TOKEN)
+        } else {
+            None
+        };
+        Bill {
+            usage,
+            cost,
+            estimated,
+        }
+    }
+
+    /// What a stream costs; `trusted`: it came to its proper end, so that its usage is final.
+    pub(crate) fn bill_stream(&self, seen: &Observation<'_>, trusted: bool) -> Bill {
+        let reported = seen.usage.unwrap_or_default();
+        let cost = if trusted {
+            self.cost_of(&reported)
+        } else {
+            None
+        };
+        let estimated = if cost.is_none() {
+            self.estimate(&reported, streamed_tokens(seen))
+        } else {
+            None
+        };
+        Bill {
+            usage: if trusted { reported } else { Usage::default() },
+            cost,
+            estimated,
+        }
+    }
+
+    /// Completes the record.
+    pub(crate) fn complete(mut self, ending: &Ending, bill: &Bill, finish_reason: Option<&str>) {
+        self.record(ending, bill, finish_reason);
+    }
+
+    fn record(&mut self, ending: &Ending, bill: &Bill, finish_reason: Option<&str>) {
+        self.completed = true;
+        let now = clock::now();
+        self.extend_last_attempt(now);
+        let winner = self.winner.as_ref();
+        let reported = winner
+            .and_then(|winner| winner.reported_cost)
+            .or_else(|| arbstr_price::reported_cost(&bill.usage));
+        let (success, status, message) = ending.columns();
+        let completion = Completion {
+            correlation_id: self.arrival.id.to_string(),
+            ended_ms: clock::unix_ms(),
+            served_model: winner.map(|winner| winner.served_model.clone()),
+            provider: winner
+                .map(|winner| winner.provider.clone())
+                .or_else(|| self.last_tried()),
+            tier: winner.map(|winner| winner.tier.clone()),
+            input_tokens: bill.usage.input,
+            output_tokens: bill.usage.output,
+            cached_input_tokens: bill.usage.cached_input,
+            reasoning_tokens: bill.usage.reasoning,
+            cost: bill.cost,
+            estimated_cost: bill.estimated,
+            reference_cost: bill.cost.and_then(|_| self.reference(&bill.usage)),
+            provider_cost: reported,
+            cost_disagrees: matches!((bill.cost, reported), (Some(ours), Some(theirs)) if arbstr_price::disagrees(ours, theirs)),
+            uncovered_units: bill.usage.uncovered,
+            latency: winner.map(|winner| winner.latency),
+            stream_duration: winner
+                .filter(|_| self.facts.streaming)
+                .map(|winner| now.saturating_duration_since(winner.sent_at)),
+            duration: now.saturating_duration_since(self.arrival.at),
+            finish_reason: finish_reason.map(str::to_owned),
+            success,
+            error_status: status,
+            error_message: message,
+            plan: None,
+            attempts: std::mem::take(&mut self.attempts),
+        };
+        log(&self.facts, &completion);
+        self.store.complete(completion);
+    }
+
+    /// The winning attempt lasts until its last byte.
+    fn extend_last_attempt(&mut self, now: Instant) {
+        let since_arrival = now.saturating_duration_since(self.arrival.at);
+        if let (Some(_), Some(attempt)) = (&self.winner, self.attempts.last_mut()) {
+            attempt.duration = since_arrival.saturating_sub(attempt.started_after);
+        }
+    }
+
+    fn last_tried(&self) -> Option<String> {
+        self.attempts.last().map(|attempt| attempt.provider.clone())
+    }
+
+    fn cost_of(&self, usage: &Usage) -> Option<Sats> {
+        self.winner
+            .as_ref()
+            .and_then(|winner| winner.rates)
+            .and_then(|rates| charge(self.facts.endpoint, usage, &rates))
+    }
+
+    fn reference(&self, usage: &Usage) -> Option<Sats> {
+        let rates = self.facts.candidate_rates.iter();
+        rates
+            .filter_map(|rates| charge(self.facts.endpoint, usage, rates))
+            .max()
+    }
+
+    fn estimate(&self, reported: &Usage, streamed: u64) -> Option<Sats> {
+        let mut usage = Usage::default();
+        usage.input = reported.input.or(Some(self.facts.input_estimate));
+        let has_output = self.facts.endpoint != Endpoint::Embeddings;
+        usage.output = reported.output.or(has_output.then_some(streamed));
+        self.cost_of(&usage)
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if !self.completed {
+            self.record(
+                &Ending::Broke("internal".to_owned()),
+                &Bill::default(),
+                None,
+            );
+        }
+    }
+}
+
+impl Ending {
+    fn columns(&self) -> (bool, Option<u16>, Option<String>) {
+        match self {
+            Self::Complete => (true, None, None),
+            Self::ClientLeft => (false, None, Some("client_disconnected".to_owned())),
+            Self::Incomplete => (false, None, Some("stream_incomplete".to_owned())),
+            Self::Broke(kind) => (false, None, Some(format!("upstream_error: {kind}"))),
+            Self::ShutDown => (false, None, Some("server_shutting_down".to_owned())),
+            Self::Refused(status, code) => (false, Some(*status), Some(code.clone())),
+        }
+    }
+}
+
+/// A cost as its exact decimal text.
+pub(crate) fn decimal(cost: Option<Sats>) -> Option<String> {
+    cost.map(|cost| cost.to_string())
+}
+
+fn charge(endpoint: Endpoint, usage: &Usage, rates: &Rates) -> Option<Sats> {
+    match endpoint {
+        Endpoint::Embeddings => arbstr_price::input_cost(usage, rates),
+        Endpoint::Chat | Endpoint::Completions => arbstr_price::cost(usage, rates),
+    }
+}
+
+/// Output tokens that a stream without usage seems to have had: providers send about one token an event, and events
+/// with more show it in their size.
+fn streamed_tokens(seen: &Observation<'_>) -> u64 {
+    let text_bytes = seen
+        .data_bytes
+        .saturating_sub(seen.events.saturating_mul(ENVELOPE_BYTES));
+    seen.events.max(text_bytes / BYTES_PER_TOKEN)
+}
+
+fn endpoint_word(endpoint: Endpoint) -> &'static str {
+    match endpoint {
+        Endpoint::Chat => "chat.completions",
+        Endpoint::Completions => "completions",
+        Endpoint::Embeddings => "embeddings",
+    }
+}
+
+fn log(facts: &Facts, row: &Completion) {
+    tracing::info!(
+        request_id = %row.correlation_id,
+        model = %facts.model,
+        provider = row.provider.as_deref().unwrap_or("-"),
+        streaming = facts.streaming,
+        input_tokens = row.input_tokens,
+        output_tokens = row.output_tokens,
+        cost_sats = decimal(row.cost),
+        latency_ms = row.latency.map(clock::whole_ms),
+        duration_ms = clock::whole_ms(row.duration),
+        attempts = row.attempts.len(),
+        outcome = row.error_message.as_deref().unwrap_or("success"),
+        "request"
+    );
+}
+
+/// The JSON around the text of one `chat.completion.chunk`, in bytes.
+const ENVELOPE_BYTES: u64 = 220;
+/// English text; other scripts have fewer bytes a token, so that this does not overstate their cost.
+const BYTES_PER_TOKEN: u64 = 4;

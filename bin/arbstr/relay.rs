@@ -1,0 +1,371 @@
+//! A provider's stream on its way to the client, and its record on the way to the ledger.
+//!
+//! [`Body`] is what hyper polls for the client; it owns a [`Course`], which brings the stream to its end with or
+//! without a client. When the client leaves, `Body` hands the course over to [`drain`] or ends it at once, as the
+//! operator chose. Whatever happens, the course completes the record exactly once.
+//!
+//! ```text
+//!            poll_step: Released*            [DONE] | clean end | break | timeout | cut
+//!  Body ───► Course ──────────────────────────────────────────────────────────────────► Ended (record completed)
+//!    │                                                                                     ▲
+//!    └─ dropped (client left) ─► drain(Course): the same steps, nobody listens ────────────┘
+//!                             └► abort: record completed, upstream closed
+//! ```
+
+pub(crate) mod drain;
+mod patience;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arbstr_route::{End as PermitEnd, Permit};
+use arbstr_wire::{BreakCode, End, Rewriter, Trailer};
+use bytes::{Bytes, BytesMut};
+
+pub(crate) use self::patience::Patience;
+use crate::app::Live;
+use crate::clock;
+use crate::config::OnClientDisconnect;
+use crate::ledger::{Bill, Ending, Entry, decimal};
+use crate::lifeline::Thread;
+use crate::upstream;
+
+/// The body that hyper polls for the client of a stream.
+#[derive(Debug)]
+pub(crate) struct Body {
+    course: Option<Box<Course>>,
+    leaving: Leaving,
+}
+
+/// What happens to a stream whose client leaves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Leaving {
+    /// Read on for the usage, or close the upstream.
+    pub(crate) then: OnClientDisconnect,
+    /// How long to read on at most.
+    pub(crate) drain_max: std::time::Duration,
+}
+
+impl Body {
+    /// The relay of `course`.
+    pub(crate) fn new(course: Course, leaving: Leaving) -> Self {
+        Self {
+            course: Some(Box::new(course)),
+            leaving,
+        }
+    }
+
+    /// The next bytes for the client, never empty; `None` when the stream is over.
+    pub(crate) fn poll_released(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let Some(course) = &mut self.course else {
+            return Poll::Ready(None);
+        };
+        match course.poll_step(cx, Audience::Present) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Step::Released(bytes)) => Poll::Ready(Some(bytes)),
+            Poll::Ready(Step::Ended(bytes)) => {
+                self.course = None;
+                Poll::Ready(Some(bytes).filter(|bytes| !bytes.is_empty()))
+            }
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        if let Some(course) = self.course.take() {
+            drain::take_over(course, self.leaving);
+        }
+    }
+}
+
+/// A stream between its first event and its end.
+pub(crate) struct Course {
+    upstream: Option<upstream::Body>,
+    rewriter: Rewriter,
+    entry: Option<Entry>,
+    permit: Option<Permit>,
+    live: Arc<Live>,
+    released: Bytes,
+    requires_done: bool,
+    patience: Patience,
+    thread: Thread,
+    cut: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    watches_cut: bool,
+}
+
+/// What one step of a course gave.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Bytes for the client, never empty.
+    Released(Bytes),
+    /// The last bytes, possibly none; the record is complete.
+    Ended(Bytes),
+}
+
+/// Whether anyone still reads what a course releases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// The client is there.
+    Present,
+    /// The client has left.
+    Gone,
+}
+
+impl Course {
+    /// A stream whose first event has come. `released` are the bytes that may go to the client already.
+    pub(crate) fn new(
+        (upstream, rewriter, released): (upstream::Body, Rewriter, Bytes),
+        (entry, permit): (Entry, Option<Permit>),
+        requires_done: bool,
+        patience: Patience,
+        live: Arc<Live>,
+        thread: Thread,
+    ) -> Self {
+        let cut = thread.cut();
+        Self {
+            upstream: Some(upstream),
+            rewriter,
+            entry: Some(entry),
+            permit,
+            live,
+            released,
+            requires_done,
+            patience,
+            thread,
+            cut,
+            watches_cut: false,
+        }
+    }
+
+    /// Takes the stream one step further.
+    pub(crate) fn poll_step(&mut self, cx: &mut Context<'_>, audience: Audience) -> Poll<Step> {
+        if self.rewriter.is_done() {
+            return Poll::Ready(self.done(cx, audience));
+        }
+        if !self.released.is_empty() {
+            return Poll::Ready(Step::Released(std::mem::take(&mut self.released)));
+        }
+        loop {
+            let Some(upstream) = &mut self.upstream else {
+                return Poll::Ready(Step::Ended(Bytes::new()));
+            };
+            match upstream.poll_chunk(cx) {
+                Poll::Ready(Some(Ok(chunk))) => {
+                    self.patience.renew(clock::now());
+                    let bytes = self.rewriter.push(chunk);
+                    if self.rewriter.is_done() {
+                        self.released = bytes;
+                        return Poll::Ready(self.done(cx, audience));
+                    }
+                    if !bytes.is_empty() {
+                        return Poll::Ready(Step::Released(bytes));
+                    }
+                }
+                Poll::Ready(Some(Err(fault))) => {
+                    return Poll::Ready(self.broken("reset", &fault.to_string(), audience));
+                }
+                Poll::Ready(None) => return Poll::Ready(self.ended(audience)),
+                Poll::Pending => return self.poll_limits(cx, audience),
+            }
+        }
+    }
+
+    /// Completes the record of a stream that nobody will read on.
+    pub(crate) fn abandon(mut self) {
+        self.upstream = None;
+        let bill = self.bill(false);
+        self.complete(&Ending::ClientLeft, &bill);
+    }
+
+    /// The course is polled by another task from now on, which must be woken at the cut.
+    pub(crate) fn changed_task(&mut self) {
+        self.watches_cut = false;
+    }
+
+    fn poll_limits(&mut self, cx: &mut Context<'_>, audience: Audience) -> Poll<Step> {
+        if self.thread.is_cut() {
+            return Poll::Ready(self.cut_off(audience));
+        }
+        if !self.watches_cut {
+            self.watches_cut = true;
+            if self.cut.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(self.cut_off(audience));
+            }
+        }
+        self.patience
+            .poll_lost(cx)
+            .map(|lost| self.broken("timeout", lost.message(), audience))
+    }
+
+    /// The upstream's `[DONE]` has come: the trailer follows it in the same write.
+    fn done(&mut self, cx: &mut Context<'_>, audience: Audience) -> Step {
+        if let Some(upstream) = self.upstream.take() {
+            drain::give_back(upstream, cx, &self.thread);
+        }
+        let fault = self.fault_kind();
+        let ending = match (audience, fault) {
+            (Audience::Gone, _) => Ending::ClientLeft,
+            (Audience::Present, Some(kind)) => Ending::Broke(kind),
+            (Audience::Present, None) => Ending::Complete,
+        };
+        let bill = self.bill(true);
+        let trailer = self.with_trailer(&bill, Rewriter::trailer);
+        self.complete(&ending, &bill);
+        Step::Ended(join(std::mem::take(&mut self.released), trailer))
+    }
+
+    /// The upstream ended cleanly, with or without `[DONE]`.
+    fn ended(&mut self, audience: Audience) -> Step {
+        self.upstream = None;
+        let (tail, end) = self.rewriter.finish();
+        let complete = match end {
+            End::Done => true,
+            End::CompleteWithoutDone => !self.requires_done,
+            _ => false,
+        };
+        let fault = self.fault_kind();
+        let ending = match (audience, fault) {
+            (Audience::Gone, _) => Ending::ClientLeft,
+            (Audience::Present, Some(kind)) => Ending::Broke(kind),
+            (Audience::Present, None) if complete => Ending::Complete,
+            (Audience::Present, None) => Ending::Incomplete,
+        };
+        let bill = self.bill(complete);
+        let rest = if matches!(end, End::Incomplete) && !matches!(ending, Ending::Broke(_)) {
+            let message = "the provider ended the stream before it was complete";
+            self.with_trailer(&bill, |rewriter, trailer| {
+                rewriter.break_off(BreakCode::UpstreamStreamInterrupted, message, trailer)
+            })
+        } else {
+            self.with_trailer(&bill, Rewriter::trailer)
+        };
+        self.complete(&ending, &bill);
+        Step::Ended(join(tail, rest))
+    }
+
+    fn broken(&mut self, kind: &str, message: &str, audience: Audience) -> Step {
+        self.break_off(
+            BreakCode::UpstreamStreamInterrupted,
+            Ending::Broke(kind.to_owned()),
+            message,
+            audience,
+        )
+    }
+
+    fn cut_off(&mut self, audience: Audience) -> Step {
+        let message = "arbstr is shutting down and its grace period is over";
+        self.break_off(
+            BreakCode::ServerShuttingDown,
+            Ending::ShutDown,
+            message,
+            audience,
+        )
+    }
+
+    fn break_off(
+        &mut self,
+        code: BreakCode,
+        ending: Ending,
+        message: &str,
+        audience: Audience,
+    ) -> Step {
+        self.upstream = None;
+        let ending = if audience == Audience::Gone {
+            Ending::ClientLeft
+        } else {
+            ending
+        };
+        let bill = self.bill(false);
+        let bytes = self.with_trailer(&bill, |rewriter, trailer| {
+            rewriter.break_off(code, message, trailer)
+        });
+        self.complete(&ending, &bill);
+        Step::Ended(bytes)
+    }
+
+    /// What the provider's own error event is called in the record, if one came.
+    fn fault_kind(&self) -> Option<String> {
+        let fault = self.rewriter.observation().fault?;
+        let named = fault.code.as_deref().or(fault.kind.as_deref());
+        Some(
+            self.live
+                .redact(named.unwrap_or("error_event"))
+                .into_owned(),
+        )
+    }
+
+    fn bill(&self, trusted: bool) -> Bill {
+        let seen = self.rewriter.observation();
+        self.entry
+            .as_ref()
+            .map(|entry| entry.bill_stream(&seen, trusted))
+            .unwrap_or_default()
+    }
+
+    fn complete(&mut self, ending: &Ending, bill: &Bill) {
+        let seen = self.rewriter.observation();
+        if let Some(permit) = self.permit.take() {
+            let end = match ending {
+                Ending::Complete => PermitEnd::Complete,
+                Ending::Incomplete | Ending::Broke(_) => PermitEnd::Broken,
+                Ending::ClientLeft | Ending::ShutDown | Ending::Refused(..) => {
+                    PermitEnd::ClientGone
+                }
+            };
+            permit.finish(end, seen.usage.as_ref(), clock::now());
+        }
+        if let Some(entry) = self.entry.take() {
+            entry.complete(ending, bill, seen.finish_reason);
+        }
+    }
+
+    fn with_trailer(
+        &mut self,
+        bill: &Bill,
+        write: impl FnOnce(&mut Rewriter, &Trailer<'_>) -> Bytes,
+    ) -> Bytes {
+        let Some(entry) = &self.entry else {
+            return Bytes::new();
+        };
+        let Some(winner) = entry.winner() else {
+            return Bytes::new();
+        };
+        let cost = decimal(bill.cost);
+        let trailer = Trailer {
+            request_id: &entry.arrival().id,
+            provider: &winner.provider,
+            model: &winner.served_model,
+            created: u64::try_from(entry.arrival().timestamp_ms / 1000).unwrap_or(0),
+            cost_sats: cost.as_deref(),
+            latency_ms: clock::whole_ms(winner.latency),
+            input_tokens: bill.usage.input,
+            output_tokens: bill.usage.output,
+            retries: entry.retries(),
+        };
+        write(&mut self.rewriter, &trailer)
+    }
+}
+
+impl std::fmt::Debug for Course {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Course")
+            .field("entry", &self.entry)
+            .finish_non_exhaustive()
+    }
+}
+
+fn join(first: Bytes, second: Bytes) -> Bytes {
+    if second.is_empty() {
+        return first;
+    }
+    if first.is_empty() {
+        return second;
+    }
+    let mut both = BytesMut::with_capacity(first.len() + second.len());
+    both.extend_from_slice(&first);
+    both.extend_from_slice(&second);
+    both.freeze()
+}

@@ -1,0 +1,71 @@
+//! Streams that nobody reads any more: read on for their usage, or closed.
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+use super::{Audience, Course, Leaving, Step};
+use crate::config::OnClientDisconnect;
+use crate::lifeline::Thread;
+use crate::upstream;
+
+/// Takes over the stream of a client that left.
+pub(crate) fn take_over(course: Box<Course>, leaving: Leaving) {
+    tracing::debug!(then = ?leaving.then, "client left its stream");
+    match (leaving.then, Handle::try_current()) {
+        (OnClientDisconnect::Drain, Ok(runtime)) => {
+            runtime.spawn(read_on(*course, leaving.drain_max));
+        }
+        _ => course.abandon(),
+    }
+}
+
+/// Lets the connection of a finished answer go back to its pool, if the provider ends it promptly.
+pub(crate) fn give_back(mut upstream: upstream::Body, cx: &mut Context<'_>, thread: &Thread) {
+    match upstream.poll_chunk(cx) {
+        Poll::Ready(None | Some(Err(_))) => {}
+        Poll::Ready(Some(Ok(_))) | Poll::Pending => {
+            let thread = thread.clone();
+            tokio::spawn(async move {
+                let _thread = thread;
+                let mut left = GIVE_BACK_BYTES;
+                let rest = async {
+                    while let Some(Ok(bytes)) = upstream.chunk().await {
+                        left = left.saturating_sub(bytes.len());
+                        if left == 0 {
+                            return;
+                        }
+                    }
+                };
+                // Past the time the connection is closed instead, which costs the provider no more than a reconnect.
+                let _ = timeout(GIVE_BACK_TIME, rest).await;
+            });
+        }
+    }
+}
+
+async fn read_on(mut course: Course, drain_max: Duration) {
+    course.changed_task();
+    let mut left = DRAIN_BYTES;
+    let reading = async {
+        while left > 0 {
+            match std::future::poll_fn(|cx| course.poll_step(cx, Audience::Gone)).await {
+                Step::Released(bytes) => left = left.saturating_sub(bytes.len()),
+                Step::Ended(_) => return true,
+            }
+            // A provider that always has more must not keep the time limit from being looked at.
+            tokio::task::consume_budget().await;
+        }
+        false
+    };
+    if timeout(drain_max, reading).await != Ok(true) {
+        course.abandon();
+    }
+}
+
+/// No answer is this long; what still sends is not going to report its usage.
+const DRAIN_BYTES: usize = 64 * 1024 * 1024;
+const GIVE_BACK_BYTES: usize = 64 * 1024;
+const GIVE_BACK_TIME: Duration = Duration::from_secs(1);

@@ -1,0 +1,207 @@
+//! `arbstr serve`: from a config to a listening proxy, and from a signal to the last flushed record.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arbstr_store::{Options as StoreOptions, Store};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::app::{App, Live};
+use crate::cli::{Failure, Serve};
+use crate::config::{self, Config, Source};
+use crate::{clock, mock, server};
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// A bad config, an address that cannot be bound, a database from a newer arbstr.
+pub(crate) fn run(options: &Serve) -> Result<(), Failure> {
+    start_logging();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("cannot start the runtime: {error}")))?;
+    let done = runtime.block_on(serve(options));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    done
+}
+
+async fn serve(options: &Serve) -> Result<(), Failure> {
+    let (config, file) = if options.mock {
+        mock_config(options).await?
+    } else {
+        file_config(options)?
+    };
+    let stop = stop_signal()
+        .map_err(|error| Failure::Failed(format!("cannot listen for signals: {error}")))?;
+    let listener = bind(&config).await?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| Failure::Failed(format!("cannot tell the address: {error}")))?;
+    let store = open_store(config.database.path.clone()).await?;
+    announce(&config, address, options.mock);
+    let live = Live::from_config(config, None).map_err(Failure::BadConfig)?;
+    let app = Arc::new(App::new(live, store.clone(), address, clock::unix_ms()));
+    if let Some(file) = file {
+        tokio::spawn(reload_on_change(Arc::clone(&app), file, options.options()));
+    }
+    server::run(app, listener, stop).await;
+    close(store).await
+}
+
+/// Logs go to stderr, at `info` unless `RUST_LOG` says otherwise.
+fn start_logging() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+}
+
+fn file_config(options: &Serve) -> Result<(Config, Option<PathBuf>), Failure> {
+    let file = config::locate(options.config.as_deref(), &env, &|path: &Path| {
+        path.exists()
+    })
+    .map_err(|error| Failure::BadConfig(error.to_string()))?;
+    let config = config::load(&file, &env, &options.options())
+        .map_err(|error| Failure::BadConfig(error.to_string()))?;
+    Ok((config, Some(file)))
+}
+
+/// With `--mock` a file is read only when it is named, and its providers give way to the built-in ones.
+async fn mock_config(options: &Serve) -> Result<(Config, Option<PathBuf>), Failure> {
+    let text = mock::start()
+        .await
+        .map_err(|error| Failure::Failed(format!("cannot start mock providers: {error}")))?;
+    let source = Source {
+        file: Path::new("mock"),
+        text: &text,
+        mode: None,
+    };
+    let mut built_in = config::read(&source, &env, &options.options())
+        .map_err(|error| Failure::BadConfig(error.to_string()))?;
+    let Some(file) = &options.config else {
+        return Ok((built_in, None));
+    };
+    let mut config = config::load(file, &env, &options.options())
+        .map_err(|error| Failure::BadConfig(error.to_string()))?;
+    config.providers = std::mem::take(&mut built_in.providers);
+    Ok((config, None))
+}
+
+async fn bind(config: &Config) -> Result<TcpListener, Failure> {
+    let address = config.server.listen;
+    TcpListener::bind(address).await.map_err(|error| {
+        Failure::Failed(format!(
+            "cannot listen on {address}: {error}; choose another with --listen ADDR"
+        ))
+    })
+}
+
+async fn open_store(path: PathBuf) -> Result<Store, Failure> {
+    let options = StoreOptions::new(path, clock::unix_ms());
+    match tokio::task::spawn_blocking(move || Store::open(options)).await {
+        Ok(Ok(store)) => Ok(store),
+        Ok(Err(error)) => Err(Failure::Failed(error.to_string())),
+        Err(error) => Err(Failure::Failed(format!(
+            "opening the database was lost: {error}"
+        ))),
+    }
+}
+
+fn announce(config: &Config, address: std::net::SocketAddr, mock: bool) {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    for provider in &config.providers {
+        let models: Vec<&str> = provider
+            .models
+            .iter()
+            .map(|model| model.name.as_str())
+            .collect();
+        tracing::info!(name = %provider.name, url = %provider.url, key = %provider.key_source, models = models.join(", "), "provider");
+    }
+    tracing::info!(path = %config.database.path.display(), "database");
+    tracing::info!(
+        "listening on http://{address}{}",
+        if mock {
+            " with built-in mock providers"
+        } else {
+            ""
+        }
+    );
+}
+
+async fn reload_on_change(app: Arc<App>, file: PathBuf, options: config::Options) {
+    config::reload::watch(file.clone(), |_trigger| reload(&app, &file, &options)).await;
+}
+
+fn reload(app: &App, file: &Path, options: &config::Options) {
+    let config = match config::load(file, &env, options) {
+        Ok(config) => config,
+        Err(error) => {
+            tracing::error!("the config was not reloaded, the old one stays in force:\n{error}");
+            return;
+        }
+    };
+    let old = app.keep_live();
+    let changes = config::reload::changes(&old.config, &config);
+    match Live::from_config(config, Some(&old)) {
+        Ok(live) => {
+            app.replace(live);
+            tracing::info!(applied = ?changes.applied, "config reloaded");
+            if !changes.needs_restart.is_empty() {
+                tracing::warn!(changes = ?changes.needs_restart, "these changes take effect at the next start");
+            }
+        }
+        Err(error) => {
+            tracing::error!("the config was not reloaded, the old one stays in force:\n{error}")
+        }
+    }
+}
+
+/// Resolves at the first SIGTERM or SIGINT.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+async fn close(store: Store) -> Result<(), Failure> {
+    let left = tokio::task::spawn_blocking(move || store.close(CLOSE_TIME)).await;
+    match left {
+        Ok(left) if left.is_empty() => {
+            tracing::info!("stopped; every record is written");
+            Ok(())
+        }
+        Ok(left) if left.memory_only == 0 => {
+            tracing::warn!(
+                records = left.records,
+                "stopped; some records are only in the journal, the next start applies them"
+            );
+            Ok(())
+        }
+        Ok(left) => Err(Failure::Failed(format!(
+            "stopped; {} records could not be written anywhere",
+            left.memory_only
+        ))),
+        Err(error) => Err(Failure::Failed(format!(
+            "closing the database was lost: {error}"
+        ))),
+    }
+}
+
+fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+const CLOSE_TIME: Duration = Duration::from_secs(10);

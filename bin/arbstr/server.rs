@@ -1,0 +1,117 @@
+//! Sockets: accepting clients, bounding what they may cost, and ending in order.
+
+mod guard;
+mod head;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use self::guard::Guard;
+use crate::api;
+use crate::app::App;
+
+/// Serves clients until `stop` resolves, then shuts down in order: no new connections, a grace period for what runs,
+/// an error event for streams that run past it.
+pub(crate) async fn run(app: Arc<App>, listener: TcpListener, stop: impl Future<Output = ()>) {
+    let connections = GracefulShutdown::new();
+    let http = builder();
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => serve(&app, &http, &connections, stream),
+                Err(error) => refuse(&error).await,
+            },
+            () = &mut stop => break,
+        }
+    }
+    drop(listener);
+    finish(&app, connections).await;
+}
+
+fn serve(
+    app: &Arc<App>,
+    http: &auto::Builder<TokioExecutor>,
+    connections: &GracefulShutdown,
+    stream: TcpStream,
+) {
+    // Without TCP_NODELAY a lone event waits for the client's delayed ACK: tens of milliseconds.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "client left while it was accepted");
+        return;
+    }
+    let stream = Guard::new(stream, app.live().config.timeouts.client_stall);
+    let app = Arc::clone(app);
+    let service = service_fn(move |request| api::answer(Arc::clone(&app), request));
+    let connection = connections.watch(http.serve_connection(stream, service).into_owned());
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "client connection ended early");
+        }
+    });
+}
+
+/// Running out of file descriptors must not spin: the next accept waits until some may have been closed.
+async fn refuse(error: &io::Error) {
+    let transient = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    );
+    if !transient {
+        tracing::error!(%error, "cannot accept clients; check the limit on open files (ulimit -n)");
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+async fn finish(app: &App, connections: GracefulShutdown) {
+    let grace = app.live().config.server.shutdown_grace;
+    tracing::info!(
+        grace_secs = grace.as_secs(),
+        "shutting down: streams in flight may finish"
+    );
+    let all_done = async {
+        connections.shutdown().await;
+        app.lifeline.all_let_go().await;
+    };
+    tokio::pin!(all_done);
+    if timeout(grace, &mut all_done).await.is_ok() {
+        return;
+    }
+    tracing::warn!("the grace period is over: breaking off what still runs");
+    app.lifeline.cut();
+    if timeout(CUT_TIME, all_done).await.is_err() {
+        tracing::warn!("some clients did not take their last bytes in time");
+    }
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(MAX_HEAD);
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(H2_STREAMS)
+        .max_header_list_size(H2_HEADERS)
+        .keep_alive_interval(Some(H2_PING));
+    http
+}
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// For the whole head of a request, from its first byte.
+const HEAD_TIME: Duration = Duration::from_secs(15);
+const MAX_HEAD: usize = 64 * 1024;
+const H2_STREAMS: u32 = 256;
+const H2_HEADERS: u32 = 64 * 1024;
+const H2_PING: Duration = Duration::from_secs(30);
+/// For error events to leave after the cut.
+const CUT_TIME: Duration = Duration::from_secs(2);

@@ -1,0 +1,153 @@
+//! The client's socket, watched in both directions.
+//!
+//! Writing: while a client does not read, nobody polls the body that feeds it, so no timer of the body could fire. The
+//! connection itself is woken here instead: a pending write arms a timer, and the timer fails the write.
+//!
+//! Reading: what comes in passes the [`Watch`] for smuggled requests on its way to hyper. It is read into one buffer a
+//! thread and copied from there, because what hyper's own read buffer was filled with cannot be seen from outside.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+
+use super::head::Watch;
+
+/// A client connection whose writes fail once the client has taken nothing for `limit`, and whose reads fail at a
+/// request with two framings.
+pub(super) struct Guard {
+    stream: TokioIo<TcpStream>,
+    watch: Watch,
+    limit: Duration,
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl Guard {
+    /// Watches `stream`; with a `limit` of zero a client may stop reading for ever.
+    pub(super) fn new(stream: TcpStream, limit: Duration) -> Self {
+        Self {
+            stream: TokioIo::new(stream),
+            watch: Watch::new(),
+            limit,
+            stalled: None,
+        }
+    }
+
+    fn read_through(
+        &mut self,
+        cx: &mut Context<'_>,
+        cursor: &mut ReadBufCursor<'_>,
+        scratch: &mut [u8],
+    ) -> Poll<io::Result<()>> {
+        let space = scratch.len().min(cursor.remaining());
+        let mut buf = ReadBuf::new(&mut scratch[..space]);
+        ready!(Pin::new(self.stream.inner_mut()).poll_read(cx, &mut buf))?;
+        if self.watch.push(buf.filled()).is_err() {
+            // A client that has just sent a head has room for this; one that has not gets a bare close.
+            let _ = self.stream.inner().try_write(TWO_FRAMINGS.as_bytes());
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a request with two framings",
+            )));
+        }
+        cursor.put_slice(buf.filled());
+        Poll::Ready(Ok(()))
+    }
+
+    fn watch_write<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        if self.limit.is_zero() {
+            return Poll::Pending;
+        }
+        let limit = self.limit;
+        let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
+        match timer.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the client reads nothing",
+            ))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Read for Guard {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut cursor: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        SCRATCH.with_borrow_mut(|scratch| self.read_through(cx, &mut cursor, scratch))
+    }
+}
+
+impl Write for Guard {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.watch_write(cx, written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.watch_write(cx, written)
+    }
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
+}
+
+const SCRATCH_BYTES: usize = 64 * 1024;
+const TWO_FRAMINGS: &str = concat!(
+    "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: 154\r\n\r\n",
+    r#"{"error":{"message":"a request may have Content-Length or Transfer-Encoding, not both","type":"invalid_request_error","param":null,"code":"two_framings"}}"#
+);
+
+#[cfg(test)]
+mod tests {
+    use super::TWO_FRAMINGS;
+
+    #[test]
+    fn the_refusal_is_as_long_as_it_says() {
+        let (head, body) = TWO_FRAMINGS
+            .split_once("\r\n\r\n")
+            .expect("a head and a body");
+        assert!(head.ends_with(&format!("content-length: {}", body.len())));
+        assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
+    }
+}

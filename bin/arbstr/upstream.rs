@@ -1,0 +1,58 @@
+//! One provider as the proxy reaches it: its connections, addresses and headers.
+
+pub(crate) mod attempt;
+mod body;
+mod client;
+pub(crate) mod fault;
+mod headers;
+
+use arbstr_wire::Endpoint;
+use hyper::{HeaderMap, Uri};
+
+pub(crate) use self::body::Body;
+use self::client::Client;
+pub(crate) use self::client::tls_config;
+pub(crate) use self::headers::client_headers;
+use crate::config::Provider;
+
+/// A provider's connections and what every request to it carries.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    client: Client,
+    chat: Uri,
+    completions: Uri,
+    embeddings: Uri,
+    headers: HeaderMap,
+}
+
+impl Upstream {
+    /// The way to `provider`.
+    ///
+    /// # Errors
+    /// A sentence naming the provider and the header that cannot be sent.
+    pub(crate) fn new(provider: &Provider, tls: &rustls::ClientConfig) -> Result<Self, String> {
+        let headers = headers::provider_headers(provider.api_key.as_ref(), &provider.headers)
+            .map_err(|name| {
+                format!(
+                    "provider `{}`: the value of header `{name}` cannot be sent over HTTP",
+                    provider.name
+                )
+            })?;
+        let uri = |endpoint: Endpoint| provider.url.endpoint(endpoint.path());
+        Ok(Self {
+            client: Client::new(tls.clone(), provider.timeouts.connect),
+            chat: uri(Endpoint::Chat),
+            completions: uri(Endpoint::Completions),
+            embeddings: uri(Endpoint::Embeddings),
+            headers,
+        })
+    }
+
+    fn uri(&self, endpoint: Endpoint) -> Uri {
+        match endpoint {
+            Endpoint::Chat => self.chat.clone(),
+            Endpoint::Completions => self.completions.clone(),
+            Endpoint::Embeddings => self.embeddings.clone(),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The bytes of a provider's answer, whatever coding they came in.
+//!
+//! arbstr asks for no compression; some providers and many reverse proxies gzip all the same, and are decoded here so
+//! that everything behind reads plain bytes. The decoder is fed small pieces: a few kilobytes that would inflate to
+//! megabytes are spread over many polls instead of landing in memory at once.
+
+use std::io::Write;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use flate2::write::MultiGzDecoder;
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{self, HeaderMap};
+
+/// A provider's body, decoded.
+#[derive(Debug)]
+pub(crate) struct Body {
+    incoming: Incoming,
+    coding: Coding,
+}
+
+#[derive(Debug)]
+enum Coding {
+    Plain,
+    Gzip {
+        decoder: Box<MultiGzDecoder<Vec<u8>>>,
+        packed: Bytes,
+        ended: bool,
+    },
+}
+
+/// A body that cannot be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyFault {
+    /// The connection broke, or its framing is wrong.
+    #[error("the connection broke: {0}")]
+    Broken(#[source] hyper::Error),
+    /// The gzip inside is damaged or cut.
+    #[error("the gzip coding is damaged: {0}")]
+    Coding(#[source] std::io::Error),
+}
+
+/// A coding that arbstr neither asked for nor reads.
+#[derive(Debug, thiserror::Error)]
+#[error("content-encoding `{0}` was not asked for and cannot be read")]
+pub(crate) struct UnknownCoding(pub(crate) String);
+
+impl Body {
+    /// A body with the coding its headers declare.
+    ///
+    /// # Errors
+    /// When the coding is neither gzip nor none.
+    pub(crate) fn new(headers: &HeaderMap, incoming: Incoming) -> Result<Self, UnknownCoding> {
+        let declared = headers
+            .get(header::CONTENT_ENCODING)
+            .map(|coding| coding.to_str().unwrap_or("?").trim());
+        let coding = match declared {
+            None | Some("") => Coding::Plain,
+            Some(name) if name.eq_ignore_ascii_case("identity") => Coding::Plain,
+            Some(name)
+                if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") =>
+            {
+                Coding::Gzip {
+                    decoder: Box::new(MultiGzDecoder::new(Vec::new())),
+                    packed: Bytes::new(),
+                    ended: false,
+                }
+            }
+            Some(name) => return Err(UnknownCoding(name.to_owned())),
+        };
+        Ok(Self { incoming, coding })
+    }
+
+    /// Whether the client's headers must not repeat the provider's length and coding.
+    pub(crate) fn is_recoded(&self) -> bool {
+        matches!(self.coding, Coding::Gzip { .. })
+    }
+
+    /// The next decoded bytes, never empty; `None` at a clean end.
+    pub(crate) fn poll_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, BodyFault>>> {
+        loop {
+            if let Coding::Gzip {
+                decoder,
+                packed,
+                ended,
+            } = &mut self.coding
+            {
+                match unpack(decoder, packed, *ended) {
+                    Ok(Some(bytes)) => return Poll::Ready(Some(Ok(bytes))),
+                    Ok(None) if *ended => return Poll::Ready(None),
+                    Ok(None) => {}
+                    Err(error) => return Poll::Ready(Some(Err(BodyFault::Coding(error)))),
+                }
+            }
+            match (ready!(poll_data(&mut self.incoming, cx)), &mut self.coding) {
+                (Some(Ok(bytes)), Coding::Plain) => return Poll::Ready(Some(Ok(bytes))),
+                (Some(Ok(bytes)), Coding::Gzip { packed, .. }) => *packed = bytes,
+                (Some(Err(error)), _) => return Poll::Ready(Some(Err(BodyFault::Broken(error)))),
+                (None, Coding::Plain) => return Poll::Ready(None),
+                (None, Coding::Gzip { ended, .. }) => *ended = true,
+            }
+        }
+    }
+
+    /// [`Self::poll_chunk`] as a future.
+    pub(crate) async fn chunk(&mut self) -> Option<Result<Bytes, BodyFault>> {
+        std::future::poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+}
+
+/// Decodes until something comes out or the packed bytes are used up.
+fn unpack(
+    decoder: &mut MultiGzDecoder<Vec<u8>>,
+    packed: &mut Bytes,
+    ended: bool,
+) -> std::io::Result<Option<Bytes>> {
+    while !packed.is_empty() {
+        let piece = &packed[..packed.len().min(PIECE)];
+        let taken = decoder.write(piece)?;
+        packed.advance(taken);
+        decoder.flush()?;
+        if !decoder.get_ref().is_empty() {
+            return Ok(Some(std::mem::take(decoder.get_mut()).into()));
+        }
+        if taken == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+    }
+    if ended {
+        decoder.try_finish()?;
+        let rest = std::mem::take(decoder.get_mut());
+        return Ok((!rest.is_empty()).then(|| rest.into()));
+    }
+    Ok(None)
+}
+
+fn poll_data(
+    incoming: &mut Incoming,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Bytes, hyper::Error>>> {
+    loop {
+        match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
+            None => return Poll::Ready(None),
+            Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(bytes) if !bytes.is_empty() => return Poll::Ready(Some(Ok(bytes))),
+                // Trailers and empty frames say nothing to anyone.
+                _ => {}
+            },
+        }
+    }
+}
+
+/// Deflate expands at most about a thousandfold, so a piece of this size comes out as at most 64 KiB.
+const PIECE: usize = 64;

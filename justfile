@@ -1,0 +1,38 @@
+# One line each; `just --list` shows them. Without just, run the lines themselves.
+
+# What the continuous integration runs.
+ci:
+    .ci/run
+
+fmt:
+    cargo fmt --all
+
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+test:
+    cargo test --workspace
+
+# The proxy with built-in providers on http://127.0.0.1:8080.
+demo:
+    cargo run --release -- serve --mock
+
+# Parser, plan and store benchmarks; see benches/README.md.
+bench:
+    cargo bench -p arbstr-sse
+
+# The proxy against a bare forwarder; see benches/README.md.
+bench-proxy *ARGS:
+    cargo bench --bench proxy -- {{ARGS}}
+
+# Real client libraries against the binary (needs python3 and node); see tests/clients/run.sh.
+clients:
+    tests/clients/run.sh
+
+# Every fuzz target for SECONDS each (needs cargo-fuzz).
+fuzz SECONDS="60":
+    scripts/fuzz.sh {{SECONDS}}
+
+# Licences, sources and who may depend on what (needs cargo-deny).
+deny:
+    cargo deny check
