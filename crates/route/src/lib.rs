@@ -71,6 +71,8 @@ mod permit;
 mod plan;
 mod policy;
 mod snapshot;
+#[cfg(test)]
+mod testing;
 mod verdict;
 mod waterfall;
 

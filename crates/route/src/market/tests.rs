@@ -1,1 +1,498 @@
 //! Markets built, inherited and asked for plans.
+
+use arbstr_price::{Rate, Sats};
+use arbstr_wire::{Endpoint, Usage};
+
+use super::*;
+use crate::testing::*;
+use crate::{End, Objection, Outcome, Rule, Skip, Standing, Step, Strategy, Waterfall};
+
+fn planned<'a>(market: &Market, facts: &Facts<'a>) -> Plan {
+    market.plan(facts, start()).expect("a plan")
+}
+
+/// Serves `requests` requests, each with these tokens, `took` after it was asked.
+fn serve(
+    market: &Market,
+    facts: &Facts<'_>,
+    (requests, took): (u32, Duration),
+    tokens: Option<(u64, u64)>,
+) {
+    let now = start();
+    for _ in 0..requests {
+        let mut fall = Waterfall::new(planned(market, facts), None);
+        let Step::Attempt(attempt) = fall.next(now, 0) else {
+            panic!("nobody to ask")
+        };
+        let permit = fall
+            .on_outcome(attempt, Outcome::Good { status: 200 }, now + took)
+            .permit;
+        let usage = tokens.map(|(input, output)| {
+            let mut usage = Usage::default();
+            (usage.input, usage.output) = (Some(input), Some(output));
+            usage
+        });
+        permit
+            .expect("accepted")
+            .finish(End::Complete, usage.as_ref(), now + took);
+    }
+}
+
+fn with_rule(rule: Rule) -> MarketSpec {
+    let mut spec = spec(&["a", "b", "c"]);
+    spec.policies.rules.push(Rule {
+        name: "r".to_owned(),
+        ..rule
+    });
+    spec
+}
+
+#[test]
+fn ranks_by_what_this_request_costs() {
+    let market = build(MarketSpec {
+        providers: vec![
+            provider("cheap-output", vec![offer("m", 1000, 10)]),
+            provider("cheap-input", vec![offer("m", 10, 1000)]),
+            provider(
+                "no-price",
+                vec![OfferSpec {
+                    rates: None,
+                    ..offer("m", 0, 0)
+                }],
+            ),
+        ],
+        ..MarketSpec::default()
+    });
+    let long_input = Facts {
+        input_tokens: 10_000,
+        max_output_tokens: Some(10),
+        ..facts("m")
+    };
+    let plan = planned(&market, &long_input);
+    assert_eq!(order(&plan), ["cheap-input", "cheap-output", "no-price"]);
+    assert_eq!(
+        plan.candidates[0].expected_cost().unwrap().to_string(),
+        "0.11"
+    );
+    assert_eq!(plan.candidates[2].expected_cost(), None);
+    assert_eq!(plan.reference().unwrap().output.to_string(), "10");
+    let long_output = Facts {
+        input_tokens: 10,
+        ..facts("m")
+    };
+    assert_eq!(order(&planned(&market, &long_output))[0], "cheap-output");
+}
+
+#[test]
+fn a_base_fee_is_part_of_the_price() {
+    let mut spec = spec(&["fee", "none"]);
+    spec.providers[0].offers[0].rates.as_mut().unwrap().base_fee = Sats::from_sats(5);
+    assert_eq!(order(&planned(&build(spec), &facts("m"))), ["none", "fee"]);
+}
+
+#[test]
+fn output_is_capped_by_the_client_and_counted_for_each_choice() {
+    let market = market(&["a"]);
+    let tokens = |facts: &Facts<'_>| planned(&market, facts).candidates[0].tokens.output;
+    let prior = tokens(&facts("m"));
+    assert!(prior > 100, "{prior}");
+    assert_eq!(
+        tokens(&Facts {
+            max_output_tokens: Some(100),
+            ..facts("m")
+        }),
+        100
+    );
+    assert_eq!(
+        tokens(&Facts {
+            max_output_tokens: Some(100),
+            choices: 3,
+            ..facts("m")
+        }),
+        300
+    );
+    assert_eq!(
+        tokens(&Facts {
+            choices: 0,
+            ..facts("m")
+        }),
+        prior
+    );
+    assert_eq!(
+        tokens(&Facts {
+            endpoint: Endpoint::Embeddings,
+            ..facts("m")
+        }),
+        0
+    );
+}
+
+#[test]
+fn what_answers_took_is_expected_of_the_next() {
+    let market = market(&["a", "b"]);
+    serve(&market, &facts("m"), (20, secs(1)), Some((1500, 40)));
+    let plan = planned(&market, &facts("m"));
+    assert_eq!(
+        (
+            plan.candidates[0].tokens.input,
+            plan.candidates[0].tokens.output
+        ),
+        (1500, 40)
+    );
+    // The other provider is judged by what the model takes until it has a record of its own.
+    assert_eq!(
+        (
+            plan.candidates[1].tokens.input,
+            plan.candidates[1].tokens.output
+        ),
+        (1500, 40)
+    );
+}
+
+#[test]
+fn a_tie_goes_to_the_faster() {
+    let mut even = spec(&["a", "b"]);
+    even.providers[1].offers = even.providers[0].offers.clone();
+    let market = build(even.clone());
+    assert_eq!(order(&planned(&market, &facts("m"))), ["a", "b"]);
+    even.providers[0].offers[0].rates = Some(Rates::default());
+    let measured = Market::build(even.clone(), Some(&market)).unwrap();
+    serve(&measured, &facts("m"), (3, secs(9)), None);
+    even.providers[1].offers[0].rates = Some(Rates::default());
+    let market = Market::build(even.clone(), Some(&measured)).unwrap();
+    assert_eq!(
+        order(&planned(&market, &facts("m"))),
+        ["a", "b"],
+        "measured before unmeasured"
+    );
+    even.providers[0].offers[0].rates = spec(&["a"]).providers[0].offers[0].rates;
+    let measured = Market::build(even.clone(), Some(&market)).unwrap();
+    serve(&measured, &facts("m"), (3, secs(1)), None);
+    even.providers[0].offers[0].rates = Some(Rates::default());
+    let market = Market::build(even, Some(&measured)).unwrap();
+    assert_eq!(order(&planned(&market, &facts("m"))), ["b", "a"]);
+}
+
+#[test]
+fn lowest_latency_tries_the_unmeasured_and_stays_with_the_fastest() {
+    let mut spec = spec(&["slow", "fast"]);
+    spec.policies.default_strategy = Strategy::LowestLatency;
+    let market = build(spec);
+    let first = |market: &Market| order(&planned(market, &facts("m")))[0].to_owned();
+    assert_eq!(first(&market), "slow");
+    serve(&market, &facts("m"), (1, secs(3)), None);
+    assert_eq!(first(&market), "fast");
+    serve(&market, &facts("m"), (1, secs(1)), None);
+    assert_eq!(first(&market), "fast");
+    let switched = (0..30).any(|_| {
+        serve(&market, &facts("m"), (1, secs(8)), None);
+        first(&market) == "slow"
+    });
+    assert!(switched, "stays with one that became slow");
+}
+
+#[test]
+fn round_robin_gives_each_its_turn() {
+    let mut spec = with_rule(Rule {
+        strategy: Some(Strategy::RoundRobin),
+        allowed_providers: vec!["a".to_owned(), "c".to_owned()],
+        ..Rule::default()
+    });
+    spec.policies.default_strategy = Strategy::RoundRobin;
+    let market = build(spec);
+    let first = |policy| {
+        let facts = Facts {
+            policy,
+            ..facts("m")
+        };
+        order(&planned(&market, &facts))[0].to_owned()
+    };
+    let firsts: Vec<String> = (0..6).map(|_| first(None)).collect();
+    assert_eq!(firsts, ["a", "b", "c", "a", "b", "c"]);
+    let firsts: Vec<String> = (0..4).map(|_| first(Some("r"))).collect();
+    assert_eq!(firsts, ["a", "c", "a", "c"]);
+}
+
+#[test]
+fn a_policy_says_what_it_has_against_whom() {
+    use Objection::{Cost, Model, OutputRate, PriceUnknown, Provider, Tier as TooLow};
+    let rate = |sats: u64| Some(Rate::from_millisats_per_million(sats * 1000));
+    let cases: [(Rule, [Option<Objection>; 3]); 6] = [
+        (
+            Rule {
+                max_sats_per_1m_output: rate(100),
+                ..Rule::default()
+            },
+            [None, Some(OutputRate), Some(PriceUnknown)],
+        ),
+        (
+            Rule {
+                max_cost: Some("0.14".parse().unwrap()),
+                ..Rule::default()
+            },
+            [None, Some(Cost), Some(PriceUnknown)],
+        ),
+        (
+            Rule {
+                allowed_providers: vec!["b".to_owned()],
+                ..Rule::default()
+            },
+            [Some(Provider), None, Some(Provider)],
+        ),
+        (
+            Rule {
+                min_tier: Some(Tier::Frontier),
+                ..Rule::default()
+            },
+            [Some(TooLow), None, Some(TooLow)],
+        ),
+        (
+            Rule {
+                allowed_models: vec!["m".to_owned()],
+                ..Rule::default()
+            },
+            [None, None, None],
+        ),
+        (
+            Rule {
+                allowed_models: vec!["other".to_owned()],
+                ..Rule::default()
+            },
+            [Some(Model); 3],
+        ),
+    ];
+    for (rule, want) in cases {
+        let mut spec = with_rule(rule.clone());
+        spec.providers[1].tier = Tier::Frontier;
+        spec.providers[2].offers[0].rates = None;
+        let facts = Facts {
+            policy: Some("r"),
+            ..facts("m")
+        };
+        let (candidates, name) = match build(spec).plan(&facts, start()) {
+            Ok(plan) => (plan.candidates, plan.policy),
+            Err(Refusal::NothingAllowed {
+                candidates, policy, ..
+            }) => (candidates, Some(policy)),
+            Err(refusal) => panic!("{refusal}"),
+        };
+        assert_eq!(name.as_deref(), Some("r"));
+        let mut got = [None; 3];
+        for candidate in &candidates {
+            if let Some(Skip::Policy { objection, .. }) = candidate.skipped {
+                got[candidate.offer.provider_index()] = Some(objection);
+            }
+        }
+        assert_eq!(got, want, "{rule:?}");
+    }
+}
+
+#[test]
+fn refuses_in_words() {
+    let market = build(with_rule(Rule {
+        allowed_providers: vec!["z".to_owned()],
+        ..Rule::default()
+    }));
+    let refusal = |model, policy| {
+        market
+            .plan(
+                &Facts {
+                    policy,
+                    ..facts(model)
+                },
+                start(),
+            )
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(refusal("x", None), r#"no provider has the model "x""#);
+    assert_eq!(refusal("m", Some("nope")), r#"there is no policy "nope""#);
+    let nobody = r#"policy "r" leaves nobody to serve the model "m": a (provider not allowed), b (provider not allowed), c (provider not allowed)"#;
+    assert_eq!(refusal("m", Some("r")), nobody);
+}
+
+#[test]
+fn a_keyword_chooses_a_policy_unless_the_header_does() {
+    let mut spec = with_rule(Rule {
+        keywords: vec!["debug".to_owned()],
+        allowed_providers: vec!["b".to_owned()],
+        ..Rule::default()
+    });
+    spec.policies.rules.push(Rule {
+        name: "other".to_owned(),
+        ..Rule::default()
+    });
+    let market = build(spec);
+    let texts = vec!["please DEBUG this"];
+    let with = |policy| {
+        planned(
+            &market,
+            &Facts {
+                texts: &texts,
+                policy,
+                ..facts("m")
+            },
+        )
+    };
+    assert_eq!(with(None).policy.as_deref(), Some("r"));
+    assert_eq!(with(None).eligible().count(), 1);
+    assert_eq!(with(Some("other")).policy.as_deref(), Some("other"));
+    assert_eq!(planned(&market, &facts("m")).policy, None);
+}
+
+#[test]
+fn a_virtual_model_is_served_by_any_of_its_models() {
+    let mut spec = spec(&["a", "b"]);
+    spec.providers[1].offers = vec![offer("n", 1, 1), offer("m", 500, 500)];
+    let any_of = ["m", "n", "unsold", "m"].map(str::to_owned).to_vec();
+    spec.virtual_models.push(VirtualModel {
+        name: "v".to_owned(),
+        any_of,
+    });
+    spec.virtual_models.push(VirtualModel {
+        name: "w".to_owned(),
+        any_of: vec!["unsold".to_owned()],
+    });
+    let market = build(spec);
+    let plan = planned(&market, &facts("v"));
+    let pairs: Vec<(&str, &str)> = plan
+        .candidates
+        .iter()
+        .map(|c| (c.offer.provider(), c.offer.model()))
+        .collect();
+    assert_eq!(pairs, [("b", "n"), ("a", "m"), ("b", "m")]);
+    assert!(matches!(
+        market.plan(&facts("w"), start()),
+        Err(Refusal::UnknownModel { .. })
+    ));
+    let names: Vec<(&str, bool)> = market
+        .models()
+        .map(|listing| (listing.name, listing.is_virtual))
+        .collect();
+    assert_eq!(names, [("m", false), ("n", false), ("v", true)]);
+    assert_eq!(market.model("m").unwrap().offers.len(), 2);
+    assert!(market.model("x").is_none());
+}
+
+#[test]
+fn names_that_come_twice_make_no_market() {
+    let rule = |name: &str, keyword: &str| Rule {
+        name: name.to_owned(),
+        keywords: vec![keyword.to_owned()],
+        ..Rule::default()
+    };
+    let model = |name: &str| VirtualModel {
+        name: name.to_owned(),
+        ..VirtualModel::default()
+    };
+    let mut cases = Vec::new();
+    cases.push((spec(&["a", "a"]), r#"provider "a" is there twice"#));
+    let mut twice = spec(&["a"]);
+    twice.providers[0].offers.push(offer("m", 1, 1));
+    cases.push((twice, r#"provider "a" has the model "m" twice"#));
+    let mut rules = spec(&["a"]);
+    rules.policies.rules = vec![rule("r", "x"), rule("r", "y")];
+    cases.push((rules, r#"policy "r" is there twice"#));
+    let mut empty = spec(&["a"]);
+    empty.policies.rules = vec![rule("r", " ")];
+    cases.push((empty, r#"policy "r" has an empty keyword"#));
+    let mut models = spec(&["a"]);
+    models.virtual_models = vec![model("v"), model("v")];
+    cases.push((models, r#"the virtual model "v" is there twice"#));
+    for (spec, want) in cases {
+        assert_eq!(Market::build(spec, None).unwrap_err().to_string(), want);
+    }
+}
+
+#[test]
+fn a_reload_keeps_the_record_of_who_stayed_the_same() {
+    let now = start();
+    let old = market(&["a", "b"]);
+    for _ in 0..3 {
+        let mut fall = Waterfall::new(planned(&old, &facts("m")), None);
+        let Step::Attempt(attempt) = fall.next(now, 0) else {
+            panic!("nobody to ask")
+        };
+        fall.on_outcome(attempt, Outcome::Empty, now);
+    }
+    serve(&old, &facts("m"), (5, secs(1)), Some((1000, 77)));
+    let mut spec = spec(&["b", "a"]);
+    let same = Market::build(spec.clone(), Some(&old)).unwrap();
+    let circuits = |market: &Market| {
+        market
+            .snapshot(now)
+            .iter()
+            .map(|p| p.offers[0].circuit != Standing::Closed)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(circuits(&same), [false, true]);
+    assert_eq!(planned(&same, &facts("m")).candidates[0].tokens.output, 77);
+    assert_eq!(
+        same.take_changes().len(),
+        1,
+        "changes that nobody took are not lost"
+    );
+    spec.providers[1].fingerprint = 7;
+    let moved = Market::build(spec, Some(&same)).unwrap();
+    assert_eq!(circuits(&moved), [false, false]);
+}
+
+#[test]
+fn a_request_in_flight_counts_across_a_reload() {
+    let now = start();
+    let old = market(&["a"]);
+    let mut fall = Waterfall::new(planned(&old, &facts("m")), None);
+    let Step::Attempt(attempt) = fall.next(now, 0) else {
+        panic!("nobody to ask")
+    };
+    let new = Market::build(spec(&["a"]), Some(&old)).unwrap();
+    assert_eq!(new.snapshot(now)[0].in_flight, 1);
+    drop(attempt);
+    assert_eq!(new.snapshot(now)[0].in_flight, 0);
+}
+
+#[test]
+fn health_follows_the_circuits() {
+    let now = start();
+    let market = market(&["a", "b"]);
+    let fail_next = || {
+        for _ in 0..3 {
+            let mut fall = Waterfall::new(planned(&market, &facts("m")), None);
+            let Step::Attempt(attempt) = fall.next(now, 0) else {
+                panic!("nobody to ask")
+            };
+            fall.on_outcome(attempt, Outcome::Empty, now);
+        }
+    };
+    assert_eq!(market.health(now), Health::Ok);
+    fail_next();
+    assert_eq!(market.health(now), Health::Degraded);
+    fail_next();
+    assert_eq!(market.health(now), Health::Down);
+    assert_eq!(build(MarketSpec::default()).health(now), Health::Down);
+}
+
+#[test]
+fn a_skip_is_told_in_words() {
+    let left = Duration::from_millis(11_200);
+    let cases = [
+        (
+            Skip::CircuitOpen { due_in: left },
+            "circuit open, due in 12s",
+        ),
+        (Skip::Probing, "circuit half-open, a probe is out"),
+        (Skip::Suspended { left }, "suspended for 12s"),
+        (Skip::CoolingDown { left }, "cooling down for 12s"),
+        (Skip::AtCapacity { limit: 3 }, "at capacity (3 in flight)"),
+        (
+            Skip::Policy {
+                policy: "code".into(),
+                objection: Objection::Model,
+            },
+            "policy code: model not allowed",
+        ),
+    ];
+    for (skip, want) in cases {
+        assert_eq!(skip.to_string(), want);
+    }
+}
