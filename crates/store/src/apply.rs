@@ -152,6 +152,7 @@ impl Batch<'_> {
         let plan = completion.plan.as_deref().or(opening.plan.as_deref());
         bind_opening(&mut statement, COMPLETION_PARAMETERS, opening, plan)?;
         if statement.raw_execute()? == 0 {
+            self.note_unmatched(&opening.correlation_id, "opened twice");
             return self.complete(completion);
         }
         self.write_attempts(completion)

@@ -237,3 +237,6 @@ impl Tail {
 
 /// How much is read at once.
 const CHUNK: u64 = 256 << 10;
+
+#[cfg(test)]
+mod tests;

@@ -359,3 +359,6 @@ const MAX_PAYLOAD: usize = 64 << 20;
 const KIND_OWNER: u8 = 0;
 const KIND_OPENING: u8 = 1;
 const KIND_COMPLETION: u8 = 2;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+use std::path::PathBuf;
+
+use super::*;
+use crate::journal::Sink;
+use crate::record::{Completion, Opening};
+
+/// A folder with a ledger in it, its writer not yet running.
+struct Bench {
+    folder: PathBuf,
+    intake: Arc<Intake>,
+}
+
+impl Bench {
+    fn new(name: &str, bound: usize) -> Self {
+        let folder =
+            std::env::temp_dir().join(format!("arbstr-writer-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        Self {
+            folder,
+            intake: Arc::new(Intake::new(bound)),
+        }
+    }
+
+    fn connect(&self) -> Connection {
+        schema::connect(&self.folder.join("db")).unwrap()
+    }
+
+    fn writer(&self, connection: Connection) -> Writer {
+        let home = Home::new(&self.folder.join("db"));
+        Writer::new(Arc::clone(&self.intake), home, 1, Some(connection))
+    }
+
+    fn serve(&self, ids: std::ops::Range<u32>) {
+        for id in ids {
+            self.intake.push_opening(Opening {
+                correlation_id: id.to_string(),
+                plan: Some("p".repeat(2000)),
+                ..Opening::default()
+            });
+            self.intake.push_completion(Completion {
+                correlation_id: id.to_string(),
+                success: true,
+                ..Completion::default()
+            });
+        }
+    }
+
+    fn count(&self) -> i64 {
+        let sql = "SELECT coalesce(sum(success), 0) FROM requests";
+        self.connect().query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.folder));
+    }
+}
+
+#[derive(Debug)]
+struct Full;
+
+impl Sink for Full {
+    fn append(&self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::StorageFull.into())
+    }
+}
+
+fn turn_until_drained(writer: &mut Writer) {
+    while writer.turn().unwrap() == Turn::More {}
+}
+
+#[test]
+fn full_database_keeps_everything_in_the_journal() {
+    let bench = Bench::new("full-db", 10);
+    let connection = bench.connect();
+    let pages: i64 = connection
+        .query_row("PRAGMA page_count", [], |row| row.get(0))
+        .unwrap();
+    let limit = |pages: i64| format!("PRAGMA max_page_count = {pages}");
+    connection.execute_batch(&limit(pages + 40)).unwrap();
+    let mut writer = bench.writer(connection);
+    bench.serve(0..200);
+    let trouble = loop {
+        match writer.turn() {
+            Ok(_) => bench.serve(200..300),
+            Err(trouble) => break trouble,
+        }
+    };
+    assert!(trouble.to_string().contains("full"), "{trouble}");
+    writer.give_way(&trouble);
+    assert!(writer.turn().is_err());
+    assert_eq!(bench.intake.memory_only(), 0);
+    assert!(bench.intake.status(0).last_error.is_some());
+    // The same connection goes on once there is room.
+    let connection = writer.connection.as_ref().unwrap();
+    connection.execute_batch(&limit(100_000)).unwrap();
+    bench.serve(300..310);
+    turn_until_drained(&mut writer);
+    assert_eq!(bench.intake.depth(), 0);
+    assert!(bench.count() >= 210);
+    assert_eq!(bench.intake.status(0).dropped, 0);
+}
+
+#[test]
+fn full_journal_is_bridged_by_memory_in_any_mixture() {
+    let bench = Bench::new("full-journal", 1000);
+    let mut writer = bench.writer(bench.connect());
+    let path = bench.folder.join("db.ledger-0-1");
+    let whole = |number| {
+        let file = std::fs::OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .unwrap();
+        bench.intake.journal.activate(number, Arc::new(file));
+    };
+    let opening = |id: &str| {
+        bench.intake.push_opening(Opening {
+            correlation_id: id.into(),
+            ..Opening::default()
+        });
+    };
+    let completion = |id: &str| {
+        bench.intake.push_completion(Completion {
+            correlation_id: id.into(),
+            success: true,
+            ..Completion::default()
+        });
+    };
+    opening("journal then memory");
+    bench.intake.journal.activate(1, Arc::new(Full));
+    completion("journal then memory");
+    opening("memory then journal");
+    opening("memory and memory");
+    completion("memory and memory");
+    whole(1);
+    completion("memory then journal");
+    assert_eq!(bench.intake.memory_only(), 4);
+    turn_until_drained(&mut writer);
+    turn_until_drained(&mut writer);
+    assert_eq!(bench.count(), 3);
+    let status = bench.intake.status(0);
+    assert_eq!(
+        (status.depth, status.memory_only, status.unmatched),
+        (0, 0, 0)
+    );
+}
+
+#[test]
+fn completion_in_memory_waits_for_its_opening_in_a_long_journal() {
+    let bench = Bench::new("long-journal", 10);
+    let mut writer = bench.writer(bench.connect());
+    let long = u32::try_from(BATCH).unwrap();
+    bench.serve(0..long);
+    bench.intake.push_opening(Opening {
+        correlation_id: "late".into(),
+        ..Opening::default()
+    });
+    bench.intake.journal.activate(1, Arc::new(Full));
+    bench.intake.push_completion(Completion {
+        correlation_id: "late".into(),
+        success: true,
+        ..Completion::default()
+    });
+    turn_until_drained(&mut writer);
+    assert_eq!(bench.count(), i64::from(long) + 1);
+    assert_eq!(bench.intake.status(0).unmatched, 0);
+}
+
+#[test]
+fn applying_a_journal_twice_changes_nothing() {
+    let mut bench = Bench::new("twice", 10);
+    let mut writer = bench.writer(bench.connect());
+    bench.serve(0..50);
+    turn_until_drained(&mut writer);
+    // As after a crash between the commit and the removal of the journal, with the progress lost as well.
+    let connection = bench.connect();
+    connection
+        .execute("DELETE FROM ledger_progress", [])
+        .unwrap();
+    drop((writer, connection));
+    bench.intake = Arc::new(Intake::new(10));
+    let mut next = bench.writer(bench.connect());
+    turn_until_drained(&mut next);
+    assert_eq!(bench.count(), 50);
+    let left = std::fs::read_dir(&bench.folder).unwrap();
+    let ledgers = left.filter(|entry| {
+        let name = entry.as_ref().unwrap().file_name();
+        name.to_str().unwrap().contains(".ledger-")
+    });
+    assert_eq!(ledgers.count(), 1);
+}
