@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use arbstr_price::Rates;
 
-use crate::candidate::{Offer, Provider, Tier};
+use crate::candidate::{Offer, OfferLive, Provider, Tier};
 use crate::change::{Change, ChangeLog};
 use crate::circuit::CircuitSettings;
 use crate::estimate::Demand;
 use crate::plan::{Facts, Field, Plan, Refusal};
-use crate::policy::{Policies, PolicySet};
+use crate::policy::{Policies, PolicySet, Rule, Strategy};
 use crate::snapshot::{Health, ProviderSnapshot};
 use crate::waterfall::Retry;
 
@@ -178,6 +178,12 @@ impl Market {
     ///
     /// When nobody has the model, no rule has the policy's name, or the policy rules everybody out.
     pub fn plan(&self, facts: &Facts<'_>, now: Instant) -> Result<Plan, Refusal> {
+        let model = self
+            .models
+            .get(facts.model)
+            .ok_or_else(|| Refusal::UnknownModel {
+                model: facts.model.to_owned(),
+            })?;
         let rule = match facts.policy {
             Some(name) => Some(
                 self.policies
@@ -188,17 +194,15 @@ impl Market {
             ),
             None => self.policies.choose(facts.texts),
         };
-        let model = self
-            .models
-            .get(facts.model)
-            .ok_or_else(|| Refusal::UnknownModel {
-                model: facts.model.to_owned(),
-            })?;
+        let turn = match self.policies.strategy(rule) {
+            Strategy::RoundRobin => model.turns.fetch_add(1, Ordering::Relaxed),
+            Strategy::Cheapest | Strategy::LowestLatency => 0,
+        };
         let field = Field {
             offers: &model.offers,
             policies: &self.policies,
             rule,
-            turn: model.turns.fetch_add(1, Ordering::Relaxed),
+            turn,
             retry: self.retry,
         };
         Plan::build(facts, &field, now)
@@ -294,12 +298,7 @@ impl Market {
         self.providers.push(provider);
     }
 
-    fn add_offer(
-        &mut self,
-        spec: OfferSpec,
-        provider: &Arc<Provider>,
-        live: Arc<crate::candidate::OfferLive>,
-    ) {
+    fn add_offer(&mut self, spec: OfferSpec, provider: &Arc<Provider>, live: Arc<OfferLive>) {
         let model: Arc<str> = spec.model.into();
         let demand = self
             .demands
@@ -394,8 +393,7 @@ fn check(spec: &MarketSpec) -> Result<(), BuildError> {
     if let Some(name) = twice(spec.policies.rules.iter().map(|rule| &rule.name)) {
         return Err(BuildError::TwicePolicy { name });
     }
-    let empty =
-        |rule: &&crate::policy::Rule| rule.keywords.iter().any(|word| word.trim().is_empty());
+    let empty = |rule: &&Rule| rule.keywords.iter().any(|word| word.trim().is_empty());
     match spec.policies.rules.iter().find(empty) {
         Some(rule) => Err(BuildError::EmptyKeyword {
             policy: rule.name.clone(),

@@ -7,11 +7,11 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arbstr_price::{Rates, Tokens, quote};
+use arbstr_price::{Quote, Rates, Sats, Tokens, quote};
 use arbstr_wire::{Endpoint, Request};
 
 use crate::candidate::{Candidate, Glance, Offer, Skip};
-use crate::estimate::{Expectation, estimate_input, to_count, to_number};
+use crate::estimate::{Demand, Expectation, estimate_input, to_count, to_number};
 use crate::permit::Terms;
 use crate::policy::{PolicySet, Strategy, Texts};
 use crate::waterfall::Retry;
@@ -94,10 +94,13 @@ pub(crate) struct Field<'a> {
     pub(crate) retry: Retry,
 }
 
-/// A candidate with what it is ranked by.
+/// What a candidate is ranked by, and its place before that. Ranking moves these, not the candidates themselves.
+#[derive(Debug, Clone, Copy)]
 struct Runner {
-    candidate: Candidate,
+    place: usize,
+    cost: Option<Sats>,
     latency: Option<Duration>,
+    ruled_out: bool,
 }
 
 impl<'a> Facts<'a> {
@@ -137,10 +140,9 @@ impl Plan {
     ) -> Result<Self, Refusal> {
         let strategy = field.policies.strategy(field.rule);
         let policy = field.rule.map(|rule| field.policies.name(rule));
-        let mut runners = enter_runners(facts, field, policy.as_ref(), now);
+        let (entered, mut runners) = enter_runners(facts, field, policy.as_ref(), now);
         rank(&mut runners, strategy, field.turn);
-        let mut candidates: Vec<Candidate> =
-            runners.into_iter().map(|runner| runner.candidate).collect();
+        let mut candidates = in_order(entered, &runners);
         let mut allowed = candidates
             .iter_mut()
             .filter(|candidate| !candidate.is_ruled_out());
@@ -205,12 +207,13 @@ fn enter_runners(
     field: &Field<'_>,
     policy: Option<&Arc<str>>,
     now: Instant,
-) -> Vec<Runner> {
-    let mut expected: Option<(*const (), Expectation)> = None;
+) -> (Vec<Candidate>, Vec<Runner>) {
+    let mut expected: Option<(*const Demand, Expectation)> = None;
+    let mut candidates = Vec::with_capacity(field.offers.len());
     let mut runners = Vec::with_capacity(field.offers.len());
-    for offer in field.offers {
+    for (place, offer) in field.offers.iter().enumerate() {
         // Offers of one model share what is expected of it, and stand side by side.
-        let key = Arc::as_ptr(&offer.demand).cast::<()>();
+        let key = Arc::as_ptr(&offer.demand);
         let expectation = match expected {
             Some((known, expectation)) if known == key => expectation,
             _ => expected.insert((key, offer.demand.expect(field.rule))).1,
@@ -227,18 +230,29 @@ fn enter_runners(
                 objection,
             })
         });
-        let candidate = Candidate {
+        runners.push(Runner {
+            place,
+            cost: quote.as_ref().map(Quote::total),
+            latency: glance.latency,
+            ruled_out: objection.is_some(),
+        });
+        candidates.push(Candidate {
             offer: Arc::clone(offer),
             tokens,
             quote,
             skipped: objection.or(glance.skip),
-        };
-        runners.push(Runner {
-            candidate,
-            latency: glance.latency,
         });
     }
+    (candidates, runners)
+}
+
+/// The candidates in the order of their runners, each of which names another place.
+fn in_order(candidates: Vec<Candidate>, runners: &[Runner]) -> Vec<Candidate> {
+    let mut places: Vec<Option<Candidate>> = candidates.into_iter().map(Some).collect();
     runners
+        .iter()
+        .filter_map(|runner| places[runner.place].take())
+        .collect()
 }
 
 fn expect_tokens(facts: &Facts<'_>, expectation: Expectation, glance: &Glance) -> Tokens {
@@ -265,8 +279,8 @@ fn rank(runners: &mut [Runner], strategy: Strategy, turn: usize) {
             runners.sort_by(|a, b| a.latency.cmp(&b.latency).then_with(|| by_cost(a, b)));
         }
         Strategy::RoundRobin => {
-            runners.sort_by_key(|runner| runner.candidate.is_ruled_out());
-            let allowed = runners.partition_point(|runner| !runner.candidate.is_ruled_out());
+            runners.sort_by_key(|runner| runner.ruled_out);
+            let allowed = runners.partition_point(|runner| !runner.ruled_out);
             if allowed > 0 {
                 runners[..allowed].rotate_left(turn % allowed);
             }
@@ -276,8 +290,7 @@ fn rank(runners: &mut [Runner], strategy: Strategy, turn: usize) {
 
 /// An unknown price ranks behind every known one.
 fn by_cost(a: &Runner, b: &Runner) -> Ordering {
-    let key = |runner: &Runner| runner.candidate.expected_cost();
-    match (key(a), key(b)) {
+    match (a.cost, b.cost) {
         (Some(a), Some(b)) => a.cmp(&b),
         (a, b) => b.is_some().cmp(&a.is_some()),
     }

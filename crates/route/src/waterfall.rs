@@ -16,7 +16,6 @@
 //! come when everybody else has failed, the one due soonest first. A candidate comes again only if its fault was a
 //! passing one and nobody else is left.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,16 +25,12 @@ use crate::permit::Permit;
 use crate::plan::Plan;
 use crate::verdict::{Again, Failure, Outcome, Then, TimeoutKind, Verdict};
 
-/// How often and how fast is asked again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retry {
-    /// Attempts per request at most; 0 counts as 1.
-    pub max_attempts: u32,
-    /// The bound of the first random pause before the same candidate is asked again; it doubles each time.
-    pub backoff_base: Duration,
-    /// Quick tries again at a candidate before the next one.
-    pub same_provider_first: u32,
-}
+mod pause;
+mod story;
+
+pub use pause::Retry;
+use pause::{mix, up_to};
+use story::push_attempt;
 
 /// What to do now.
 #[derive(Debug)]
@@ -122,6 +117,7 @@ pub struct Waterfall {
     tried: Vec<Tried>,
     state: State,
     waiting_since: Option<Instant>,
+    paused: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,16 +156,6 @@ enum Fate {
     Spent,
 }
 
-impl Default for Retry {
-    fn default() -> Self {
-        Self {
-            max_attempts: 8,
-            backoff_base: Duration::from_millis(200),
-            same_provider_first: 0,
-        }
-    }
-}
-
 impl Waterfall {
     /// The attempts for `plan`, none of which begins at or after `deadline`.
     #[must_use]
@@ -195,6 +181,7 @@ impl Waterfall {
             tried: Vec::new(),
             state: State::Choosing,
             waiting_since: None,
+            paused: Duration::ZERO,
         }
     }
 
@@ -299,11 +286,7 @@ impl Waterfall {
     pub fn story(&self) -> String {
         let mut story = String::new();
         for tried in &self.tried {
-            if !story.is_empty() {
-                story.push_str(", ");
-            }
-            push_item(&mut story, self.offer_of(tried).provider());
-            write!(story, ";{}", tried.outcome).expect("a String takes all that is written");
+            push_attempt(&mut story, self.offer_of(tried).provider(), &tried.outcome);
         }
         story
     }
@@ -454,7 +437,7 @@ impl Waterfall {
         }
         let since = *self.waiting_since.get_or_insert(now);
         if now.saturating_duration_since(since) < LONGEST_WAIT {
-            let pause = POLL + between(Duration::ZERO, POLL, dice);
+            let pause = POLL + up_to(POLL, dice);
             return Some(Step::Wait(self.cut_to_deadline(pause, now)));
         }
         let mut candidates = full.into_iter();
@@ -469,7 +452,10 @@ impl Waterfall {
                 self.runs[candidate].fate = Fate::Spent;
                 continue;
             };
-            if self.is_too_late(due) || due.saturating_duration_since(now) > LONGEST_WAIT {
+            let pauses = self
+                .paused
+                .saturating_add(due.saturating_duration_since(now));
+            if self.is_too_late(due) || pauses > LONGEST_WAIT {
                 self.runs[candidate].fate = Fate::Spent;
             } else if earliest.is_none_or(|(_, first)| due < first) {
                 earliest = Some((candidate, due));
@@ -508,6 +494,9 @@ impl Waterfall {
         let entry = if self.sole { Entry::Sole } else { Entry::Again };
         let fate = self.runs[candidate].fate;
         let step = self.attempt(candidate, (entry, false), now);
+        if let (Some(_), Fate::Busy { since, .. }) = (&step, fate) {
+            self.paused += now.saturating_duration_since(since);
+        }
         if step.is_none() {
             let is_full = matches!(
                 self.offer(candidate).obstacle(now, entry),
@@ -602,62 +591,23 @@ impl Waterfall {
         self.deadline.is_some_and(|deadline| due >= deadline)
     }
 
+    fn backoff(&self, tries: u32, dice: u64) -> Duration {
+        self.plan.retry.backoff(tries, dice)
+    }
+
     fn cut_to_deadline(&self, pause: Duration, now: Instant) -> Duration {
         self.deadline.map_or(pause, |deadline| {
             pause.min(deadline.saturating_duration_since(now))
         })
     }
-
-    /// Full jitter: anything from nothing to the bound, which doubles with each try.
-    fn backoff(&self, tries: u32, dice: u64) -> Duration {
-        let doublings = tries.saturating_sub(1).min(16);
-        let bound = self.plan.retry.backoff_base.saturating_mul(1 << doublings);
-        between(Duration::ZERO, bound.min(LONGEST_BACKOFF), dice)
-    }
 }
 
-/// The longest pause before the same candidate is asked again on its own account.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
-/// The longest wait for a place, or for as long as a provider asked for.
+/// The longest wait for a place, and the most that all pauses before further tries come to.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// When to come again where nobody can say better.
 const SOON: Duration = Duration::from_secs(1);
 /// How often a full house is looked at, and the spread of it.
 const POLL: Duration = Duration::from_millis(25);
-
-/// Somewhere between two durations, by `dice`.
-fn between(from: Duration, to: Duration, dice: u64) -> Duration {
-    let width = u64::try_from(to.saturating_sub(from).as_nanos()).unwrap_or(u64::MAX);
-    let share = (u128::from(mix(dice, 0)) * u128::from(width)) >> 64;
-    from + Duration::from_nanos(u64::try_from(share).unwrap_or(width))
-}
-
-/// Spreads one random number over several uses (the finaliser of SplitMix64).
-const fn mix(dice: u64, salt: usize) -> u64 {
-    let mut z = dice.wrapping_add((salt as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
-/// Writes a name as a structured-fields token, or as a string when it is none.
-fn push_item(story: &mut String, name: &str) {
-    let is_first = |byte: u8| byte.is_ascii_alphabetic() || byte == b'*';
-    let is_rest = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte);
-    if name.bytes().next().is_some_and(is_first) && name.bytes().all(is_rest) {
-        story.push_str(name);
-        return;
-    }
-    story.push('"');
-    for letter in name.chars() {
-        match letter {
-            '"' | '\\' => story.extend(['\\', letter]),
-            ' '..='~' => story.push(letter),
-            _ => story.push('?'),
-        }
-    }
-    story.push('"');
-}
 
 #[cfg(test)]
 mod tests;
