@@ -150,7 +150,9 @@ impl<'a> Route<'a> {
     fn allow(&self) -> &'static str {
         match self {
             Self::Inference(_) | Self::Cost => "POST",
-            Self::Models | Self::Model(_) | Self::Request(_) | Self::Health | Self::Providers => "GET, HEAD",
+            Self::Models | Self::Model(_) | Self::Request(_) | Self::Health | Self::Providers => {
+                "GET, HEAD"
+            }
         }
     }
 }

@@ -15,8 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arbstr_route::{
-    Attempt, Facts, Finish, Offer, Outcome, Permit, Plan, Step, Waterfall,
-    estimate_input,
+    Attempt, Facts, Finish, Offer, Outcome, Permit, Plan, Step, Waterfall, estimate_input,
 };
 use arbstr_wire::{Edits, Endpoint, Metadata, Request, Settings, Splicer};
 use bytes::Bytes;
@@ -106,7 +105,7 @@ struct Journey {
 enum End {
     /// Somebody answered.
     Served {
-        good: Good,
+        good: Box<Good>,
         offer: Arc<Offer>,
         permit: Option<Permit>,
     },
@@ -122,19 +121,38 @@ enum End {
 /// An unknown model or policy, or a policy that leaves nobody.
 pub(crate) fn plan(live: &Live, headers: &HeaderMap, request: &Request<'_>) -> Result<Plan, Fault> {
     let facts = Facts::of(request, policy(headers)?);
-    live.market.plan(&facts, clock::now()).map_err(|refusal| Fault::refused(&refusal))
+    live.market
+        .plan(&facts, clock::now())
+        .map_err(|refusal| Fault::refused(&refusal))
 }
 
 fn policy(headers: &HeaderMap) -> Result<Option<&str>, Fault> {
-    let not_text = |_| Fault::invalid_request("unknown_policy", None, "the x-arbstr-policy header is not plain text");
-    headers.get(POLICY).map(|name| name.to_str().map_err(not_text)).transpose()
+    let not_text = |_| {
+        Fault::invalid_request(
+            "unknown_policy",
+            None,
+            "the x-arbstr-policy header is not plain text",
+        )
+    };
+    headers
+        .get(POLICY)
+        .map(|name| name.to_str().map_err(not_text))
+        .transpose()
 }
 
 /// A request that nobody could serve is on record too.
 fn record_refusal(app: &App, asked: &Asked, request: &Request<'_>, fault: Fault) -> Fault {
     let named = policy(&asked.headers).ok().flatten();
-    let entry = Entry::open(&app.store, &asked.arrival, ledger::Facts::without_plan(request, named));
-    entry.complete(&Ending::Refused(fault.status(), fault.code().to_owned()), &Bill::default(), None);
+    let entry = Entry::open(
+        &app.store,
+        &asked.arrival,
+        ledger::Facts::without_plan(request, named),
+    );
+    entry.complete(
+        &Ending::Refused(fault.status(), fault.code().to_owned()),
+        &Bill::default(),
+        None,
+    );
     fault
 }
 
@@ -234,7 +252,7 @@ impl Journey {
         let after = self.fall.on_outcome(attempt, outcome, now);
         match result {
             Ok(good) => Some(End::Served {
-                good,
+                good: Box::new(good),
                 offer,
                 permit: after.permit,
             }),

@@ -301,7 +301,7 @@ impl Entry {
         let mut usage = Usage::default();
         usage.input = reported.input.or(Some(self.facts.input_estimate));
         let has_output = self.facts.endpoint != Endpoint::Embeddings;
-        usage.output = reported.output.or(has_output.then_some(streamed));
+        usage.output = reported.output.or_else(|| has_output.then_some(streamed));
         self.cost_of(&usage)
     }
 }

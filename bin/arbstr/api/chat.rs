@@ -45,11 +45,15 @@ pub(crate) async fn serve(
 ///
 /// # Errors
 /// As for the request itself.
-pub(crate) async fn cost(app: &Arc<App>, request: Request<Incoming>) -> Result<Response<Reply>, Fault> {
+pub(crate) async fn cost(
+    app: &Arc<App>,
+    request: Request<Incoming>,
+) -> Result<Response<Reply>, Fault> {
     let (head, incoming) = request.into_parts();
     let body = read(app, incoming, head.headers.contains_key(header::EXPECT)).await?;
     let live = app.keep_live();
-    let request = arbstr_wire::Request::parse(Endpoint::Chat, &body).map_err(|error| Fault::malformed(&error))?;
+    let request = arbstr_wire::Request::parse(Endpoint::Chat, &body)
+        .map_err(|error| Fault::malformed(&error))?;
     let plan = flow::plan(&live, &head.headers, &request)?;
     Ok(json_reply(StatusCode::OK, flow::explain::plan(&plan)))
 }

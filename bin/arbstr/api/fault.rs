@@ -12,7 +12,10 @@ use super::Reply;
 
 /// A refusal or failure in the OpenAI error shape.
 #[derive(Debug, Clone)]
-pub(crate) struct Fault {
+pub(crate) struct Fault(Box<Details>);
+
+#[derive(Debug, Clone)]
+struct Details {
     status: StatusCode,
     kind: &'static str,
     code: &'static str,
@@ -31,7 +34,7 @@ impl Fault {
         code: &'static str,
         message: impl Into<String>,
     ) -> Self {
-        Self {
+        Self(Box::new(Details {
             status,
             kind,
             code,
@@ -41,7 +44,12 @@ impl Fault {
             allow: None,
             close: false,
             attempts: Vec::new(),
-        }
+        }))
+    }
+
+    fn with(mut self, edit: impl FnOnce(&mut Details)) -> Self {
+        edit(&mut self.0);
+        self
     }
 
     /// 400: the request cannot be understood, or asks for what cannot be had.
@@ -50,10 +58,7 @@ impl Fault {
         param: Option<String>,
         message: impl Into<String>,
     ) -> Self {
-        Self {
-            param,
-            ..Self::new(StatusCode::BAD_REQUEST, INVALID, code, message)
-        }
+        Self::new(StatusCode::BAD_REQUEST, INVALID, code, message).with(|fault| fault.param = param)
     }
 
     /// 400: the body is not a request this API knows.
@@ -97,10 +102,8 @@ impl Fault {
 
     /// 404: no provider has the model.
     pub(crate) fn model_not_found(message: impl Into<String>) -> Self {
-        Self {
-            param: Some("model".to_owned()),
-            ..Self::not_found("model_not_found", message)
-        }
+        Self::not_found("model_not_found", message)
+            .with(|fault| fault.param = Some("model".to_owned()))
     }
 
     /// 405: the route exists, for other methods.
@@ -110,44 +113,38 @@ impl Fault {
         allow: &'static str,
     ) -> Self {
         let message = format!("{path} does not take {method}, only {allow}");
-        Self {
-            allow: Some(allow),
-            ..Self::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                INVALID,
-                "method_not_allowed",
-                message,
-            )
-        }
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            INVALID,
+            "method_not_allowed",
+            message,
+        )
+        .with(|fault| fault.allow = Some(allow))
     }
 
     /// 408: the client's body did not come in time.
     pub(crate) fn request_timeout() -> Self {
         let message = "the request body did not arrive in time";
-        Self {
-            close: true,
-            ..Self::new(
-                StatusCode::REQUEST_TIMEOUT,
-                INVALID,
-                "request_timeout",
-                message,
-            )
-        }
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            INVALID,
+            "request_timeout",
+            message,
+        )
+        .with(|fault| fault.close = true)
     }
 
     /// 413: the body is over `max_body_bytes`.
     pub(crate) fn too_large(limit: u64) -> Self {
         let message =
             format!("the request body is over {limit} bytes, the server's max_body_bytes");
-        Self {
-            close: true,
-            ..Self::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                INVALID,
-                "request_too_large",
-                message,
-            )
-        }
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            INVALID,
+            "request_too_large",
+            message,
+        )
+        .with(|fault| fault.close = true)
     }
 
     /// 500: arbstr is at fault.
@@ -176,10 +173,8 @@ impl Fault {
         message: impl Into<String>,
         retry_after: Option<Duration>,
     ) -> Self {
-        Self {
-            retry_after,
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, code, message)
-        }
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, code, message)
+            .with(|fault| fault.retry_after = retry_after)
     }
 
     /// 503: all of several candidates failed; each one's name and reason.
@@ -195,18 +190,14 @@ impl Fault {
             [] => "no provider can be asked now: all that have the model are skipped after earlier failures".to_owned(),
             reasons => format!("every provider failed: {}", reasons.join("; ")),
         };
-        Self {
-            attempts,
-            ..Self::unavailable("all_providers_failed", message, retry_after)
-        }
+        Self::unavailable("all_providers_failed", message, retry_after)
+            .with(|fault| fault.attempts = attempts)
     }
 
     /// 503: the process is ending.
     pub(crate) fn shutting_down() -> Self {
-        Self {
-            close: true,
-            ..Self::unavailable("server_shutting_down", "arbstr is shutting down", None)
-        }
+        Self::unavailable("server_shutting_down", "arbstr is shutting down", None)
+            .with(|fault| fault.close = true)
     }
 
     /// 504: the only candidate did not answer in time.
@@ -221,32 +212,32 @@ impl Fault {
 
     /// The status, as records keep it.
     pub(crate) fn status(&self) -> u16 {
-        self.status.as_u16()
+        self.0.status.as_u16()
     }
 
     /// The code, as records keep it.
     pub(crate) fn code(&self) -> &'static str {
-        self.code
+        self.0.code
     }
 
     /// The JSON answer.
     pub(crate) fn into_reply(self) -> Response<Reply> {
-        let mut reply = json_reply(self.status, self.envelope());
+        let mut reply = json_reply(self.0.status, self.envelope());
         let headers = reply.headers_mut();
-        if let Some(wait) = self.retry_after {
+        if let Some(wait) = self.0.retry_after {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
-        if let Some(allow) = self.allow {
+        if let Some(allow) = self.0.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
-        if self.status == StatusCode::UNAUTHORIZED {
+        if self.0.status == StatusCode::UNAUTHORIZED {
             headers.insert(
                 header::WWW_AUTHENTICATE,
                 HeaderValue::from_static("Bearer realm=\"arbstr\""),
             );
         }
-        if self.close {
+        if self.0.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         reply
@@ -255,18 +246,20 @@ impl Fault {
 
 impl Fault {
     fn envelope(&self) -> Bytes {
-        let fault = arbstr_wire::Fault::new(self.kind, Some(self.code), self.message.as_str());
-        let fault = match &self.param {
+        let fault =
+            arbstr_wire::Fault::new(self.0.kind, Some(self.0.code), self.0.message.as_str());
+        let fault = match &self.0.param {
             Some(param) => fault.with_param(param),
             None => fault,
         };
         let envelope = fault.to_json();
-        if self.attempts.is_empty() {
+        if self.0.attempts.is_empty() {
             return envelope;
         }
         let mut value: Value =
             serde_json::from_slice(&envelope).expect("the envelope was just written as JSON");
         let attempts = self
+            .0
             .attempts
             .iter()
             .map(|(provider, reason)| json!({"provider": provider, "reason": reason}));

@@ -122,7 +122,8 @@ impl<'a> RequestJson<'a> {
             success: row.success,
             error_status: row.error_status,
             error_message: row.error_message.as_deref(),
-            plan: detail.plan
+            plan: detail
+                .plan
                 .clone()
                 .and_then(|plan| RawValue::from_string(plan).ok()),
             attempts: detail.attempts.iter().map(AttemptJson::of).collect(),

@@ -26,7 +26,7 @@ impl Journey {
                 good,
                 offer,
                 permit,
-            } => Ok(self.served(good, &offer, permit)),
+            } => Ok(self.served(*good, &offer, permit)),
             End::Unserved(finish) => self.unserved(finish),
             End::ShutDown => {
                 let fault = Fault::shutting_down();

@@ -55,13 +55,26 @@ pub(crate) fn miss(
 
 /// What changed in the standing of providers since somebody looked last: one line a change, not one a request.
 pub(crate) fn changes(market: &Market) {
-    for Change { provider, model, event } in market.take_changes() {
+    for Change {
+        provider,
+        model,
+        event,
+    } in market.take_changes()
+    {
         let model = model.as_deref().unwrap_or("all");
         match event {
-            Event::Opened => tracing::warn!(%provider, model, "circuit opened: too many failures in a row"),
-            Event::Probing => tracing::info!(%provider, model, "circuit half open: one request probes the provider"),
-            Event::Returned => tracing::debug!(%provider, model, "the probe came back without news"),
-            Event::Closed => tracing::info!(%provider, model, "circuit closed: the provider serves again"),
+            Event::Opened => {
+                tracing::warn!(%provider, model, "circuit opened: too many failures in a row")
+            }
+            Event::Probing => {
+                tracing::info!(%provider, model, "circuit half open: one request probes the provider")
+            }
+            Event::Returned => {
+                tracing::debug!(%provider, model, "the probe came back without news")
+            }
+            Event::Closed => {
+                tracing::info!(%provider, model, "circuit closed: the provider serves again")
+            }
             Event::Suspended { length } => tracing::warn!(
                 %provider, model, secs = length.as_secs(),
                 "suspended while others can serve; check this provider's key, balance and model list"

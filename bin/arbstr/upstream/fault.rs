@@ -182,17 +182,22 @@ impl Miss {
             .head
             .as_ref()
             .and_then(|head| retry_after(&head.headers));
-        let mut answer = route::Answer::default();
-        answer.status = self.status().unwrap_or_default();
-        answer.retry_after = retry_after;
-        answer.injected_stream_options = injected;
-        if let Some(fault) = fault {
-            answer.code = fault.code;
-            answer.kind = fault.kind;
-            answer.param = fault.param;
-            answer.message = Some(fault.message);
+        let known = route::Answer {
+            status: self.status().unwrap_or_default(),
+            retry_after,
+            injected_stream_options: injected,
+            ..route::Answer::default()
+        };
+        match fault {
+            None => known,
+            Some(fault) => route::Answer {
+                code: fault.code,
+                kind: fault.kind,
+                param: fault.param,
+                message: Some(fault.message),
+                ..known
+            },
         }
-        answer
     }
 
     fn in_band(&self, fault: &Fault) -> route::InBand {
