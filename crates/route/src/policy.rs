@@ -383,6 +383,8 @@ mod tests {
         ]);
         let cases = [
             (vec!["a poem about how to debug"], Some(1)),
+            (vec!["debug this poem"], Some(1)),
+            (vec!["debug", "a poem"], Some(1)),
             (vec!["a poem", "and debug it"], Some(1)),
             (vec!["a poem"], Some(2)),
             (vec!["debugger", "poems"], None),

@@ -498,6 +498,51 @@ fn a_failed_probe_opens_it_again_and_a_lost_one_does_not_matter() {
 }
 
 #[test]
+fn a_lost_probe_of_the_connections_does_not_matter_either() {
+    let now = start();
+    let market = market(&["a", "b"]);
+    let refused = |provider: &str, _| {
+        if provider == "a" {
+            Outcome::Connect(crate::ConnectFault::Refused)
+        } else {
+            GOOD
+        }
+    };
+    for _ in 0..3 {
+        walk(&market, now, refused);
+    }
+    let connections = |now| market.snapshot(now)[0].connections;
+    assert_ne!(connections(now), Standing::Closed);
+    let due = now + secs(30);
+    let lost = Walk::new(&market, due).step().unwrap();
+    assert_eq!(connections(due), Standing::HalfOpen);
+    drop(lost);
+    assert_eq!(
+        connections(due),
+        Standing::Open {
+            due_in: Duration::ZERO
+        }
+    );
+    assert_eq!(
+        walk(&market, due, |_, _| status(401)).1,
+        "a;status=401, b;status=401"
+    );
+    assert_eq!(connections(due), Standing::Closed, "it could be reached");
+}
+
+#[test]
+fn a_suspension_that_goes_on_is_told_once() {
+    let now = start();
+    let market = market(&["a"]);
+    for after in [0, 10, 20] {
+        walk(&market, now + secs(after), |_, _| status(401));
+    }
+    assert_eq!(market.take_changes().len(), 1);
+    walk(&market, now + secs(80), |_, _| status(401));
+    assert_eq!(market.take_changes().len(), 1);
+}
+
+#[test]
 fn a_stream_that_breaks_counts_against_the_circuit() {
     let now = start();
     let market = market(&["a", "b"]);
