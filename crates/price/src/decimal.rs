@@ -114,7 +114,8 @@ mod tests {
 
     #[test]
     fn reads_the_grammar_and_nothing_else() {
-        let cases: [(&str, Result<(bool, u128), Fault>); 22] = [
+        type Read = Result<(bool, u128), Fault>;
+        let cases: [(&str, Read); 22] = [
             ("0", Ok((false, 0))),
             ("1", Ok((false, 1000))),
             ("-1", Ok((true, 1000))),
