@@ -155,13 +155,13 @@ impl<'a> Str<'a> {
         self.start..self.start + self.raw.len() + 2
     }
 
-    /// The characters meant, or `None` when they are no text (half a surrogate pair, bad UTF-8).
+    /// The characters meant, bad UTF-8 as U+FFFD; `None` when an escape is half a surrogate pair.
     pub fn decode(&self) -> Option<Cow<'a, str>> {
-        let raw = std::str::from_utf8(self.raw).ok()?;
+        let raw = String::from_utf8_lossy(self.raw);
         if self.escaped {
-            skip::unescape(raw).map(Cow::Owned)
+            skip::unescape(&raw).map(Cow::Owned)
         } else {
-            Some(Cow::Borrowed(raw))
+            Some(raw)
         }
     }
 
@@ -419,6 +419,11 @@ pub(crate) fn kind_of(text: &[u8], at: usize) -> Option<Kind> {
 pub(crate) fn str_at(text: &[u8], span: &Range<usize>) -> Option<String> {
     let string = Cursor::at(text, span.start).string().ok()?;
     string.decode().map(Cow::into_owned)
+}
+
+/// The offset of the closing quote of the string whose first character is at `at`, if it is well formed.
+pub(crate) fn pass_string(text: &[u8], at: usize) -> Option<usize> {
+    skip::string(text, at).ok().map(|(quote, _)| quote)
 }
 
 fn wrong(text: &[u8], at: usize, expected: Expected) -> JsonError {

@@ -53,6 +53,12 @@ impl<'a> Outline<'a> {
         Ok(Some(outline))
     }
 
+    /// Whether another one of this shape, with other texts, could tell something new.
+    pub(crate) fn teaches(&self) -> bool {
+        let usages = [&self.usage, &self.usage_of_x_groq, &self.usage_of_choice];
+        !self.finishes.is_empty() || self.error.is_some() || usages.into_iter().any(Option::is_some)
+    }
+
     /// The usage reported, wherever it stands.
     pub(crate) fn usage(&self) -> Option<Usage> {
         let places = [&self.usage, &self.usage_of_x_groq, &self.usage_of_choice];

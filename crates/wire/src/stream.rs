@@ -13,6 +13,7 @@ mod boundary;
 mod needles;
 mod observer;
 mod rewriter;
+mod template;
 mod trailer;
 
 pub use observer::{FirstEvent, Observation, Observer};

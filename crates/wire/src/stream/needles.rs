@@ -31,10 +31,15 @@ pub(super) fn any_in(data: &[u8], null_usage: bool) -> bool {
             !null_usage && value.starts_with(b"null")
         })
         || has_value(data, &needles.error, |value| value.starts_with(b"null"))
-        || needles
-            .escape
-            .find_iter(data)
-            .any(|at| spells_key_letter(&data[at..]))
+        || escaped_key_in(data)
+}
+
+/// Whether `data` may hold an escaped key.
+pub(super) fn escaped_key_in(data: &[u8]) -> bool {
+    NEEDLES
+        .escape
+        .find_iter(data)
+        .any(|at| spells_key_letter(&data[at..]))
 }
 
 /// Whether the key stands somewhere with a value that is not empty.

@@ -1,12 +1,14 @@
 //! Reads a stream's events as they pass: usage, finish reasons, errors, `[DONE]`.
 //!
 //! An event is parsed only when a byte search finds something in it, or while the stream's `id` and `model` are not
-//! known yet. What is not JSON is counted and otherwise skipped.
+//! known yet; one that is like the last one that taught nothing is not even searched. What is not JSON is counted and
+//! otherwise skipped.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use super::needles;
+use super::template::Template;
 use crate::fault::Fault;
 use crate::outline::Outline;
 use crate::usage::Usage;
@@ -58,7 +60,25 @@ pub struct Observation<'a> {
 pub(super) enum Edit {
     Keep,
     Drop,
-    Cut(Vec<Range<usize>>),
+    /// One cut, and any more that there are, in order.
+    Cut(Range<usize>, Vec<Range<usize>>),
+}
+
+impl Edit {
+    /// The edit that makes these cuts.
+    pub(super) fn of(mut cuts: impl Iterator<Item = Range<usize>>) -> Self {
+        cuts.next()
+            .map_or(Self::Keep, |first| Self::Cut(first, cuts.collect()))
+    }
+
+    /// The cuts, in order.
+    pub(super) fn cuts(&self) -> impl Iterator<Item = &Range<usize>> {
+        let (first, rest) = match self {
+            Self::Cut(first, rest) => (Some(first), rest.as_slice()),
+            Self::Keep | Self::Drop => (None, &[][..]),
+        };
+        first.into_iter().chain(rest)
+    }
 }
 
 /// How many events are parsed for an `id` and a `model` before the search is given up.
@@ -96,6 +116,7 @@ pub struct Observer {
     identity_tries: u8,
     lost: bool,
     will_panic: bool,
+    template: Template,
 }
 
 impl Observer {
@@ -117,6 +138,7 @@ impl Observer {
             identity_tries: IDENTITY_TRIES,
             lost: false,
             will_panic: false,
+            template: Template::new(),
         }
     }
 
@@ -168,21 +190,14 @@ impl Observer {
             !std::mem::take(&mut self.will_panic),
             "the observer was told to break"
         );
-        let outline = if self.is_worth_parsing(data, hide_usage) {
-            Outline::read(data).ok().flatten()
-        } else {
-            None
-        };
-        let Some(outline) = outline else {
-            self.first_is(FirstEvent::Good);
-            return Edit::Keep;
-        };
-        self.learn(data, &outline);
-        match (hide_usage, outline.choices, outline.has_usage) {
-            (true, Some(0), true) => Edit::Drop,
-            (true, ..) if !outline.null_usages.is_empty() => Edit::Cut(outline.null_usages),
-            _ => Edit::Keep,
+        if let Some(edit) = self.template.recognise(data) {
+            return edit;
         }
+        let (edit, taught) = self.read(data, hide_usage);
+        if !taught {
+            self.template.adopt(data, &edit);
+        }
+        edit
     }
 
     /// `[DONE]` came.
@@ -208,6 +223,26 @@ impl Observer {
 
     fn all_choices_finished(&self) -> bool {
         self.finished.count_ones() >= self.choices.clamp(1, MAX_CHOICES)
+    }
+
+    /// Reads an event that is like no other: what a client must not see of it, and whether its likes may be worth reading.
+    fn read(&mut self, data: &[u8], hide_usage: bool) -> (Edit, bool) {
+        let outline = if self.is_worth_parsing(data, hide_usage) {
+            Outline::read(data).ok().flatten()
+        } else {
+            None
+        };
+        let Some(outline) = outline else {
+            self.first_is(FirstEvent::Good);
+            return (Edit::Keep, false);
+        };
+        self.learn(data, &outline);
+        let edit = match (hide_usage, outline.choices, outline.has_usage) {
+            (false, ..) => Edit::Keep,
+            (true, Some(0), true) => Edit::Drop,
+            (true, ..) => Edit::of(outline.null_usages.iter().cloned()),
+        };
+        (edit, outline.teaches() || needles::escaped_key_in(data))
     }
 
     fn is_worth_parsing(&mut self, data: &[u8], hide_usage: bool) -> bool {

@@ -380,23 +380,20 @@ fn add_cuts(edit: &Edit, event: &Event<'_>, window: &Window<'_>, cuts: &mut Vec<
     match (edit, event.data_span()) {
         (Edit::Keep, _) => {}
         (Edit::Drop, _) => cuts.push(span),
-        (Edit::Cut(ranges), Some(data)) => {
-            cuts.extend(
-                ranges
-                    .iter()
-                    .map(|range| data.start + range.start as u64..data.start + range.end as u64),
-            );
+        (Edit::Cut(..), Some(data)) => {
+            let shift = |offset: usize| data.start + offset as u64;
+            cuts.extend(edit.cuts().map(|cut| shift(cut.start)..shift(cut.end)));
         }
-        (Edit::Cut(ranges), None) => cut_lines(ranges, &window.bytes(&span), span.start, cuts),
+        (Edit::Cut(..), None) => cut_lines(edit, &window.bytes(&span), span.start, cuts),
     }
 }
 
 /// The same where the data is spread over several lines: what of each range lies in each line.
-fn cut_lines(ranges: &[Range<usize>], event: &[u8], event_start: u64, cuts: &mut Vec<Range<u64>>) {
+fn cut_lines(edit: &Edit, event: &[u8], event_start: u64, cuts: &mut Vec<Range<u64>>) {
     let mut line_start = 0;
     for content in data_contents(event) {
         let line = line_start..line_start + content.len();
-        for range in ranges {
+        for range in edit.cuts() {
             let (from, to) = (range.start.max(line.start), range.end.min(line.end));
             if from < to {
                 let shift = |at: usize| event_start + (content.start + at - line.start) as u64;

@@ -80,15 +80,65 @@ fn id_and_model_are_the_last_that_are_not_empty() {
 #[test]
 fn a_search_for_an_id_that_never_comes_is_given_up() {
     let mut observer = Observer::new(1);
-    let chunk = br#"{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":null}]}"#;
-    for _ in 0..100 {
-        observer.observe(chunk);
+    let chunk = |at: u32| {
+        format!(r#"{{"n":{at},"choices":[{{"index":0,"delta":{{}},"finish_reason":null}}]}}"#)
+    };
+    for at in 0..100 {
+        observer.observe(chunk(at).as_bytes());
     }
     assert_eq!(
         (observer.identity_tries, observer.observation().events),
         (0, 100)
     );
-    assert!(!observer.is_worth_parsing(chunk, true));
+    assert!(!observer.is_worth_parsing(chunk(100).as_bytes(), true));
+}
+
+#[test]
+fn chunks_that_look_alike_still_teach() {
+    let chunk = |id: &str, content: &str, reason: &str| {
+        format!(
+            r#"{{"id":"{id}","choices":[{{"index":0,"delta":{{"content":"{content}"}},"finish_reason":{reason}}}]}}"#
+        )
+    };
+    let chunks = [
+        chunk("", "a", "null"),
+        chunk("", "b", "null"),
+        chunk("x", "c", "\"\""),
+        chunk("x", "d", "\"\""),
+        chunk("x", "e", "\"stop\""),
+        chunk("x", "f", "\"length\""),
+        chunk("x", "g", "\"\""),
+        chunk("x", r#"\"finish_reason\":\"no\""#, "\"\""),
+    ];
+    let seen: Vec<_> = (1..=chunks.len())
+        .map(|count| {
+            let observer = seen(
+                &chunks[..count]
+                    .iter()
+                    .map(String::as_str)
+                    .collect::<Vec<_>>(),
+            );
+            let seen = observer.observation();
+            (
+                seen.id.map(str::to_owned),
+                seen.finish_reason.map(str::to_owned),
+            )
+        })
+        .collect();
+    let expected = [
+        (None, None),
+        (None, None),
+        (Some("x"), None),
+        (Some("x"), None),
+        (Some("x"), Some("stop")),
+        (Some("x"), Some("length")),
+        (Some("x"), Some("length")),
+        (Some("x"), Some("length")),
+    ];
+    assert_eq!(
+        seen,
+        expected.map(|(id, reason)| (id.map(str::to_owned), reason.map(str::to_owned)))
+    );
 }
 
 #[test]
@@ -119,4 +169,15 @@ fn the_first_error_is_kept() {
         ("a", Some("t"), Some("7"))
     );
     assert_eq!(observer.first_event(), FirstEvent::Good);
+}
+
+#[test]
+fn bad_utf8_is_read_as_the_standard_says() {
+    let mut observer = Observer::new(1);
+    observer.observe(b"{\"id\":\"a\xff\",\"choices\":[{\"finish_reason\":\"sto\xf9\\n\"}]}");
+    let seen = observer.observation();
+    assert_eq!(
+        (seen.id, seen.finish_reason),
+        (Some("a\u{fffd}"), Some("sto\u{fffd}\n"))
+    );
 }
