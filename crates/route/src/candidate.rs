@@ -138,9 +138,6 @@ pub(crate) struct Glance {
 }
 
 impl Tier {
-    /// All of them, the least first.
-    pub const ALL: [Self; 3] = [Self::Local, Self::Standard, Self::Frontier];
-
     /// As written in a config.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

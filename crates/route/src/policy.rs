@@ -101,9 +101,6 @@ struct Keyword {
 }
 
 impl Strategy {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Cheapest, Self::LowestLatency, Self::RoundRobin];
-
     /// As written in a config.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
