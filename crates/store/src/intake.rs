@@ -92,7 +92,7 @@ impl Intake {
     /// Takes in a completion.
     pub(crate) fn push_completion(&self, completion: Completion) {
         let frame = frame::encode_completion(&completion);
-        self.push(&frame, || Record::Completion(completion));
+        self.push(&frame, || Record::Completion(Box::new(completion)));
         self.tally.open.fetch_sub(1, Ordering::Relaxed);
     }
 

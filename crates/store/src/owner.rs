@@ -16,6 +16,14 @@ pub(crate) struct Home {
     database: PathBuf,
 }
 
+/// What instances have left beside the database.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    pub(crate) slots: BTreeSet<u32>,
+    /// Each with its slot and number.
+    segments: BTreeSet<(u32, u64)>,
+}
+
 /// A slot that this process holds; the lock goes with the value.
 #[derive(Debug)]
 pub(crate) struct Claim {
@@ -76,9 +84,9 @@ impl Home {
         }
     }
 
-    /// The slots that left files here, and all segments, each with its slot and number, in order.
-    pub(crate) fn survey(&self) -> io::Result<(BTreeSet<u32>, BTreeSet<(u32, u64)>)> {
-        let (mut slots, mut segments) = (BTreeSet::new(), BTreeSet::new());
+    /// Looks which slots and segments have files here.
+    pub(crate) fn survey(&self) -> io::Result<Survey> {
+        let mut survey = Survey::default();
         let folder = self.database.parent().ok_or(ErrorKind::NotFound)?;
         let Some(stem) = self.database.file_name().and_then(|name| name.to_str()) else {
             return Err(io::Error::other("the database's name is not UTF-8"));
@@ -89,13 +97,13 @@ impl Home {
                 continue;
             };
             if let Some(slot) = suffix.strip_prefix(OWNER).and_then(|n| n.parse().ok()) {
-                slots.insert(slot);
+                survey.slots.insert(slot);
             } else if let Some(segment) = suffix.strip_prefix(LEDGER).and_then(parse_segment) {
-                slots.insert(segment.0);
-                segments.insert(segment);
+                survey.slots.insert(segment.0);
+                survey.segments.insert(segment);
             }
         }
-        Ok((slots, segments))
+        Ok(survey)
     }
 
     /// The file of segment `number` of `slot`.
@@ -107,6 +115,14 @@ impl Home {
         let mut path = self.database.clone().into_os_string();
         path.push(suffix);
         path.into()
+    }
+}
+
+impl Survey {
+    /// The numbers of the segments of `slot`, in order.
+    pub(crate) fn segments(&self, slot: u32) -> impl DoubleEndedIterator<Item = u64> {
+        let range = self.segments.range((slot, 0)..=(slot, u64::MAX));
+        range.map(|(_, number)| *number)
     }
 }
 

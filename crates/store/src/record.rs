@@ -182,7 +182,7 @@ pub(crate) enum Record {
     /// First frame of a journal segment: whose it is.
     Owner(String),
     Opening(Opening),
-    Completion(Completion),
+    Completion(Box<Completion>),
 }
 
 impl Record {

@@ -4,7 +4,6 @@
 //! two starting processes never work on the same ones. The order is apply, remove the journal, then mark: a crash in
 //! between only means that the next process begins with what is still there.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use rusqlite::Connection;
@@ -28,7 +27,7 @@ pub(crate) struct Sweeper<'a> {
 impl Sweeper<'_> {
     /// Deals with all dead processes.
     pub(crate) fn sweep(&self, connection: &mut Connection) -> Result<(), Trouble> {
-        let mut slots = self.home.survey()?.0;
+        let mut slots = self.home.survey()?.slots;
         slots.extend(
             apply::owners(connection)?
                 .iter()
@@ -46,11 +45,11 @@ impl Sweeper<'_> {
 
     fn clear(&self, connection: &mut Connection, slot: u32) -> Result<(), Trouble> {
         // Read again: the slot's last owner may have written until the lock was taken.
-        let segments = self.home.survey()?.1;
-        let segments = segments.range((slot, 0)..=(slot, u64::MAX));
-        let left: BTreeSet<u64> = segments
-            .map(|(_, number)| *number)
-            .filter(|number| self.slot != Some(slot) || *number < self.first_segment)
+        let survey = self.home.survey()?;
+        let own = |number: u64| self.slot == Some(slot) && number >= self.first_segment;
+        let left: Vec<u64> = survey
+            .segments(slot)
+            .filter(|number| !own(*number))
             .collect();
         for number in &left {
             replay(connection, &self.home.segment(slot, *number), *number)?;

@@ -182,11 +182,8 @@ impl Writer {
         if self.claim.is_none() {
             self.home.make_folder()?;
             let claim = self.home.claim_any()?;
-            let segments = self.home.survey()?.1;
-            let last = segments
-                .range((claim.slot, 0)..=(claim.slot, u64::MAX))
-                .last();
-            self.first_segment = last.map_or(1, |(_, number)| number + 1);
+            let last = self.home.survey()?.segments(claim.slot).next_back();
+            self.first_segment = last.map_or(1, |number| number + 1);
             self.next_segment = self.first_segment;
             self.owner = owner_name(Some(claim.slot), self.started_ms);
             self.claim = Some(claim);

@@ -126,7 +126,7 @@ fn decode_payload(payload: &[u8]) -> Option<Record> {
     let record = match input.byte()? {
         KIND_OWNER => Record::Owner(input.text()?),
         KIND_OPENING => Record::Opening(input.opening()?),
-        KIND_COMPLETION => Record::Completion(input.completion()?),
+        KIND_COMPLETION => Record::Completion(Box::new(input.completion()?)),
         _ => return None,
     };
     input.0.is_empty().then_some(record)

@@ -29,12 +29,15 @@ fn opening(id: &str) -> Opening {
 }
 
 fn ids(records: &[Record]) -> Vec<&str> {
-    let id = |record| match record {
-        &Record::Owner(ref owner) => owner.as_str(),
-        Record::Opening(opening) => &opening.correlation_id,
-        Record::Completion(completion) => &completion.correlation_id,
-    };
-    records.iter().map(id).collect()
+    let mut ids = Vec::new();
+    for record in records {
+        ids.push(match record {
+            Record::Owner(owner) => owner.as_str(),
+            Record::Opening(opening) => opening.correlation_id.as_str(),
+            Record::Completion(completion) => completion.correlation_id.as_str(),
+        });
+    }
+    ids
 }
 
 /// Appends to a file, except that it tears one write after so many bytes and refuses another.

@@ -1,5 +1,8 @@
 //! Holds the store to its promises through its public interface, reading the file with SQLite itself.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+#![expect(clippy::disallowed_methods, reason = "tests may look at the clock")]
+
 mod crash;
 mod lifecycle;
 mod samples;

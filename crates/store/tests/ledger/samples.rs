@@ -74,9 +74,10 @@ pub(crate) fn expected(opening: &Opening, completion: Option<&Completion>) -> Re
         attempts: completion.map(|done| u32::try_from(done.attempts.len()).unwrap()),
         success: done.success,
         error_status: done.error_status,
-        error_message: completion.map_or(Some(IN_PROGRESS.to_owned()), |done| {
-            done.error_message.clone()
-        }),
+        error_message: completion.map_or_else(
+            || Some(IN_PROGRESS.to_owned()),
+            |done| done.error_message.clone(),
+        ),
     };
     let mut attempts = done.attempts;
     for attempt in &mut attempts {

@@ -12,7 +12,7 @@ fn any_record() -> impl Strategy<Value = Record> {
     prop_oneof![
         1 => text().prop_map(Record::Owner),
         4 => any_opening().prop_map(Record::Opening),
-        4 => any_completion().prop_map(Record::Completion),
+        4 => any_completion().prop_map(|completion| Record::Completion(Box::new(completion))),
     ]
 }
 
