@@ -71,7 +71,8 @@ async fn serve(
         Request::parse(asked.endpoint, &asked.body).map_err(|error| Fault::malformed(&error))?;
     let plan = plan(&live, &asked.headers, &request)
         .map_err(|fault| record_refusal(&app, &asked, &request, fault))?;
-    let entry = Entry::open(&app.store, &asked.arrival, facts(&request, &plan));
+    let facts = facts(&asked.headers, &request, &plan);
+    let entry = Entry::open(&app.store, &asked.arrival, facts);
     let wish = Wish::of(&request);
     drop(request);
     let mut journey = Journey::begin((app, live), asked, wish, departure, entry, plan);
@@ -156,7 +157,7 @@ fn record_refusal(app: &App, asked: &Asked, request: &Request<'_>, fault: Fault)
     fault
 }
 
-fn facts(request: &Request<'_>, plan: &Plan) -> ledger::Facts {
+fn facts(headers: &HeaderMap, request: &Request<'_>, plan: &Plan) -> ledger::Facts {
     ledger::Facts {
         policy: plan.policy.as_deref().map(str::to_owned),
         plan: Some(explain::plan(plan)),
@@ -166,8 +167,16 @@ fn facts(request: &Request<'_>, plan: &Plan) -> ledger::Facts {
             .filter_map(|candidate| candidate.offer.rates().copied())
             .collect(),
         input_estimate: estimate_input(request),
+        client_id: client_id(headers),
         ..ledger::Facts::without_plan(request, None)
     }
+}
+
+/// What the client calls its request. `tracing` escapes what could forge a log line.
+fn client_id(headers: &HeaderMap) -> Option<String> {
+    let named = CLIENT_IDS.iter().find_map(|name| headers.get(*name))?;
+    let text = named.to_str().ok()?;
+    Some(text.chars().take(CLIENT_ID_CHARS).collect())
 }
 
 impl Wish {
@@ -358,3 +367,5 @@ fn leaving(live: &Live, provider: &Provider) -> Leaving {
 struct ShutDown;
 
 const POLICY: &str = "x-arbstr-policy";
+const CLIENT_IDS: [&str; 2] = ["x-request-id", "traceparent"];
+const CLIENT_ID_CHARS: usize = 128;

@@ -39,6 +39,8 @@ pub(crate) struct Facts {
     pub(crate) plan: Option<String>,
     /// Tokens that the input was estimated to have, for estimates when the provider reports nothing.
     pub(crate) input_estimate: u64,
+    /// The client's own `x-request-id` or `traceparent`, for the log.
+    pub(crate) client_id: Option<String>,
     /// The rates of every candidate, for the reference cost.
     pub(crate) candidate_rates: Arc<[Rates]>,
 }
@@ -100,6 +102,7 @@ impl Facts {
             streaming: request.is_stream(),
             plan: None,
             input_estimate: 0,
+            client_id: None,
             candidate_rates: Arc::default(),
         }
     }
@@ -366,6 +369,7 @@ fn log(facts: &Facts, row: &Completion) {
         model = %facts.model,
         provider = row.provider.as_deref().unwrap_or("-"),
         streaming = facts.streaming,
+        client_id = facts.client_id,
         input_tokens = row.input_tokens,
         output_tokens = row.output_tokens,
         cost_sats = decimal(row.cost),

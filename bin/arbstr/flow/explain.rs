@@ -36,7 +36,7 @@ pub(crate) fn miss(
     operator: bool,
 ) {
     let reason = tried.outcome.reason();
-    let (reason, cause) = (live.redact(&reason), miss.kind.to_string());
+    let (reason, cause) = (live.redact(&reason), miss.kind.cause());
     let duration_ms = whole_ms(tried.took);
     let hint = if operator {
         "; check this provider's key, balance and model list"
@@ -48,7 +48,7 @@ pub(crate) fn miss(
         provider = offer.provider(),
         model = offer.model(),
         duration_ms,
-        cause = %live.redact(&cause),
+        cause = cause.as_deref().map(|cause| live.redact(cause)).as_deref(),
         "attempt failed: {reason}{hint}"
     );
 }

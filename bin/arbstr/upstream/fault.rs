@@ -87,6 +87,13 @@ pub(crate) enum MissKind {
     Cancelled,
 }
 
+impl MissKind {
+    /// What can be said beyond the outcome's own words.
+    pub(crate) fn cause(&self) -> Option<String> {
+        (!matches!(self, Self::Status | Self::Cancelled)).then(|| self.to_string())
+    }
+}
+
 impl Miss {
     /// A miss before any head.
     pub(super) fn new(kind: MissKind) -> Self {
@@ -150,10 +157,11 @@ impl Miss {
             MissKind::FirstTimeout if streaming => Outcome::Timeout(TimeoutKind::FirstEvent),
             MissKind::FirstTimeout => Outcome::Timeout(TimeoutKind::Response),
             MissKind::IdleTimeout => Outcome::Timeout(TimeoutKind::Idle),
-            MissKind::Broken(BodyFault::Broken(_)) => Outcome::Closed,
+            MissKind::Broken(BodyFault::Broken(_)) if streaming => Outcome::Closed,
+            MissKind::Broken(BodyFault::Broken(_)) => Outcome::Cut,
             MissKind::NoEvent => Outcome::Empty,
             MissKind::BadAnswer(AnswerError::Empty) => Outcome::Empty,
-            MissKind::BadAnswer(AnswerError::Cut { .. }) => Outcome::Closed,
+            MissKind::BadAnswer(AnswerError::Cut { .. }) => Outcome::Cut,
             MissKind::BadAnswer(AnswerError::Fault(fault)) | MissKind::ErrorEvent(Some(fault)) => {
                 Outcome::ErrorEvent(self.in_band(fault))
             }
