@@ -1,7 +1,7 @@
 //! A client's request: the members arbstr reads, borrowed from a body that stays as it came.
 //!
 //! Only what routing needs is looked at; content, tool calls and unknown members pass unseen. The view is immutable:
-//! what goes upstream is decided at send time, by [`Splicer`](crate::Splicer).
+//! what goes upstream is decided at send time, by [`Splicer`].
 
 use std::borrow::Cow;
 

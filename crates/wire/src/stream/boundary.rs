@@ -10,6 +10,17 @@ pub(super) struct Boundary {
     last: [u8; 3],
 }
 
+/// How the LF of a last line that is empty stands to the line ends before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LastLf {
+    /// As they do.
+    Right,
+    /// They were CRLF, and only the CR is there.
+    Missing,
+    /// They were CR, and a LF came after it.
+    Stray,
+}
+
 impl Boundary {
     pub(super) const fn new() -> Self {
         Self { last: *b"\n\n\n" }
@@ -31,9 +42,13 @@ impl Boundary {
         }
     }
 
-    /// Whether the line ends were CRLF and the last one lacks its LF.
-    pub(super) const fn lacks_lf(&self) -> bool {
-        matches!(self.last, [_, b'\n', b'\r'])
+    /// Whether the last line ends with a LF just as the one before it.
+    pub(super) const fn last_lf(&self) -> LastLf {
+        match self.last {
+            [_, b'\n', b'\r'] => LastLf::Missing,
+            [b'\r', b'\r', b'\n'] => LastLf::Stray,
+            _ => LastLf::Right,
+        }
     }
 }
 
@@ -69,16 +84,19 @@ mod tests {
     }
 
     #[test]
-    fn half_a_crlf_is_noticed() {
-        for (released, lacks) in [
-            ("data: x\r\n\r", true),
-            ("data: x\r\r", false),
-            ("data: x\r\n\r\n", false),
-            ("", false),
-        ] {
+    fn the_last_lf_is_judged_by_the_line_before() {
+        let cases = [
+            ("data: x\r\n\r", LastLf::Missing),
+            ("data: x\r\r\n", LastLf::Stray),
+            ("data: x\r\r", LastLf::Right),
+            ("data: x\r\n\r\n", LastLf::Right),
+            ("data: x\n\n", LastLf::Right),
+            ("", LastLf::Right),
+        ];
+        for (released, expected) in cases {
             let mut boundary = Boundary::new();
             boundary.pass(released.as_bytes());
-            assert_eq!(boundary.lacks_lf(), lacks, "{released:?}");
+            assert_eq!(boundary.last_lf(), expected, "{released:?}");
         }
     }
 }

@@ -206,6 +206,11 @@ impl Observer {
         self.done = true;
     }
 
+    /// An event that is too large to be read has begun.
+    pub(super) fn mark_overflowing(&mut self) {
+        self.first_is(FirstEvent::Good);
+    }
+
     /// The observer panicked: nothing more is learned, and the gate must not wait for it.
     pub(super) fn mark_lost(&mut self) {
         self.lost = true;

@@ -26,7 +26,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use arbstr_sse::{Event, Item, Limits, Parser};
 use bytes::Bytes;
 
-use super::boundary::Boundary;
+use super::boundary::{Boundary, LastLf};
 use super::observer::{self, Edit, FirstEvent, Observation, Observer};
 use super::trailer::{self, BreakCode, Trailer};
 use super::{Metadata, Settings};
@@ -130,6 +130,7 @@ impl Rewriter {
             cuts.last().is_some_and(|cut| cut.end == end) && chunk.last() == Some(&b'\r');
         let release_to = done_at.unwrap_or_else(|| self.parser.pending_from());
         let released = self.release(chunk, release_to, &cuts);
+        self.note_overflow();
         if done_at.is_some() {
             self.close_done(released)
         } else {
@@ -254,15 +255,27 @@ impl Rewriter {
         released
     }
 
-    /// After `[DONE]`: nothing is held any more, and a CRLF that was cut in two by the end of a chunk is made whole.
+    /// An event too large to be held opens the gate while it is still coming: whoever waits for it holds its bytes.
+    fn note_overflow(&mut self) {
+        let waits = self.observer.first_event() == FirstEvent::None;
+        if waits && self.released_to > MAX_EVENT as u64 && !self.boundary.missing().is_empty() {
+            self.observer.mark_overflowing();
+        }
+    }
+
+    /// After `[DONE]`: nothing is held any more. Where a chunk ended between the CR and the LF of the last line, the LF
+    /// was not waited for; so whether it is passed on hangs on the line before it, not on the chunking.
     fn close_done(&mut self, released: Bytes) -> Bytes {
         self.phase = Phase::Done;
         self.held = Vec::new();
-        if !self.boundary.lacks_lf() {
-            return released;
+        match self.boundary.last_lf() {
+            LastLf::Right => released,
+            LastLf::Missing => {
+                self.boundary.pass(b"\n");
+                [&released, b"\n".as_slice()].concat().into()
+            }
+            LastLf::Stray => released.slice(..released.len().saturating_sub(1)),
         }
-        self.boundary.pass(b"\n");
-        [&released, b"\n".as_slice()].concat().into()
     }
 
     /// The unterminated last event, if it is whole.

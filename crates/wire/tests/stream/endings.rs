@@ -317,11 +317,37 @@ fn the_gate_opens_on_the_first_event_that_is_no_error() {
         rewriter.push(Bytes::from_static(stream.as_bytes()));
         assert_eq!(rewriter.first_event(), first, "{stream}");
     }
-    let mut huge = Rewriter::new(UNASKED);
-    huge.push(Bytes::from(format!("data: {}", "x".repeat(100_000))));
-    assert_eq!(huge.first_event(), FirstEvent::None, "not over yet");
-    huge.push(Bytes::from_static(b"\n\n"));
-    assert_eq!(huge.first_event(), FirstEvent::Good);
+}
+
+#[test]
+fn the_gate_does_not_wait_for_the_end_of_an_event_that_is_too_large() {
+    for line in [
+        format!("data: {}", "x".repeat(1_000)),
+        "data: xxxxxxxxxx\n".repeat(60),
+    ] {
+        let mut rewriter = Rewriter::new(UNASKED);
+        let mut released = 0;
+        rewriter.push(Bytes::from_static(b"data: {"));
+        while rewriter.first_event() == FirstEvent::None {
+            released += rewriter.push(Bytes::copy_from_slice(line.as_bytes())).len();
+            assert!(
+                released < 100_000,
+                "what is released before the gate opens is held by who waits"
+            );
+        }
+        assert_eq!(
+            (rewriter.first_event(), released > 60_000),
+            (FirstEvent::Good, true)
+        );
+    }
+    let mut rewriter = Rewriter::new(UNASKED);
+    let comments = Bytes::from(": ping\n\n".repeat(20_000));
+    assert_eq!(rewriter.push(comments.clone()), comments);
+    assert_eq!(
+        rewriter.first_event(),
+        FirstEvent::None,
+        "comments are no event, however many"
+    );
 }
 
 #[test]
