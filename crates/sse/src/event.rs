@@ -273,7 +273,7 @@ impl Draft {
     }
 
     fn set_id(&mut self, value: &[u8]) {
-        if memchr::memchr(0, value).is_none() {
+        if !value.contains(&0) {
             self.known.next_id.clear();
             self.known.next_id.extend_from_slice(value);
             self.known.has_next = true;
@@ -314,12 +314,16 @@ enum Field {
 
 #[inline]
 fn field_of(line: &[u8]) -> Field {
-    let field = match line {
-        [b'd', b'a', b't', b'a', rest @ ..] => value_at(rest, 4).map(Field::Data),
-        [b'e', b'v', b'e', b'n', b't', rest @ ..] => value_at(rest, 5).map(Field::Event),
-        [b'i', b'd', rest @ ..] => value_at(rest, 2).map(Field::Id),
-        [b'r', b'e', b't', b'r', b'y', rest @ ..] => value_at(rest, 5).map(Field::Retry),
-        _ => None,
+    let field = if let Some(rest) = line.strip_prefix(b"data") {
+        value_at(rest, 4).map(Field::Data)
+    } else if let Some(rest) = line.strip_prefix(b"id") {
+        value_at(rest, 2).map(Field::Id)
+    } else if let Some(rest) = line.strip_prefix(b"event") {
+        value_at(rest, 5).map(Field::Event)
+    } else if let Some(rest) = line.strip_prefix(b"retry") {
+        value_at(rest, 5).map(Field::Retry)
+    } else {
+        None
     };
     field.unwrap_or(Field::Ignored)
 }

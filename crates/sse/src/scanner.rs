@@ -86,7 +86,7 @@ impl Parser {
     #[inline(always)]
     pub fn next<'a, 'b: 'a>(&'a mut self, input: &mut &'b [u8]) -> Option<Item<'a>> {
         let chunk = *input;
-        let mut first = Sought::Not;
+        let mut searched = 0;
         if self.mode == Mode::Idle {
             match find_plain(chunk, self.max) {
                 Plain::Event { data, used } => {
@@ -104,13 +104,13 @@ impl Parser {
                         tail: false,
                     }));
                 }
-                Plain::Other(sought) => first = sought,
+                Plain::Other { searched: to } => searched = to,
             }
             if chunk.is_empty() && self.tidy {
                 return None;
             }
         }
-        self.next_any(input, first)
+        self.next_any(input, searched)
     }
 
     /// Ends the stream and lends what was unterminated, as if a blank line followed.
@@ -175,20 +175,33 @@ impl Parser {
         self.draft.known.retry
     }
 
-    /// [`next`](Self::next) in any state; `first` is what is known of the first line end.
+    /// [`next`](Self::next) in any state; no line ends in the first `searched` bytes.
     #[inline(never)]
-    fn next_any<'a, 'b: 'a>(&'a mut self, input: &mut &'b [u8], first: Sought) -> Option<Item<'a>> {
+    fn next_any<'a, 'b: 'a>(
+        &'a mut self,
+        input: &mut &'b [u8],
+        searched: usize,
+    ) -> Option<Item<'a>> {
         let chunk = *input;
-        if let (Mode::Block, [byte]) = (self.mode, chunk) {
-            if !is_line_end(*byte) && self.held.len() < self.max {
-                self.held.push(*byte);
-                self.position += 1;
-                self.after_cr = false;
-                *input = &[];
-                return None;
-            }
+        if let (Mode::Block, [byte]) = (self.mode, chunk)
+            && !is_line_end(*byte)
+            && self.held.len() < self.max
+        {
+            self.held.push(*byte);
+            self.position += 1;
+            self.after_cr = false;
+            *input = &[];
+            return None;
         }
-        let (used, found) = self.scan(chunk, first);
+        if searched == chunk.len() && searched > 0 && searched <= self.max {
+            self.after_cr = false;
+            self.draft.open();
+            self.hold(chunk, 0, 0);
+            self.position += searched as u64;
+            *input = &[];
+            return None;
+        }
+        let (used, found) = self.scan(chunk, searched);
         let before = self.position;
         self.position += used as u64;
         *input = &chunk[used..];
@@ -210,14 +223,13 @@ impl Parser {
     }
 
     /// Consumes `chunk` up to the end of the next item. While it runs, `position` is still that of `chunk[0]`.
-    fn scan(&mut self, chunk: &[u8], mut first: Sought) -> (usize, Option<Found>) {
+    fn scan(&mut self, chunk: &[u8], searched: usize) -> (usize, Option<Found>) {
         self.tidy = false;
         let mut at = self.resume(chunk);
         while at < chunk.len() {
-            let known = core::mem::replace(&mut first, Sought::Not);
             let (next, found) = match self.mode {
                 Mode::Start => self.on_start(chunk, at),
-                Mode::Idle => self.on_idle(chunk, at, known),
+                Mode::Idle => self.on_idle(chunk, at, searched),
                 Mode::Comment => self.on_comment(chunk, at),
                 Mode::Block => self.on_block(chunk, at),
                 Mode::Overflow => {
@@ -287,16 +299,22 @@ impl Parser {
 
     /// At a line's start, outside any block.
     #[inline]
-    fn on_idle(&mut self, chunk: &[u8], at: usize, first: Sought) -> Turn {
-        match chunk[at] {
-            b'\n' | b'\r' => (self.pass_line_end(chunk, at), None),
-            b':' => {
-                self.start = self.position + at as u64;
-                self.mode = Mode::Comment;
-                self.on_comment(chunk, at + 1)
+    fn on_idle(&mut self, chunk: &[u8], mut at: usize, searched: usize) -> Turn {
+        while at < chunk.len() {
+            match chunk[at] {
+                b'\n' | b'\r' => at = self.pass_line_end(chunk, at),
+                b':' => {
+                    let Some(end) = find_line_end(chunk, at) else {
+                        self.start = self.position + at as u64;
+                        self.mode = Mode::Comment;
+                        return (chunk.len(), None);
+                    };
+                    at = self.pass_line_end(chunk, end);
+                }
+                _ => return self.read_block(chunk, at, searched),
             }
-            _ => self.read_block(chunk, at, first),
         }
+        (at, None)
     }
 
     /// Inside a comment line outside any block, which need not be kept.
@@ -310,9 +328,10 @@ impl Parser {
     }
 
     /// A block from its first byte, as far as this chunk has it.
-    fn read_block(&mut self, chunk: &[u8], base: usize, first: Sought) -> Turn {
+    #[inline]
+    fn read_block(&mut self, chunk: &[u8], base: usize, searched: usize) -> Turn {
         self.draft.open();
-        let mut first = first;
+        let block = &chunk[base..];
         let mut at = base;
         while at < chunk.len() {
             if is_line_end(chunk[at]) {
@@ -320,31 +339,35 @@ impl Parser {
                 let found = self.close().then_some(Found::InChunk { base });
                 return (used, found);
             }
-            let sought = core::mem::replace(&mut first, Sought::Not);
-            let Some(end) = sought.or_find(chunk, at) else {
-                break;
-            };
-            if end - base > self.max {
+            let end = find_line_end(chunk, at.max(searched));
+            if end.unwrap_or(chunk.len()) - base > self.max {
                 self.start = self.position + base as u64;
                 self.held.clear();
-                return (self.drop_line(chunk, at, Some(end)), None);
+                return (self.drop_line(chunk, at, end), None);
             }
-            self.draft.read_line(&chunk[base..], at - base..end - base);
+            let Some(end) = end else {
+                break;
+            };
+            self.draft.read_line(block, at - base..end - base);
             at = self.pass_line_end(chunk, end);
         }
-        self.start = self.position + base as u64;
-        if at < chunk.len() && chunk.len() - base > self.max {
-            self.held.clear();
-            return (self.drop_line(chunk, at, None), None);
-        }
-        self.held.clear();
-        self.held.extend_from_slice(&chunk[base..]);
-        self.line = at - base;
-        self.mode = Mode::Block;
+        self.hold(chunk, base, at);
         (chunk.len(), None)
     }
 
+    /// Keeps the unfinished block that began at `base` of this chunk, with its last line unfinished from `line`.
+    #[inline]
+    fn hold(&mut self, chunk: &[u8], base: usize, line: usize) {
+        self.mode = Mode::Block;
+        self.tidy = false;
+        self.start = self.position + base as u64;
+        self.line = line - base;
+        self.held.clear();
+        self.held.extend_from_slice(&chunk[base..]);
+    }
+
     /// Inside a block that began in an earlier chunk.
+    #[inline]
     fn on_block(&mut self, chunk: &[u8], mut at: usize) -> Turn {
         while at < chunk.len() {
             if self.line == self.held.len() && is_line_end(chunk[at]) {
@@ -352,7 +375,12 @@ impl Parser {
                 let used = self.pass_line_end(chunk, at);
                 return (used, self.close().then_some(Found::Held));
             }
-            let end = find_line_end(chunk, at);
+            // The rest of a cut line is mostly long.
+            let end = if self.line == self.held.len() {
+                find_line_end(chunk, at)
+            } else {
+                memchr2(b'\n', b'\r', &chunk[at..]).map(|length| at + length)
+            };
             let part = &chunk[at..end.unwrap_or(chunk.len())];
             if self.held.len() + part.len() > self.max {
                 self.held.drain(..self.line);
@@ -364,7 +392,9 @@ impl Parser {
             };
             self.draft.read_line(&self.held, self.line..self.held.len());
             at = self.pass_line_end(chunk, end);
-            self.held.extend_from_slice(&chunk[end..at]);
+            for byte in &chunk[end..at] {
+                self.held.push(*byte);
+            }
             self.line = self.held.len();
         }
         (at, None)
@@ -438,47 +468,36 @@ enum Found {
 /// How far one step came in the chunk, and what it found there.
 type Turn = (usize, Option<Found>);
 
-/// What is already known about the first line end of a chunk, so that it is not searched twice.
-#[derive(Clone, Copy)]
-enum Sought {
-    Not,
-    Missing,
-    At(usize),
-}
-
-impl Sought {
-    #[inline]
-    fn or_find(self, chunk: &[u8], at: usize) -> Option<usize> {
-        match self {
-            Self::Not => find_line_end(chunk, at),
-            Self::Missing => None,
-            Self::At(end) => Some(end),
-        }
-    }
-}
-
 /// What the start of a chunk is: the commonest event, one `data` line and a blank one, or anything else.
 enum Plain {
-    Event { data: Range<usize>, used: usize },
-    Other(Sought),
+    Event {
+        data: Range<usize>,
+        used: usize,
+    },
+    /// No line ends in the first `searched` bytes.
+    Other {
+        searched: usize,
+    },
 }
 
 #[inline]
 fn find_plain(chunk: &[u8], max: usize) -> Plain {
     let Some(line) = chunk.strip_prefix(DATA) else {
-        return Plain::Other(Sought::Not);
+        return Plain::Other { searched: 0 };
     };
     let Some(length) = memchr2(b'\n', b'\r', line) else {
-        return Plain::Other(Sought::Missing);
+        return Plain::Other {
+            searched: chunk.len(),
+        };
     };
     let end = DATA.len() + length;
     let used = match &chunk[end..] {
         [b'\n', b'\n', ..] => end + 2,
         [b'\r', b'\n', b'\r', b'\n', ..] => end + 4,
-        _ => return Plain::Other(Sought::At(end)),
+        _ => return Plain::Other { searched: end },
     };
     if end > max {
-        return Plain::Other(Sought::At(end));
+        return Plain::Other { searched: end };
     }
     let data = DATA.len() + usize::from(line[0] == b' ');
     Plain::Event {
@@ -490,27 +509,32 @@ fn find_plain(chunk: &[u8], max: usize) -> Plain {
 /// The next CR or LF at or after `at`.
 ///
 /// Most lines other than a stream's main `data` lines are a few words long, and the call of a vector search costs more
-/// than they do. The first bytes are therefore tried in registers, eight at a time.
-#[inline]
+/// than they do. The first bytes are therefore tried in registers.
+#[inline(always)]
 pub(crate) fn find_line_end(chunk: &[u8], at: usize) -> Option<usize> {
     let mut from = at;
-    for _ in 0..NEAR_WORDS {
-        let Some((word, _)) = chunk[from..].split_first_chunk::<8>() else {
-            break;
-        };
-        // Below 0x0E, and so perhaps CR or LF; right for the lowest such byte, which is all that counts.
-        let word = u64::from_le_bytes(*word);
-        let low = word.wrapping_sub(LOW * 0x0E) & !word & (LOW * 0x80);
-        if low != 0 {
-            from += (low.trailing_zeros() / 8) as usize;
-            break;
+    if let Some((near, _)) = chunk[at..].split_first_chunk::<NEAR>() {
+        from += find_low(near);
+        if chunk.get(from).is_some_and(|byte| is_line_end(*byte)) {
+            return Some(from);
         }
-        from += 8;
-    }
-    if chunk.get(from).is_some_and(|byte| is_line_end(*byte)) {
-        return Some(from);
     }
     memchr2(b'\n', b'\r', &chunk[from..]).map(|length| from + length)
+}
+
+/// The place of the first byte below 0x0E, which may be CR or LF; [`NEAR`] when there is none.
+#[inline]
+fn find_low(near: &[u8; NEAR]) -> usize {
+    let (words, _) = near.as_chunks::<8>();
+    for (place, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        // A borrow may also flag bytes above the first low one, which is all that counts.
+        let low = word.wrapping_sub(LOW * 0x0E) & !word & (LOW * 0x80);
+        if low != 0 {
+            return place * 8 + (low.trailing_zeros() / 8) as usize;
+        }
+    }
+    NEAR
 }
 
 #[inline]
@@ -522,7 +546,7 @@ const DATA: &[u8; 5] = b"data:";
 const BOM: &[u8; 3] = b"\xEF\xBB\xBF";
 /// One in every byte of a word.
 const LOW: u64 = u64::MAX / 255;
-/// How many words are tried before the search for a line end is worth its call.
-const NEAR_WORDS: usize = 4;
+/// How many bytes are tried before the search for a line end is worth its call.
+const NEAR: usize = 32;
 /// Capacity that an idle parser may keep, in bytes.
 const KEEP: usize = 4096;
