@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -199,42 +200,58 @@ fn text_of(value: &Value) -> Option<String> {
 const MIN_ECHO: usize = 12;
 
 fn redact_bytes<'a>(body: &'a [u8], secrets: &[&str]) -> Cow<'a, [u8]> {
-    let mut clean = Cow::Borrowed(body);
+    let mut echoes = Vec::new();
     for secret in secrets {
-        let quoted = quote(secret);
-        let escaped = &quoted[1..quoted.len() - 1];
-        for spelling in [*secret, escaped, &escaped.replace('/', "\\/")] {
-            if let Some(redacted) = redact_one(&clean, spelling.as_bytes()) {
-                clean = Cow::Owned(redacted);
-            }
-        }
+        find_echoes(body, secret, &mut echoes);
     }
-    clean
-}
-
-fn redact_one(body: &[u8], secret: &[u8]) -> Option<Vec<u8>> {
-    let echo = &secret[..secret.len().min(MIN_ECHO)];
-    if echo.is_empty() {
-        return None;
+    merge(&mut echoes);
+    if echoes.is_empty() {
+        return Cow::Borrowed(body);
     }
-    let mut clean = Vec::new();
+    let mut clean = Vec::with_capacity(body.len());
     let mut copied = 0;
-    while let Some(found) = memchr::memmem::find(&body[copied..], echo) {
-        let start = copied + found;
-        let length = body[start..]
-            .iter()
-            .zip(secret)
-            .take_while(|(a, b)| a == b)
-            .count();
-        clean.extend_from_slice(&body[copied..start]);
+    for echo in echoes {
+        clean.extend_from_slice(&body[copied..echo.start]);
         clean.extend_from_slice(REDACTED.as_bytes());
-        copied = start + length;
-    }
-    if copied == 0 {
-        return None;
+        copied = echo.end;
     }
     clean.extend_from_slice(&body[copied..]);
-    Some(clean)
+    Cow::Owned(clean)
+}
+
+/// Adds where `secret` stands in `body`, plain or escaped as in JSON, whole or cut short.
+pub(crate) fn find_echoes(body: &[u8], secret: &str, echoes: &mut Vec<Range<usize>>) {
+    let quoted = quote(secret);
+    let escaped = &quoted[1..quoted.len() - 1];
+    for spelling in [secret, escaped, &escaped.replace('/', "\\/")] {
+        let spelling = spelling.as_bytes();
+        let least = &spelling[..spelling.len().min(MIN_ECHO)];
+        if least.is_empty() {
+            continue;
+        }
+        echoes.extend(memchr::memmem::find_iter(body, least).map(|start| {
+            let length = body[start..]
+                .iter()
+                .zip(spelling)
+                .take_while(|(a, b)| a == b)
+                .count();
+            start..start + length
+        }));
+    }
+}
+
+/// Brings ranges in order and makes one of those that overlap.
+pub(crate) fn merge(ranges: &mut Vec<Range<usize>>) {
+    ranges.sort_by_key(|range| range.start);
+    ranges.dedup_by(|next, kept| {
+        let overlaps = next.start < kept.end;
+        kept.end = if overlaps {
+            kept.end.max(next.end)
+        } else {
+            kept.end
+        };
+        overlaps
+    });
 }
 
 #[cfg(test)]

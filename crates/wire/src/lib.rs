@@ -21,6 +21,7 @@ pub use models::{Model, Offer, write_model, write_models};
 pub use request::{Endpoint, Request, RequestError, Role, Size, StreamOptions, Text};
 pub use splice::{Edits, Spliced, Splicer};
 pub use stream::{
-    BreakCode, End, FirstEvent, Metadata, Observation, Observer, Rewriter, Settings, Trailer,
+    BreakCode, End, FirstEvent, Metadata, Observation, Observer, Rewriter, Secrets, Settings,
+    Trailer,
 };
 pub use usage::{ReportedCost, Usage};

@@ -107,6 +107,7 @@ pub struct Observer {
     finished: u128,
     done: bool,
     fault: Option<Box<Fault>>,
+    faults: u32,
     id: Option<Box<str>>,
     model: Option<Box<str>>,
     created: Option<u64>,
@@ -129,6 +130,7 @@ impl Observer {
             finished: 0,
             done: false,
             fault: None,
+            faults: 0,
             id: None,
             model: None,
             created: None,
@@ -169,6 +171,11 @@ impl Observer {
             data_bytes: self.data_bytes,
             lost: self.lost,
         }
+    }
+
+    /// How many error events came.
+    pub(super) const fn faults(&self) -> u32 {
+        self.faults
     }
 
     /// What came first.
@@ -257,6 +264,7 @@ impl Observer {
     }
 
     fn learn(&mut self, data: &[u8], outline: &Outline<'_>) {
+        self.faults += u32::from(outline.error.is_some());
         self.first_is(if outline.error.is_some() {
             FirstEvent::Fault
         } else {

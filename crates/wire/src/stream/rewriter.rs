@@ -22,6 +22,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use arbstr_sse::{Event, Item, Limits, Parser};
 use bytes::Bytes;
@@ -29,7 +30,8 @@ use bytes::Bytes;
 use super::boundary::{Boundary, LastLf};
 use super::observer::{self, Edit, FirstEvent, Observation, Observer};
 use super::trailer::{self, BreakCode, Trailer};
-use super::{Metadata, Settings};
+use super::{Metadata, Secrets, Settings};
+use crate::fault;
 use crate::outline::Outline;
 
 /// Bytes of an unfinished event that are held back at most: 64 KiB with its line ends.
@@ -64,6 +66,7 @@ pub struct Rewriter {
     settings: Settings,
     parser: Parser,
     observer: Observer,
+    secrets: Option<Arc<dyn Secrets>>,
     phase: Phase,
     /// Bytes that came and may not be released yet; the last of them is at the parser's position.
     held: Vec<u8>,
@@ -83,11 +86,21 @@ impl Rewriter {
                 max_event: MAX_EVENT,
             }),
             observer: Observer::new(settings.choices),
+            secrets: None,
             phase: Phase::Open,
             held: Vec::new(),
             released_to: 0,
             boundary: Boundary::new(),
             cut_before_lf: false,
+        }
+    }
+
+    /// The same, taking secrets out of the provider's error events.
+    #[must_use]
+    pub fn redacting(self, secrets: Arc<dyn Secrets>) -> Self {
+        Self {
+            secrets: Some(secrets),
+            ..self
         }
     }
 
@@ -122,7 +135,12 @@ impl Rewriter {
                 done_at = Some(event.span().end);
                 break;
             }
-            let edit = inspect(&mut self.observer, event.data(), self.settings.hide_usage);
+            let edit = inspect(
+                &mut self.observer,
+                event.data(),
+                self.settings.hide_usage,
+                self.secrets.as_deref(),
+            );
             add_cuts(&edit, &event, &window, &mut cuts);
         }
         let end = window.end();
@@ -293,7 +311,12 @@ impl Rewriter {
                 true
             }
             Some(Item::Event(event)) if matches!(Outline::read(event.data()), Ok(Some(_))) => {
-                let edit = inspect(&mut self.observer, event.data(), self.settings.hide_usage);
+                let edit = inspect(
+                    &mut self.observer,
+                    event.data(),
+                    self.settings.hide_usage,
+                    self.secrets.as_deref(),
+                );
                 add_cuts(&edit, &event, &window, &mut cuts);
                 false
             }
@@ -374,14 +397,36 @@ fn offset(at: u64, start: u64) -> usize {
 }
 
 /// Lets the observer read an event; a panic in it costs the observation alone.
-fn inspect(observer: &mut Observer, data: &[u8], hide_usage: bool) -> Edit {
+fn inspect(
+    observer: &mut Observer,
+    data: &[u8],
+    hide_usage: bool,
+    secrets: Option<&dyn Secrets>,
+) -> Edit {
     if observer.observation_is_lost() {
         return Edit::Keep;
     }
-    catch_unwind(AssertUnwindSafe(|| observer.inspect(data, hide_usage))).unwrap_or_else(|_| {
+    let faults = observer.faults();
+    let inspected = catch_unwind(AssertUnwindSafe(|| observer.inspect(data, hide_usage)));
+    let Ok(edit) = inspected else {
         observer.mark_lost();
-        Edit::Keep
-    })
+        return Edit::Keep;
+    };
+    match secrets {
+        Some(secrets) if observer.faults() > faults => redact(edit, data, secrets),
+        _ => edit,
+    }
+}
+
+/// Adds cuts that take secrets out of an error event.
+fn redact(edit: Edit, data: &[u8], secrets: &dyn Secrets) -> Edit {
+    if edit == Edit::Drop {
+        return edit;
+    }
+    let mut cuts: Vec<Range<usize>> = edit.cuts().cloned().collect();
+    secrets.for_each(&mut |secret| fault::find_echoes(data, secret, &mut cuts));
+    fault::merge(&mut cuts);
+    Edit::of(cuts.into_iter())
 }
 
 /// Translates an edit of an event's data into cuts of the stream. An event that has partly gone out is left alone.

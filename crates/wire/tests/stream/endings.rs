@@ -1,5 +1,7 @@
 //! SPEC 6.4 and 6.5: every way a stream can end, as the client's bytes.
 
+use std::sync::Arc;
+
 use arbstr_wire::{BreakCode, End, Endpoint, FirstEvent, Metadata, Rewriter, Settings};
 use bytes::Bytes;
 
@@ -392,4 +394,44 @@ fn a_clean_end_in_the_middle_can_be_told_as_a_break() {
                 .is_empty()
         );
     }
+}
+
+#[test]
+fn an_error_event_tells_no_secret() {
+    let key = "sk-live-0123456789abcdef";
+    let error = format!(
+        "data: {{\"error\":{{\"message\":\"bad key {key}, cut {}\"}},\ndata: \"usage\":null,\"k\":\"{key}\"}}\n\n",
+        &key[..14]
+    );
+    let harmless = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{key}\"}}}}]}}\n\n");
+    let stream = [HI, &error, &harmless].concat();
+    let clean =
+        "data: {\"error\":{\"message\":\"bad key , cut \"},\ndata: \"usage\":null,\"k\":\"\"}\n\n";
+    for (settings, clean) in [
+        (ASKED, clean.to_owned()),
+        (
+            UNASKED,
+            clean.replace(",\ndata: \"usage\":null", "\ndata: "),
+        ),
+    ] {
+        for size in [1, 40, 10_000] {
+            let mut rewriter = Rewriter::new(settings).redacting(Arc::new(vec![
+                "other-secret-of-length".to_owned(),
+                key.to_owned(),
+            ]));
+            let mut client = Vec::new();
+            for chunk in stream.as_bytes().chunks(size) {
+                client.extend_from_slice(&rewriter.push(Bytes::copy_from_slice(chunk)));
+            }
+            assert_eq!(
+                String::from_utf8(client).unwrap(),
+                [HI, &clean, &harmless].concat()
+            );
+        }
+    }
+    assert_eq!(
+        whole(ASKED, stream.as_bytes()).text(),
+        stream,
+        "untouched where nobody names a secret"
+    );
 }
