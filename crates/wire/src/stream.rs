@@ -15,6 +15,7 @@ mod observer;
 mod rewriter;
 mod template;
 mod trailer;
+mod window;
 
 pub use observer::{FirstEvent, Observation, Observer};
 pub use rewriter::{End, MAX_EVENT, Rewriter};

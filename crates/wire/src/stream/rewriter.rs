@@ -19,17 +19,17 @@
 //! not kept for a few bytes of it. The parser says how far bytes may be released; an event over its limit is released
 //! as it comes, unedited.
 
-use std::borrow::Cow;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arbstr_sse::{Event, Item, Limits, Parser};
+use arbstr_sse::{Item, Limits, Parser};
 use bytes::Bytes;
 
 use super::boundary::{Boundary, LastLf};
 use super::observer::{self, Edit, FirstEvent, Observation, Observer};
 use super::trailer::{self, BreakCode, Trailer};
+use super::window::{Window, add_cuts, offset};
 use super::{Metadata, Secrets, Settings};
 use crate::fault;
 use crate::outline::Outline;
@@ -337,65 +337,6 @@ impl Rewriter {
     }
 }
 
-/// The bytes at hand: what was held back, then the new chunk, beginning at an offset of the stream.
-#[derive(Debug, Clone, Copy)]
-struct Window<'a> {
-    held: &'a [u8],
-    chunk: &'a [u8],
-    start: u64,
-}
-
-impl<'a> Window<'a> {
-    const fn chunk_start(&self) -> u64 {
-        self.start + self.held.len() as u64
-    }
-
-    const fn end(&self) -> u64 {
-        self.chunk_start() + self.chunk.len() as u64
-    }
-
-    /// The two pieces of a range, as far as it is at hand.
-    fn pieces(&self, range: &Range<u64>) -> [&'a [u8]; 2] {
-        let piece = |bytes: &'a [u8], start: u64| {
-            let from = offset(range.start, start).min(bytes.len());
-            &bytes[from..offset(range.end, start).clamp(from, bytes.len())]
-        };
-        [
-            piece(self.held, self.start),
-            piece(self.chunk, self.chunk_start()),
-        ]
-    }
-
-    fn bytes(&self, range: &Range<u64>) -> Cow<'a, [u8]> {
-        match self.pieces(range) {
-            [held, []] => Cow::Borrowed(held),
-            [[], chunk] => Cow::Borrowed(chunk),
-            pieces => Cow::Owned(pieces.concat()),
-        }
-    }
-
-    /// Everything before `to` but the cuts, which are in order.
-    fn gather(&self, to: u64, cuts: &[Range<u64>]) -> Vec<u8> {
-        let mut gathered = Vec::with_capacity(offset(to, self.start));
-        let mut from = self.start;
-        for cut in cuts.iter().filter(|cut| cut.start < to) {
-            self.pieces(&(from..cut.start))
-                .iter()
-                .for_each(|piece| gathered.extend_from_slice(piece));
-            from = cut.end;
-        }
-        self.pieces(&(from..to))
-            .iter()
-            .for_each(|piece| gathered.extend_from_slice(piece));
-        gathered
-    }
-}
-
-/// How far `at` lies behind `start`; 0 when before it.
-fn offset(at: u64, start: u64) -> usize {
-    usize::try_from(at.saturating_sub(start)).expect("a window lies in memory")
-}
-
 /// Lets the observer read an event; a panic in it costs the observation alone.
 fn inspect(
     observer: &mut Observer,
@@ -427,61 +368,6 @@ fn redact(edit: Edit, data: &[u8], secrets: &dyn Secrets) -> Edit {
     secrets.for_each(&mut |secret| fault::find_echoes(data, secret, &mut cuts));
     fault::merge(&mut cuts);
     Edit::of(cuts.into_iter())
-}
-
-/// Translates an edit of an event's data into cuts of the stream. An event that has partly gone out is left alone.
-fn add_cuts(edit: &Edit, event: &Event<'_>, window: &Window<'_>, cuts: &mut Vec<Range<u64>>) {
-    let span = event.span();
-    if span.start < window.start {
-        return;
-    }
-    match (edit, event.data_span()) {
-        (Edit::Keep, _) => {}
-        (Edit::Drop, _) => cuts.push(span),
-        (Edit::Cut(..), Some(data)) => {
-            let shift = |offset: usize| data.start + offset as u64;
-            cuts.extend(edit.cuts().map(|cut| shift(cut.start)..shift(cut.end)));
-        }
-        (Edit::Cut(..), None) => cut_lines(edit, &window.bytes(&span), span.start, cuts),
-    }
-}
-
-/// The same where the data is spread over several lines: what of each range lies in each line.
-fn cut_lines(edit: &Edit, event: &[u8], event_start: u64, cuts: &mut Vec<Range<u64>>) {
-    let mut line_start = 0;
-    for content in data_contents(event) {
-        let line = line_start..line_start + content.len();
-        for range in edit.cuts() {
-            let (from, to) = (range.start.max(line.start), range.end.min(line.end));
-            if from < to {
-                let shift = |at: usize| event_start + (content.start + at - line.start) as u64;
-                cuts.push(shift(from)..shift(to));
-            }
-        }
-        line_start = line.end + 1;
-    }
-}
-
-/// Where in an event's bytes the content of each `data` line lies.
-fn data_contents(event: &[u8]) -> impl Iterator<Item = Range<usize>> {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        while at < event.len() {
-            let start = at;
-            let end =
-                memchr::memchr2(b'\r', b'\n', &event[at..]).map_or(event.len(), |found| at + found);
-            at = end + 1;
-            let line = &event[start..end];
-            if line == b"data" {
-                return Some(end..end);
-            }
-            if let Some(content) = line.strip_prefix(b"data:") {
-                let content = content.strip_prefix(b" ").unwrap_or(content);
-                return Some(end - content.len()..end);
-            }
-        }
-        None
-    })
 }
 
 /// Holds a fresh tail, in no more memory than it needs.
