@@ -67,7 +67,7 @@ CREATE TABLE ledger_progress (
 
 CREATE VIEW requests_readable AS
 SELECT
-    strftime('%Y-%m-%dT%H:%M:%fZ', timestamp / 1000.0, 'unixepoch') AS time,
+    strftime('%Y-%m-%dT%H:%M:%fZ', timestamp / 1000.0, 'unixepoch') AS timestamp,
     correlation_id, endpoint, model, served_model, provider, tier, policy,
     iif(streaming, 'yes', 'no') AS streaming,
     input_tokens, output_tokens, cached_input_tokens, reasoning_tokens,

@@ -33,6 +33,7 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Reply>, Infallible> {
     let arrival = Arrival::now();
+    let _thread = app.lifeline.hold();
     let origin = request.headers().get(hyper::header::ORIGIN).cloned();
     let refused = gate::check(&app, &request).err();
     let mut reply = match refused {

@@ -344,7 +344,7 @@ impl Journey {
         Limits {
             first,
             comments_extend,
-            idle: timeouts.idle,
+            pause: timeouts.response,
             until,
         }
     }

@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use self::guard::Guard;
 use crate::api;
@@ -67,7 +67,7 @@ async fn refuse(error: &io::Error) {
     );
     if !transient {
         tracing::error!(%error, "cannot accept clients; check the limit on open files (ulimit -n)");
-        tokio::time::sleep(ACCEPT_PAUSE).await;
+        sleep(ACCEPT_PAUSE).await;
     }
 }
 
@@ -77,8 +77,13 @@ async fn finish(app: &App, connections: GracefulShutdown) {
         grace_secs = grace.as_secs(),
         "shutting down: streams in flight may finish"
     );
+    let closing = connections.shutdown();
     let all_done = async {
-        connections.shutdown().await;
+        // A connection that waits for its next request must not hold up the end.
+        tokio::select! {
+            () = closing => {}
+            () = async { app.lifeline.all_let_go().await; sleep(LINGER).await } => {}
+        }
         app.lifeline.all_let_go().await;
     };
     tokio::pin!(all_done);
@@ -113,5 +118,7 @@ const MAX_HEAD: usize = 64 * 1024;
 const H2_STREAMS: u32 = 256;
 const H2_HEADERS: u32 = 64 * 1024;
 const H2_PING: Duration = Duration::from_secs(30);
+/// For the last bytes of the last answers to leave.
+const LINGER: Duration = Duration::from_millis(500);
 /// For error events to leave after the cut.
 const CUT_TIME: Duration = Duration::from_secs(2);

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::Reply;
 use super::fault::Fault;
@@ -28,6 +28,13 @@ pub(crate) fn check<B>(app: &App, request: &Request<B>) -> Result<(), Fault> {
                 .get(header::HOST)
                 .and_then(|host| host.to_str().ok())
         });
+    if host.is_none() && request.version() == Version::HTTP_11 {
+        return Err(Fault::invalid_request(
+            "missing_host",
+            None,
+            "an HTTP/1.1 request needs a Host header (RFC 9112, section 3.2)",
+        ));
+    }
     check_host(app, host)?;
     check_origin(app, headers.get(header::ORIGIN), host)?;
     let open = request.uri().path() == "/health"

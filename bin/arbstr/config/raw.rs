@@ -94,7 +94,6 @@ pub(super) struct Provider {
 /// One of `[[providers.model_rates]]`.
 #[derive(Debug)]
 pub(super) struct ModelRates {
-    pub(super) place: Place,
     pub(super) model: Option<At<Template>>,
     pub(super) upstream_model: Option<At<Template>>,
     pub(super) prices: Prices,
@@ -233,7 +232,6 @@ fn provider(table: &mut Section<'_, '_>) -> Provider {
 fn model_rates(table: &mut Section<'_, '_>) -> ModelRates {
     table.require("model", "one of the provider's models");
     ModelRates {
-        place: table.place().clone(),
         model: table.string("model"),
         upstream_model: table.string("upstream_model"),
         prices: prices(table),

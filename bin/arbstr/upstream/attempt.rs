@@ -42,8 +42,8 @@ pub(crate) struct Limits {
     pub(crate) first: Duration,
     /// Whether comments before the first event extend that wait.
     pub(crate) comments_extend: bool,
-    /// Between two reads of a body.
-    pub(crate) idle: Duration,
+    /// Between two reads of a JSON answer, which may take its time.
+    pub(crate) pause: Duration,
     /// The end of the whole request, if it has one.
     pub(crate) until: Option<Instant>,
 }
@@ -121,8 +121,8 @@ impl Limits {
         self.bounded(now + self.first)
     }
 
-    fn idle_due(&self, now: Instant) -> Instant {
-        self.bounded(now + self.idle)
+    fn pause_due(&self, now: Instant) -> Instant {
+        self.bounded(now + self.pause)
     }
 
     fn bounded(&self, due: Instant) -> Instant {
@@ -244,8 +244,8 @@ async fn read_to(body: &mut Body, limits: Limits, most: usize) -> Result<Bytes, 
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     loop {
-        match timeout_at(limits.idle_due(clock::now()).into(), body.chunk()).await {
-            Err(_) => return Err(MissKind::IdleTimeout),
+        match timeout_at(limits.pause_due(clock::now()).into(), body.chunk()).await {
+            Err(_) => return Err(MissKind::PauseTimeout),
             Ok(Some(Err(fault))) => return Err(MissKind::Broken(fault)),
             Ok(None) if all.is_empty() => return Ok(first),
             Ok(None) => return Ok(all.freeze()),
@@ -267,7 +267,7 @@ async fn read_to(body: &mut Body, limits: Limits, most: usize) -> Result<Bytes, 
 async fn read_some(body: &mut Body, limits: Limits, most: usize) -> Bytes {
     let mut all = BytesMut::new();
     while all.len() < most {
-        match timeout_at(limits.idle_due(clock::now()).into(), body.chunk()).await {
+        match timeout_at(limits.pause_due(clock::now()).into(), body.chunk()).await {
             Ok(Some(Ok(chunk))) => all.extend_from_slice(&chunk),
             _ => break,
         }

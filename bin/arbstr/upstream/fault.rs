@@ -50,8 +50,8 @@ pub(crate) enum MissKind {
     #[error("nothing in time")]
     FirstTimeout,
     /// A body that stopped.
-    #[error("the answer stopped for longer than the idle timeout")]
-    IdleTimeout,
+    #[error("the answer stopped for longer than the response timeout")]
+    PauseTimeout,
     /// A body that broke.
     #[error(transparent)]
     Broken(#[from] BodyFault),
@@ -156,7 +156,7 @@ impl Miss {
             MissKind::Closed(_) => Outcome::Closed,
             MissKind::FirstTimeout if streaming => Outcome::Timeout(TimeoutKind::FirstEvent),
             MissKind::FirstTimeout => Outcome::Timeout(TimeoutKind::Response),
-            MissKind::IdleTimeout => Outcome::Timeout(TimeoutKind::Idle),
+            MissKind::PauseTimeout => Outcome::Timeout(TimeoutKind::Idle),
             MissKind::Broken(BodyFault::Broken(_)) if streaming => Outcome::Closed,
             MissKind::Broken(BodyFault::Broken(_)) => Outcome::Cut,
             MissKind::NoEvent => Outcome::Empty,

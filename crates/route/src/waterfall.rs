@@ -406,13 +406,24 @@ impl Waterfall {
         }
     }
 
-    /// Nobody else can serve: those passed over, the one due soonest first.
+    /// Nobody else can serve: those passed over, the one due soonest first. While somebody's probe is out, no other open
+    /// circuit is probed: one request at a time finds out whether anybody is back.
     fn choose_passed_over(&mut self, fresh: &[usize], now: Instant) -> Option<Step> {
-        let obstacle = |&candidate: &usize| {
-            let left = self.offer(candidate).obstacle(now, Entry::Ready)?.left();
-            Some((left?, candidate))
-        };
-        let mut passed_over: Vec<(Duration, usize)> = fresh.iter().filter_map(obstacle).collect();
+        let obstacles: Vec<(usize, Skip)> = fresh
+            .iter()
+            .filter_map(|&candidate| {
+                Some((
+                    candidate,
+                    self.offer(candidate).obstacle(now, Entry::Ready)?,
+                ))
+            })
+            .collect();
+        let probing = obstacles.iter().any(|(_, skip)| *skip == Skip::Probing);
+        let mut passed_over: Vec<(Duration, usize)> = obstacles
+            .iter()
+            .filter(|(_, skip)| !(probing && matches!(skip, Skip::CircuitOpen { .. })))
+            .filter_map(|(candidate, skip)| Some((skip.left()?, *candidate)))
+            .collect();
         passed_over.sort_unstable();
         let mut candidates = passed_over.into_iter().map(|(_, candidate)| candidate);
         candidates.find_map(|candidate| self.attempt(candidate, (Entry::Desperate, false), now))

@@ -115,7 +115,7 @@ fn columns_are_exact_and_readable() {
         .query_row(sql, [], |row| row.try_into())
         .unwrap();
     assert_eq!(row, (1_500_000_001, 1.500_000_001, None, i64::MAX, 1));
-    let sql = "SELECT time, cost_sats, success, streaming FROM requests_readable";
+    let sql = "SELECT timestamp, cost_sats, success, streaming FROM requests_readable";
     let row: (String, f64, String, String) = scratch
         .peek()
         .query_row(sql, [], |row| row.try_into())
