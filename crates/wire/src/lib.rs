@@ -1,4 +1,37 @@
 //! Reads, splices and writes what OpenAI clients and providers say, streams included.
+//!
+//! Bodies keep their bytes: a request is viewed, not parsed into a model of it, and what must change is changed by span.
+//! Dialects are told apart by the members they use, never by who sends them. Nothing here does I/O or knows the time.
+//!
+//! ```
+//! use arbstr_wire::{Edits, Endpoint, Metadata, Request, Rewriter, Settings};
+//! use bytes::Bytes;
+//!
+//! // A request, as the client sent it, and as the provider gets it.
+//! let body = Bytes::from_static(br#"{"model":"gpt-4o","stream":true,"messages":[]}"#);
+//! let request = Request::parse(Endpoint::Chat, &body)?;
+//! let spliced = request.splicer().apply(&body, &Edits { model: Some("openai/gpt-4o"), include_usage: true });
+//! assert_eq!(
+//!     spliced.body,
+//!     r#"{"model":"openai/gpt-4o","stream":true,"stream_options":{"include_usage":true},"messages":[]}"#
+//! );
+//!
+//! // The answer, as the provider streams it, and as the client gets it.
+//! let mut relay = Rewriter::new(Settings {
+//!     endpoint: request.endpoint(),
+//!     hide_usage: !request.asked_for_usage(),
+//!     metadata: Metadata::Event,
+//!     requires_done: true,
+//!     choices: request.choices(),
+//! });
+//! let chunk = Bytes::from_static(b"data: {\"choices\":[{\"delta\":{}}],\"usage\":null}\n\ndata: {\"choi");
+//! assert_eq!(relay.push(chunk), "data: {\"choices\":[{\"delta\":{}}]}\n\n");
+//! let chunk = Bytes::from_static(b"ces\":[],\"usage\":{\"prompt_tokens\":7}}\n\ndata: [DONE]\n\n");
+//! assert_eq!(relay.push(chunk), "data: [DONE]\n\n");
+//! assert!(relay.is_done());
+//! assert_eq!(relay.observation().usage.and_then(|usage| usage.input), Some(7));
+//! # Ok::<(), arbstr_wire::RequestError>(())
+//! ```
 
 #![forbid(unsafe_code)]
 
