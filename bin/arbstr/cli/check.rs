@@ -32,7 +32,11 @@ pub(crate) fn run(options: &Check, env: Env<'_>, out: &mut dyn Write) -> Result<
         ..Options::default()
     };
     let config = config::load(&file, env, &from_command_line)?;
-    print(&file, &config, out).map_err(|error| Failure::Failed(format!("cannot print: {error}")))
+    match print(&file, &config, out) {
+        // Whoever reads the answer has read enough, for instance `head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed.map_err(|error| Failure::Failed(format!("cannot print: {error}"))),
+    }
 }
 
 fn print(file: &Path, config: &Config, out: &mut dyn Write) -> io::Result<()> {

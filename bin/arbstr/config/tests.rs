@@ -904,3 +904,25 @@ fn a_reload_says_what_changed_and_what_needs_a_restart() {
         ]
     );
 }
+
+proptest::proptest! {
+    /// Whatever a slip of the hand does to a file, it is read or reported, with lines that exist.
+    #[test]
+    fn no_damage_to_a_file_goes_without_an_answer(
+        at in 0..EVERYTHING.len(),
+        cut in 0_usize..40,
+        slip in r#"[ -~\n\täß€\u{0}]{0,6}"#,
+    ) {
+        let (before, after) = EVERYTHING.split_at(at);
+        let damaged = format!("{before}{slip}{}", after.get(cut..).unwrap_or_default());
+        let source = Source { file: Path::new("a.toml"), text: &damaged, mode: None };
+        if let Err(problems) = read(&source, &|_| None, &Options::default()) {
+            proptest::prop_assert!(!problems.list.is_empty());
+            let lines = damaged.split('\n').count();
+            for problem in &problems.list {
+                proptest::prop_assert!(problem.place.line.is_none_or(|line| (1..=lines).contains(&line)));
+                proptest::prop_assert!(!problem.fault.is_empty());
+            }
+        }
+    }
+}
