@@ -98,7 +98,7 @@ const BAD: &[(&str, &str, &str, usize, &[&str])] = &[
     (
         "broken TOML",
         "models = [\"model-a\"]",
-        "models = [\"model-a\"",
+        "models = \"model-a",
         8,
         &[],
     ),
@@ -364,7 +364,7 @@ fn warnings_at_start_for_a_literal_key_and_a_readable_file() {
         wait_until(Duration::from_secs(1), || arbstr
             .log()
             .lines()
-            .any(|line| line.contains("WARN") && line.contains("alpha"))),
+            .any(|line| line.contains("WARN") && line.contains("api_key"))),
         "{}",
         arbstr.log()
     );

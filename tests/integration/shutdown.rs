@@ -136,9 +136,9 @@ fn idle_connections_do_not_hold_it_up() {
     let mut arbstr = House::of(&provider)
         .set("server", "shutdown_grace_secs = 20")
         .start();
-    let idle = arbstr.client();
-    let mut half = arbstr.client();
-    half.send("GET /health HTTP/1.1\r\nho");
+    let mut idle = arbstr.client();
+    idle.request("GET", "/health", &[], b"");
+    let fresh = arbstr.client();
     let mut reply = arbstr.chat(&ask("model-a"));
     reply.finish();
     let from = Instant::now();
@@ -150,5 +150,19 @@ fn idle_connections_do_not_hold_it_up() {
         .expect("flushed")
         .assert_success();
     idle.reset();
+    fresh.reset();
+}
+
+#[test]
+fn a_head_that_never_ends_does_not_hold_it_up() {
+    let provider = Provider::healthy(10, 4);
+    let mut arbstr = House::of(&provider)
+        .set("server", "shutdown_grace_secs = 20")
+        .start();
+    let mut half = arbstr.client();
+    half.send("GET /health HTTP/1.1\r\nho");
+    assert_eq!(arbstr.get("/health").status, 200);
+    arbstr.signal("TERM");
+    assert_eq!(arbstr.wait_exit(Duration::from_secs(3)).code(), Some(0));
     half.reset();
 }

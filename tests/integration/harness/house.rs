@@ -262,7 +262,7 @@ impl Arbstr {
         let mut command = command(&folder);
         command.env(
             "RUST_LOG",
-            "debug,hyper=info,hyper_util=info,rustls=info,h2=info",
+            "debug,hyper=info,hyper_util=info,rustls=info,h2=info,rusqlite_migration=info",
         );
         command
             .arg("serve")
@@ -399,7 +399,7 @@ impl Arbstr {
     pub(crate) fn attempts(&self, id: &str) -> Vec<Row> {
         Row::read(
             &self.database(),
-            "SELECT * FROM attempts WHERE correlation_id = ?1 ORDER BY rowid",
+            "SELECT * FROM attempts WHERE correlation_id = ?1 ORDER BY number",
             &[id],
         )
     }

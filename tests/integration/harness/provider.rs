@@ -31,6 +31,12 @@ impl Seen {
         wire::header(&self.headers(), name).map(str::to_owned)
     }
 
+    /// Whether the body asks for a stream.
+    pub(crate) fn is_stream(&self) -> bool {
+        serde_json::from_slice::<serde_json::Value>(&self.body)
+            .is_ok_and(|body| body["stream"] == true)
+    }
+
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -68,7 +74,7 @@ impl Provider {
     /// A JSON completion or a whole stream, as asked.
     pub(crate) fn healthy(prompt: u64, completion: u64) -> Self {
         Self::by(move |seen, _| {
-            if seen.text().contains(r#""stream":true"#) {
+            if seen.is_stream() {
                 Answer::stream(prompt, completion)
             } else {
                 Answer::json(200, &super::completion(prompt, completion))

@@ -13,9 +13,20 @@ use rusqlite::{Connection, OpenFlags};
 pub(crate) struct Row(BTreeMap<String, Value>);
 
 impl Row {
-    /// The rows a query gives; none when there is no such table yet.
+    /// The rows a query gives; none while there is no file or no such table, or while it is being made.
+    #[track_caller]
     pub(crate) fn read(path: &Path, sql: &str, parameters: &[&str]) -> Vec<Self> {
-        Self::try_read(path, sql, parameters).unwrap_or_default()
+        match Self::try_read(path, sql, parameters) {
+            Ok(rows) => rows,
+            Err(error)
+                if ["no such table", "unable to open", "locked", "busy"]
+                    .iter()
+                    .any(|word| error.to_string().contains(word)) =>
+            {
+                Vec::new()
+            }
+            Err(error) => panic!("{error} in {sql}"),
+        }
     }
 
     fn try_read(path: &Path, sql: &str, parameters: &[&str]) -> rusqlite::Result<Vec<Self>> {
