@@ -78,6 +78,12 @@ impl App {
     }
 }
 
+impl arbstr_wire::Secrets for Live {
+    fn for_each(&self, f: &mut dyn FnMut(&str)) {
+        self.secrets().into_iter().for_each(f);
+    }
+}
+
 impl Live {
     /// What `config` says, put in force; `previous` hands on what was learned under the one before.
     ///

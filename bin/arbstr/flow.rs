@@ -17,7 +17,7 @@ use std::time::Duration;
 use arbstr_route::{
     Attempt, Facts, Finish, Offer, Outcome, Permit, Plan, Step, Waterfall, estimate_input,
 };
-use arbstr_wire::{Edits, Endpoint, Metadata, Request, Settings, Splicer};
+use arbstr_wire::{Edits, Endpoint, Metadata, Request, Rewriter, Settings, Splicer};
 use bytes::Bytes;
 use hyper::{HeaderMap, Response};
 
@@ -288,8 +288,9 @@ impl Journey {
         provider: &Provider,
         upstream: &Upstream,
     ) -> (Result<Good, Miss>, bool) {
+        let upstream_model = attempt.offer.upstream_model();
         let edits = Edits {
-            model: Some(attempt.offer.upstream_model()),
+            model: (upstream_model != self.fall.plan().model).then_some(upstream_model),
             include_usage: !attempt.omit_stream_options,
         };
         let spliced = self.wish.splicer.apply(&self.asked.body, &edits);
@@ -298,12 +299,12 @@ impl Journey {
             endpoint: self.asked.endpoint,
             client_headers: &self.asked.headers,
             body: spliced.body,
-            stream: self.wish.streaming.then(|| self.settings(provider)),
+            stream: self.wish.streaming.then(|| self.rewriter(provider)),
             limits: self.limits(attempt, provider),
         };
         let thread = self.app.lifeline.hold();
         let result = tokio::select! {
-            result = self::attempt(&call) => result,
+            result = self::attempt(call) => result,
             () = self.departure.is_final(leaving(&self.live, provider)) => Err(Miss::cancelled()),
             () = thread.cut() => Err(Miss::cancelled()),
         };
@@ -319,8 +320,8 @@ impl Journey {
         }
     }
 
-    fn settings(&self, provider: &Provider) -> Settings {
-        Settings {
+    fn rewriter(&self, provider: &Provider) -> Rewriter {
+        let settings = Settings {
             endpoint: self.asked.endpoint,
             hide_usage: !self.wish.asked_for_usage,
             metadata: match self.live.config.stream.metadata {
@@ -330,7 +331,9 @@ impl Journey {
             },
             requires_done: provider.requires_done,
             choices: self.wish.choices,
-        }
+        };
+        let live: Arc<Live> = Arc::clone(&self.live);
+        Rewriter::new(settings).redacting(live)
     }
 
     fn limits(&self, attempt: &Attempt, provider: &Provider) -> Limits {

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use arbstr_wire::{Answer, Endpoint, FirstEvent, Rewriter, Settings};
+use arbstr_wire::{Answer, Endpoint, FirstEvent, Rewriter};
 use bytes::{Bytes, BytesMut};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -29,8 +29,8 @@ pub(crate) struct Call<'a> {
     pub(crate) client_headers: &'a HeaderMap,
     /// The body as this provider gets it.
     pub(crate) body: Bytes,
-    /// How its stream is to be written for the client; `None` when none was asked for.
-    pub(crate) stream: Option<Settings>,
+    /// What writes its stream for the client; `None` when none was asked for.
+    pub(crate) stream: Option<Rewriter>,
     /// How long each part may take.
     pub(crate) limits: Limits,
 }
@@ -89,7 +89,9 @@ impl Good {
 ///
 /// # Errors
 /// Why the client must not see what came.
-pub(crate) async fn attempt(call: &Call<'_>) -> Result<Good, Miss> {
+pub(crate) async fn attempt(mut call: Call<'_>) -> Result<Good, Miss> {
+    let rewriter = call.stream.take();
+    let call = &call;
     let sent_at = clock::now();
     let first_due = call.limits.first_due(sent_at);
     let response = timeout_at(first_due.into(), send(call))
@@ -102,9 +104,9 @@ pub(crate) async fn attempt(call: &Call<'_>) -> Result<Good, Miss> {
     if !head.status.is_success() {
         return Err(refused(call, head, body).await);
     }
-    match (content(&head.headers), call.stream) {
-        (Content::EventStream | Content::Unsaid, Some(settings)) => {
-            open_stream(call, Rewriter::new(settings), (head, body, first_byte)).await
+    match (content(&head.headers), rewriter) {
+        (Content::EventStream | Content::Unsaid, Some(rewriter)) => {
+            open_stream(call, rewriter, (head, body, first_byte)).await
         }
         // A provider that knows no streaming may answer a streaming request with one JSON completion.
         // Without a stream the bytes decide: some providers call their JSON text.
