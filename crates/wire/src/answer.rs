@@ -3,6 +3,8 @@
 //! A 200 that is empty, cut, not JSON, or an error in disguise is a failed attempt (SPEC section 5), so each of these is
 //! told apart before a client sees anything.
 
+use std::borrow::Cow;
+
 use crate::fault::Fault;
 use crate::json::{self, JsonError};
 use crate::outline::Outline;
@@ -91,9 +93,9 @@ impl Answer {
             usage: outline.usage().map(|usage| whole_for(endpoint, usage)),
             finish_reason: first
                 .and_then(|(_, reason)| reason.decode())
-                .map(std::borrow::Cow::into_owned),
-            id: outline.id(),
-            model: outline.model(),
+                .map(Cow::into_owned),
+            id: outline.id().map(Cow::into_owned),
+            model: outline.model().map(Cow::into_owned),
             has_result: if endpoint == Endpoint::Embeddings {
                 outline.has_data
             } else {

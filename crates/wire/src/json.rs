@@ -416,9 +416,8 @@ pub(crate) fn kind_of(text: &[u8], at: usize) -> Option<Kind> {
 }
 
 /// The string that is the value at `span`, if it is one.
-pub(crate) fn str_at(text: &[u8], span: &Range<usize>) -> Option<String> {
-    let string = Cursor::at(text, span.start).string().ok()?;
-    string.decode().map(Cow::into_owned)
+pub(crate) fn str_at<'a>(text: &'a [u8], span: &Range<usize>) -> Option<Cow<'a, str>> {
+    Cursor::at(text, span.start).string().ok()?.decode()
 }
 
 /// The offset of the closing quote of the string whose first character is at `at`, if it is well formed.

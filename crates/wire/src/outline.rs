@@ -3,6 +3,7 @@
 //! Usage stands in three places, depending on the dialect: at the top, in `x_groq`, or in a choice. The top one counts
 //! before the others.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::json::{Cursor, JsonError, Kind, Str, str_at, whole_number};
@@ -70,12 +71,12 @@ impl<'a> Outline<'a> {
     }
 
     /// The `id`, unless empty.
-    pub(crate) fn id(&self) -> Option<String> {
+    pub(crate) fn id(&self) -> Option<Cow<'a, str>> {
         self.filled(self.id.as_ref())
     }
 
     /// The `model`, unless empty.
-    pub(crate) fn model(&self) -> Option<String> {
+    pub(crate) fn model(&self) -> Option<Cow<'a, str>> {
         self.filled(self.model.as_ref())
     }
 
@@ -84,7 +85,7 @@ impl<'a> Outline<'a> {
         whole_number(&self.text[self.created.clone()?]).filter(|created| *created > 0)
     }
 
-    fn filled(&self, span: Option<&Range<usize>>) -> Option<String> {
+    fn filled(&self, span: Option<&Range<usize>>) -> Option<Cow<'a, str>> {
         str_at(self.text, span?).filter(|text| !text.is_empty())
     }
 

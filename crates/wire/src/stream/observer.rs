@@ -308,12 +308,12 @@ pub(super) fn is_done(data: &[u8]) -> bool {
     data.len() <= 16 && data.trim_ascii() == b"[DONE]"
 }
 
-/// Keeps the allocation when the value is the one already there, as it nearly always is.
-fn replace(slot: &mut Option<Box<str>>, found: Option<String>) {
+/// Allocates only when the value is not the one already there, as it nearly always is.
+fn replace(slot: &mut Option<Box<str>>, found: Option<Cow<'_, str>>) {
     if let Some(found) = found
         && slot.as_deref() != Some(&*found)
     {
-        *slot = Some(found.into_boxed_str());
+        *slot = Some(found.into_owned().into_boxed_str());
     }
 }
 
