@@ -1,0 +1,102 @@
+//! What arbstr must have written: exactly one completed row per request, with the exact cost.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use rusqlite::{Connection, OpenFlags};
+
+/// A reader of arbstr's database that knows how many requests there were.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    connection: Connection,
+    /// Rows checked so far, and the last one's id.
+    checked: u64,
+    last_id: i64,
+}
+
+impl Ledger {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.busy_timeout(Duration::from_secs(5))?;
+        Ok(Self {
+            connection,
+            checked: 0,
+            last_id: 0,
+        })
+    }
+
+    /// Waits until the next `count` requests are on record, and holds each row against the script.
+    pub(crate) fn settle(&mut self, count: u64) -> Result<()> {
+        let asked = Instant::now();
+        loop {
+            let new = self.read_new()?;
+            let late = asked.elapsed() > PATIENCE;
+            ensure!(
+                new.rows <= count && (new.right == count || !late),
+                "{count} requests, but {} rows, {} of them completed with the right cost; the others: {}",
+                new.rows,
+                new.right,
+                self.explain()
+            );
+            if new.right == count {
+                self.checked += count;
+                self.last_id = new.last_id;
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// After the proxy's end: no row has come since, and each request had one attempt.
+    pub(crate) fn close(self) -> Result<()> {
+        let count = |table: &str| {
+            let sql = format!("SELECT count(*) FROM {table}");
+            self.connection.query_row(&sql, [], |row| row.get::<_, u64>(0))
+        };
+        let (rows, attempts) = (count("requests")?, count("attempts")?);
+        ensure!(
+            rows == self.checked && attempts == rows,
+            "{} requests, {rows} rows, {attempts} attempts",
+            self.checked
+        );
+        Ok(())
+    }
+
+    fn read_new(&self) -> Result<New> {
+        let read = |row: &rusqlite::Row<'_>| {
+            Ok(New {
+                rows: row.get(0)?,
+                right: row.get(1)?,
+                last_id: row.get(2)?,
+            })
+        };
+        let mut statement = self.connection.prepare_cached(NEW)?;
+        Ok(statement.query_row((self.last_id, COST_NANOSATS), read)?)
+    }
+
+    fn explain(&self) -> String {
+        let read = |row: &rusqlite::Row<'_>| {
+            let fields = (0..4).map(|at| row.get::<_, rusqlite::types::Value>(at));
+            Ok(format!("{:?}", fields.collect::<Result<Vec<_>, _>>()))
+        };
+        let found = self.connection.query_row(WRONG, (self.last_id, COST_NANOSATS), read);
+        found.unwrap_or_else(|error| error.to_string())
+    }
+}
+
+/// Rows after the last one checked.
+struct New {
+    rows: u64,
+    right: u64,
+    last_id: i64,
+}
+
+/// 150 fresh and 50 cached input tokens, 100 output tokens, at the rates of [`crate::subject`], and the base fee.
+const COST_NANOSATS: i64 = 150 * 10_000_000 + 50 * 5_000_000 + 100 * 30_000_000 + 1_000_000_000;
+const PATIENCE: Duration = Duration::from_secs(10);
+const NEW: &str = "SELECT count(*),
+    count(DISTINCT CASE WHEN success = 1 AND ended IS NOT NULL AND cost_nanosats = ?2 THEN correlation_id END),
+    coalesce(max(id), ?1) FROM requests WHERE id > ?1";
+const WRONG: &str = "SELECT success, error_message, cost_nanosats, output_tokens FROM requests
+    WHERE id > ?1 AND NOT (success = 1 AND ended IS NOT NULL AND cost_nanosats IS ?2) LIMIT 1";
