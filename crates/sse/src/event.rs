@@ -340,13 +340,23 @@ fn value_at(after_name: &[u8], name: usize) -> Option<usize> {
     }
 }
 
+/// Text of bytes: a plain check first, as it is many times faster than the lossy decoder and mostly enough.
 #[inline]
 fn decode(bytes: &[u8]) -> Cow<'_, str> {
-    // The plain check is many times faster than the lossy decoder, and mostly enough.
-    match core::str::from_utf8(bytes) {
-        Ok(text) => Cow::Borrowed(text),
-        Err(_) => String::from_utf8_lossy(bytes),
+    match check(bytes) {
+        Some(text) => Cow::Borrowed(text),
+        None => String::from_utf8_lossy(bytes),
     }
+}
+
+#[cfg(feature = "simdutf8")]
+fn check(bytes: &[u8]) -> Option<&str> {
+    simdutf8::basic::from_utf8(bytes).ok()
+}
+
+#[cfg(not(feature = "simdutf8"))]
+fn check(bytes: &[u8]) -> Option<&str> {
+    core::str::from_utf8(bytes).ok()
 }
 
 /// Marks data that has no single place in the stream.

@@ -107,3 +107,52 @@ impl Parser {
 }
 
 const LEAST: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Item;
+
+    #[test]
+    fn hundreds_of_megabytes_pass_in_bounded_memory() {
+        let mut parser = Parser::new(Limits {
+            max_event: 64 * 1024,
+        });
+        let chunk = [b'x'; 1 << 20];
+        let mut input = &b"id: 1\ndata: "[..];
+        assert!(parser.next(&mut input).is_none());
+        for _ in 0..300 {
+            let mut input = &chunk[..];
+            assert!(parser.next(&mut input).is_none());
+            assert!(parser.held.capacity() <= 128 * 1024);
+            assert_eq!(parser.pending_from(), parser.position());
+        }
+        let mut input = &b"\nretry: 5\n\ndata: next\n\n"[..];
+        let Some(Item::Overflow(overflow)) = parser.next(&mut input) else {
+            panic!("the long event is reported");
+        };
+        assert_eq!(overflow.span(), 0..12 + (300 << 20) + 11);
+        assert_eq!(parser.last_event_id(), b"1");
+        let Some(Item::Event(event)) = parser.next(&mut input) else {
+            panic!("the parser is in step again");
+        };
+        assert_eq!(event.data(), b"next");
+        assert!(event.retry().is_some(), "short lines of it count");
+    }
+
+    #[test]
+    fn a_long_block_without_data_is_no_event() {
+        let mut parser = Parser::new(Limits { max_event: 16 });
+        let mut input = &b"event: far too long for that\nid: 2\n\n"[..];
+        assert!(parser.next(&mut input).is_none());
+        assert_eq!(parser.last_event_id(), b"2");
+    }
+
+    #[test]
+    fn the_limit_is_of_content_and_not_of_the_last_line_end() {
+        let mut parser = Parser::new(Limits { max_event: 16 });
+        let mut input = &b"data: 0123456789\r\n\r\ndata: 0123456789x\n\n"[..];
+        assert!(matches!(parser.next(&mut input), Some(Item::Event(_))));
+        assert!(matches!(parser.next(&mut input), Some(Item::Overflow(_))));
+    }
+}

@@ -9,8 +9,6 @@ pub(crate) struct Corpus {
     /// Where each read ends.
     reads: Vec<usize>,
     pub(crate) holds: Seen,
-    /// Least ratios to the floor and to the best peer.
-    pub(crate) bars: (f64, f64),
 }
 
 impl Corpus {
@@ -42,7 +40,7 @@ impl Draft {
         self.holds.data_bytes += data_bytes;
     }
 
-    fn in_reads(&self, name: &'static str, reads: Reads, bars: (f64, f64)) -> Corpus {
+    fn in_reads(&self, name: &'static str, reads: Reads) -> Corpus {
         let length = self.bytes.len();
         let reads = match reads {
             Reads::Whole => vec![length],
@@ -56,7 +54,6 @@ impl Draft {
             bytes: self.bytes.clone(),
             reads,
             holds: self.holds,
-            bars,
         }
     }
 }
@@ -73,16 +70,16 @@ pub(crate) fn corpora() -> Vec<Corpus> {
     let lf = chat("\n");
     let page = Reads::Of(16 * 1024);
     vec![
-        lf.in_reads("chat whole", Reads::Whole, (0.85, 1.5)),
-        lf.in_reads("chat 16 KiB", page, (0.85, 1.5)),
-        lf.in_reads("chat 1460 B", Reads::Of(1460), (0.78, 1.5)),
-        lf.in_reads("chat one event", Reads::Events, (0.65, 1.5)),
-        lf.in_reads("chat 1 B", Reads::Of(1), (0.75, 1.0)),
-        chat("\r\n").in_reads("crlf 16 KiB", page, (0.78, 1.5)),
-        tiny().in_reads("tiny 16 KiB", page, (0.75, 1.8)),
-        multi().in_reads("multi 16 KiB", page, (0.65, 1.8)),
-        big().in_reads("big whole", Reads::Whole, (0.95, 1.0)),
-        big().in_reads("big 16 KiB", page, (0.95, 1.0)),
+        lf.in_reads("chat whole", Reads::Whole),
+        lf.in_reads("chat 16 KiB", page),
+        lf.in_reads("chat 1460 B", Reads::Of(1460)),
+        lf.in_reads("chat one event", Reads::Events),
+        lf.in_reads("chat 1 B", Reads::Of(1)),
+        chat("\r\n").in_reads("crlf 16 KiB", page),
+        tiny().in_reads("tiny 16 KiB", page),
+        multi().in_reads("multi 16 KiB", page),
+        big().in_reads("big whole", Reads::Whole),
+        big().in_reads("big 16 KiB", page),
     ]
 }
 
