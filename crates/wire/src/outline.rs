@@ -1,7 +1,7 @@
 //! What one answer, or one chunk of a stream, says about itself: found in one walk, as spans.
 //!
-//! Usage stands in three places, depending on the dialect: at the top, in `x_groq`, or in a choice. The top one counts
-//! before the others.
+//! Usage stands at the top or, in some dialects, in a choice; the one at the top counts first. Groq's `x_groq.usage` is
+//! left alone: Groq reports the same at the top when `include_usage` asks for it, and the record says what was asked for.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -26,7 +26,6 @@ pub(crate) struct Outline<'a> {
     /// Whether there is a top-level usage object.
     pub(crate) has_usage: bool,
     usage: Option<Range<usize>>,
-    usage_of_x_groq: Option<Range<usize>>,
     usage_of_choice: Option<Range<usize>>,
     cost: Option<ReportedCost>,
     id: Option<Range<usize>>,
@@ -56,13 +55,13 @@ impl<'a> Outline<'a> {
 
     /// Whether another one of this shape, with other texts, could tell something new.
     pub(crate) fn teaches(&self) -> bool {
-        let usages = [&self.usage, &self.usage_of_x_groq, &self.usage_of_choice];
+        let usages = [&self.usage, &self.usage_of_choice];
         !self.finishes.is_empty() || self.error.is_some() || usages.into_iter().any(Option::is_some)
     }
 
     /// The usage reported, wherever it stands.
     pub(crate) fn usage(&self) -> Option<Usage> {
-        let places = [&self.usage, &self.usage_of_x_groq, &self.usage_of_choice];
+        let places = [&self.usage, &self.usage_of_choice];
         let usage = places
             .into_iter()
             .flatten()
@@ -98,7 +97,6 @@ impl<'a> Outline<'a> {
             let start = cursor.offset();
             match (&*key.name(), kind) {
                 (b"choices", Kind::Array) => self.choices(cursor)?,
-                (b"x_groq", Kind::Object) => self.usage_of_x_groq = nested_usage(cursor)?,
                 (b"cost", Kind::Object) => self.cost = routstr_cost(cursor)?,
                 _ => cursor.pass()?,
             }
@@ -214,20 +212,6 @@ impl NullCuts {
     }
 }
 
-/// The span of a `usage` object inside the object here.
-fn nested_usage(cursor: &mut Cursor<'_>) -> Result<Option<Range<usize>>, JsonError> {
-    let mut usage = None;
-    cursor.open_object()?;
-    while let Some(key) = cursor.next_key()? {
-        let kind = cursor.peek()?;
-        let span = cursor.skip()?;
-        if kind == Kind::Object && key.is("usage") {
-            usage = Some(span);
-        }
-    }
-    Ok(usage)
-}
-
 /// The `total_msats` of the object here.
 fn routstr_cost(cursor: &mut Cursor<'_>) -> Result<Option<ReportedCost>, JsonError> {
     let mut cost = None;
@@ -299,17 +283,14 @@ mod tests {
         };
         let cases = [
             (r#"{"usage":{"prompt_tokens":1}}"#, Some(1)),
-            (
-                r#"{"x_groq":{"id":"r","usage":{"prompt_tokens":2}}}"#,
-                Some(2),
-            ),
+            (r#"{"x_groq":{"id":"r","usage":{"prompt_tokens":2}}}"#, None),
             (
                 r#"{"usage":{"prompt_tokens":1},"x_groq":{"usage":{"prompt_tokens":2}}}"#,
                 Some(1),
             ),
             (
                 r#"{"usage":null,"x_groq":{"usage":{"prompt_tokens":2}}}"#,
-                Some(2),
+                None,
             ),
             (r#"{"choices":[{"usage":{"prompt_tokens":3}}]}"#, Some(3)),
             (

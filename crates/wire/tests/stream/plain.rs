@@ -153,14 +153,7 @@ impl Plain {
                 }
             }
         }
-        let x_groq = members.last("x_groq", is_object).and_then(Members::of);
-        let places = [
-            members.last("usage", is_object),
-            x_groq
-                .as_ref()
-                .and_then(|x_groq| x_groq.last("usage", is_object)),
-            usage_of_choice.as_deref(),
-        ];
+        let places = [members.last("usage", is_object), usage_of_choice.as_deref()];
         let usage = places
             .into_iter()
             .flatten()
