@@ -13,6 +13,7 @@ mod cost;
 mod durability;
 #[cfg(test)]
 mod harness;
+mod query;
 mod recorded;
 mod regression;
 mod routing;

@@ -173,3 +173,50 @@ fn the_header_is_stronger_than_a_keyword() {
         Some("plain")
     );
 }
+
+#[test]
+fn a_virtual_model_is_the_cheapest_of_what_the_operator_listed() {
+    let provider = Provider::healthy(1, 1);
+    let arbstr = House::new()
+        .seller(
+            Seller::new("alpha", &provider)
+                .models(&["model-a"])
+                .rates("5000", "5000"),
+        )
+        .seller(
+            Seller::new("beta", &provider)
+                .models(&["model-b"])
+                .rates("10", "10"),
+        )
+        .seller(
+            Seller::new("gamma", &provider)
+                .models(&["model-c"])
+                .rates("1", "1"),
+        )
+        .tail("[[models]]\nname = \"cheap-smart\"\nany_of = [\"model-a\", \"model-b\"]")
+        .start();
+    let mut reply = arbstr.chat(&ask("cheap-smart"));
+    reply.finish();
+    assert_eq!(
+        (reply.status, reply.needs("x-arbstr-provider")),
+        (200, "beta")
+    );
+    assert_eq!(provider.only().text(), ask("model-b"));
+    let row = arbstr.row(&reply.id());
+    assert_eq!(
+        (
+            row.text("model").as_deref(),
+            row.text("served_model").as_deref()
+        ),
+        (Some("cheap-smart"), Some("model-b"))
+    );
+    let models = arbstr.get("/v1/models").json();
+    assert!(
+        models["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|model| model["id"] == "cheap-smart"),
+        "{models}"
+    );
+}

@@ -1,16 +1,19 @@
 //! The waterfall: which failures reach a client, which provider is asked next, and what is remembered of it.
 
+mod memory;
+mod table;
+
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Answer, Arbstr, DONE, Gate, House, Provider, Reply, Seller, ask, ask_stream, chunk, completion,
-    event, finish, wait_until,
+    Answer, DONE, Gate, House, Provider, Reply, Seller, ask, ask_stream, chunk, completion, event,
+    finish, wait_until,
 };
 
 /// `x-arbstr-attempts` taken apart: provider, `status` or `error`, value.
 #[track_caller]
-fn attempts(reply: &Reply) -> Vec<(String, String, String)> {
+pub(super) fn attempts(reply: &Reply) -> Vec<(String, String, String)> {
     let list = reply.needs("x-arbstr-attempts");
     list.split(',')
         .map(|item| {
@@ -29,14 +32,14 @@ fn attempts(reply: &Reply) -> Vec<(String, String, String)> {
 }
 
 #[track_caller]
-fn tried(reply: &Reply) -> Vec<String> {
+pub(super) fn tried(reply: &Reply) -> Vec<String> {
     attempts(reply)
         .into_iter()
         .map(|(provider, ..)| provider)
         .collect()
 }
 
-fn ask_as(mode: Mode, model: &str) -> String {
+pub(super) fn ask_as(mode: Mode, model: &str) -> String {
     match mode {
         Mode::Json => ask(model),
         Mode::Stream => ask_stream(model),
@@ -44,22 +47,22 @@ fn ask_as(mode: Mode, model: &str) -> String {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
+pub(super) enum Mode {
     Json,
     Stream,
 }
 
-const MODES: [Mode; 2] = [Mode::Json, Mode::Stream];
+pub(super) const MODES: [Mode; 2] = [Mode::Json, Mode::Stream];
 
 /// A cheap provider that misbehaves in front of a dear one that does not.
-fn pair(bad: &Provider, good: &Provider) -> House {
+pub(super) fn pair(bad: &Provider, good: &Provider) -> House {
     House::new()
         .seller(Seller::new("bad", bad).rates("1", "1"))
         .seller(Seller::new("good", good))
 }
 
 #[track_caller]
-fn assert_answer_of(reply: &mut Reply, provider: &str, mode: Mode) {
+pub(super) fn assert_answer_of(reply: &mut Reply, provider: &str, mode: Mode) {
     let body = reply.finish();
     assert_eq!(reply.status, 200, "{}{body}", reply.head);
     assert_eq!(reply.needs("x-arbstr-provider"), provider);
@@ -118,422 +121,6 @@ fn third_provider_answers_when_the_cheapest_is_down_and_the_second_says_500() {
         assert_eq!(providers, ["alpha", "beta", "gamma"], "{rows:?}");
         assert_eq!(rows[1].int("status"), Some(500));
     }
-}
-
-/// What a client gets when the misbehaving provider is the only one.
-#[derive(Clone, Copy, Debug)]
-enum Sole {
-    /// The provider's own status and body.
-    Own,
-    /// arbstr's own error, with one of these.
-    Status(&'static [u16]),
-}
-
-/// One way to misbehave.
-struct Case {
-    name: &'static str,
-    fault: Fault,
-    modes: &'static [Mode],
-    sole: Sole,
-    /// Requests the sole provider sees when three attempts are allowed.
-    asked: usize,
-    /// Whether another candidate is asked.
-    next: bool,
-}
-
-enum Fault {
-    Refuses,
-    Says(Answer),
-}
-
-fn says(name: &'static str, answer: Answer, sole: Sole, asked: usize) -> Case {
-    Case {
-        name,
-        fault: Fault::Says(answer),
-        modes: &MODES,
-        sole,
-        asked,
-        next: true,
-    }
-}
-
-fn streams(name: &'static str, answer: Answer, sole: &'static [u16]) -> Case {
-    Case {
-        modes: &[Mode::Stream],
-        ..says(name, answer, Sole::Status(sole), 1)
-    }
-}
-
-fn json(name: &'static str, answer: Answer) -> Case {
-    Case {
-        modes: &[Mode::Json],
-        ..says(name, answer, Sole::Status(&[502]), 1)
-    }
-}
-
-fn status(status: u16, asked: usize) -> Case {
-    says(
-        "status",
-        Answer::fault(status, "provider_code"),
-        Sole::Own,
-        asked,
-    )
-}
-
-fn returned(status: u16) -> Case {
-    Case {
-        next: false,
-        ..self::status(status, 1)
-    }
-}
-
-/// Section 5, line by line.
-fn cases() -> Vec<Case> {
-    let mut cases = vec![
-        Case {
-            name: "refused",
-            fault: Fault::Refuses,
-            modes: &MODES,
-            sole: Sole::Status(&[503]),
-            asked: 0,
-            next: true,
-        },
-        says(
-            "closed before head",
-            Answer::bare().fin(),
-            Sole::Status(&[503]),
-            1,
-        ),
-        says(
-            "reset before head",
-            Answer::bare().reset(),
-            Sole::Status(&[503]),
-            1,
-        ),
-        says(
-            "closed within head",
-            Answer::bare().raw("HTTP/1.1 200 OK\r\ncontent-ty").fin(),
-            Sole::Status(&[502, 503]),
-            1,
-        ),
-        says(
-            "no HTTP",
-            Answer::bare().raw("SSH-2.0-OpenSSH_9.2\r\n\r\n").fin(),
-            Sole::Status(&[502, 503]),
-            1,
-        ),
-        says("silent", Answer::bare().stall(), Sole::Status(&[504]), 1),
-        says(
-            "redirect",
-            Answer::new(302)
-                .header("location", "http://127.0.0.1:1/")
-                .with_length(),
-            Sole::Status(&[502]),
-            1,
-        ),
-        says("HTML with 200", html(200), Sole::Status(&[502]), 1),
-        says(
-            "JSON error with 200",
-            Answer::fault(200, "odd"),
-            Sole::Status(&[502]),
-            1,
-        ),
-        says(
-            "nothing with 200",
-            Answer::json(200, ""),
-            Sole::Status(&[502]),
-            1,
-        ),
-        says(
-            "context",
-            Answer::fault(400, "context_length_exceeded"),
-            Sole::Own,
-            1,
-        ),
-        json(
-            "cut by length",
-            Answer::json(200, &completion(1, 1)).short_by(5),
-        ),
-        json(
-            "cut in a chunk",
-            Answer::new(200)
-                .header("content-type", "application/json")
-                .send(&completion(1, 1)[..50])
-                .fin(),
-        ),
-        json("not JSON", Answer::json(200, &completion(1, 1)[1..])),
-        json(
-            "empty chunked",
-            Answer::new(200).header("content-type", "application/json"),
-        ),
-        streams(
-            "error event first",
-            Answer::sse()
-                .send(event(r#"{"error":{"message":"no","code":"overloaded"}}"#))
-                .send(DONE),
-            &[502],
-        ),
-        streams(
-            "error after comment",
-            Answer::sse()
-                .send(": wait\n\n")
-                .send(event(r#"{"error":{"message":"no"}}"#)),
-            &[502],
-        ),
-        streams(
-            "error event of OpenRouter",
-            Answer::sse().send(event(
-                r#"{"id":"x","choices":[],"error":{"code":502,"message":"no"}}"#,
-            )),
-            &[502],
-        ),
-        streams("empty stream", Answer::sse(), &[502, 503]),
-        streams("[DONE] alone", Answer::sse().send(DONE), &[502, 503]),
-        streams(
-            "comments alone",
-            Answer::sse().send(": a\n\n: b\n\n"),
-            &[502, 503],
-        ),
-        streams(
-            "empty data then end",
-            Answer::sse().send("data:\n\ndata: \n\n"),
-            &[502, 503],
-        ),
-        streams(
-            "cut before the first event",
-            Answer::sse().send(": a\n\n").reset(),
-            &[502, 503],
-        ),
-        streams(
-            "cut within the first event",
-            Answer::sse().send(&chunk("x")[..40]).fin(),
-            &[502, 503],
-        ),
-        streams("silent after the head", Answer::sse().stall(), &[504]),
-        streams(
-            "empty stream by length",
-            Answer::sse().with_length(),
-            &[502, 503],
-        ),
-    ];
-    cases.extend([408, 409, 429, 500, 502, 503, 504, 529].map(|code| status(code, 3)));
-    cases.extend([401, 402, 403, 404].map(|code| status(code, 1)));
-    cases.extend([400, 413, 415, 422].map(returned));
-    cases
-}
-
-fn html(status: u16) -> Answer {
-    Answer::new(status)
-        .header("content-type", "text/html")
-        .with_length()
-        .send("<html><body>Bad gateway of the cloud</body></html>")
-}
-
-/// The misbehaving provider of one line of the table, in one mode.
-struct Stand {
-    label: String,
-    model: String,
-    mode: Mode,
-    case: usize,
-    bad: Provider,
-    good: Provider,
-}
-
-fn stands(cases: &[Case]) -> Vec<Stand> {
-    let mut stands = Vec::new();
-    for (at, case) in cases.iter().enumerate() {
-        for &mode in case.modes {
-            let bad = match &case.fault {
-                Fault::Refuses => Provider::refusing(),
-                Fault::Says(answer) => Provider::always(answer.clone()),
-            };
-            let label = format!("{} {mode:?} {:?}", case.name, bad.address());
-            stands.push(Stand {
-                label,
-                model: format!("m{}", stands.len()),
-                mode,
-                case: at,
-                bad,
-                good: Provider::healthy(5, 3),
-            });
-        }
-    }
-    stands
-}
-
-fn quick(seller: Seller) -> Seller {
-    seller.line("timeouts = { connect = 1, first_event = 1, response = 1, idle = 5 }")
-}
-
-/// Runs `check` on every stand, eight at a time, and tells of every line that failed.
-fn for_each_stand(stands: &[Stand], check: impl Fn(&Stand) -> Result<(), String> + Sync) {
-    let mut failures = Vec::new();
-    for few in stands.chunks(8) {
-        thread::scope(|scope| {
-            let running: Vec<_> = few
-                .iter()
-                .map(|stand| (stand, scope.spawn(|| check(stand))))
-                .collect();
-            for (stand, thread) in running {
-                match thread.join() {
-                    Ok(Ok(())) => {}
-                    Ok(Err(told)) => failures.push(format!("{}: {told}", stand.label)),
-                    Err(_) => failures.push(format!("{}: panicked", stand.label)),
-                }
-            }
-        });
-    }
-    assert!(
-        failures.is_empty(),
-        "{} of {} lines:\n{}",
-        failures.len(),
-        stands.len(),
-        failures.join("\n")
-    );
-}
-
-fn expect(met: bool, told: impl FnOnce() -> String) -> Result<(), String> {
-    if met { Ok(()) } else { Err(told()) }
-}
-
-#[test]
-fn every_failure_before_the_first_event_goes_to_the_next_candidate() {
-    let cases = cases();
-    let stands = stands(&cases);
-    let mut house = House::new();
-    for (at, stand) in stands.iter().enumerate() {
-        house = house
-            .seller(quick(
-                Seller::new(&format!("bad{at}"), &stand.bad)
-                    .models(&[&stand.model])
-                    .rates("1", "1"),
-            ))
-            .seller(Seller::new(&format!("good{at}"), &stand.good).models(&[&stand.model]));
-    }
-    let arbstr = house.start();
-    for_each_stand(&stands, |stand| {
-        check_with_another(&arbstr, stand, &cases[stand.case])
-    });
-}
-
-fn check_with_another(arbstr: &Arbstr, stand: &Stand, case: &Case) -> Result<(), String> {
-    let mut reply = arbstr.chat(&ask_as(stand.mode, &stand.model));
-    let body = reply.drain();
-    let told = || format!("{}{body}", reply.head);
-    let row = arbstr.row(&reply.id());
-    if !case.next {
-        let Fault::Says(answer) = &case.fault else {
-            return Err("no answer to return".into());
-        };
-        expect(body.as_bytes() == answer.body(), told)?;
-        expect(stand.bad.count() == 1 && stand.good.count() == 0, || {
-            format!("asked {} and {}", stand.bad.count(), stand.good.count())
-        })?;
-        expect(!row.verdict().0, || format!("{row:?}"))?;
-        expect(row.int("error_status") == Some(reply.status.into()), || {
-            format!("{row:?}")
-        })?;
-        return expect(reply.status >= 400, told);
-    }
-    expect(reply.status == 200 && body.contains("Hel"), told)?;
-    expect(stand.good.count() == 1, || {
-        format!("the good one was asked {} times", stand.good.count())
-    })?;
-    expect(stand.bad.count() == case.asked.min(1), || {
-        format!("the bad one was asked {} times", stand.bad.count())
-    })?;
-    expect(reply.header("x-arbstr-retries") == Some("1"), told)?;
-    let list = attempts(&reply);
-    expect(
-        list.len() == 2 && list[1].1 == "status" && list[1].2 == "200",
-        told,
-    )?;
-    let named = match &case.fault {
-        Fault::Says(answer) if matches!(case.sole, Sole::Own) => {
-            let status = answer.head_bytes()[9..12].escape_ascii().to_string();
-            list[0].1 == "status" && list[0].2 == status
-        }
-        // A status of its own that is no success tells as much as a word does.
-        _ => list[0].1 == "error" || list[0].2 != "200",
-    };
-    expect(named, told)?;
-    expect(
-        row.verdict() == (true, None) && row.int("attempts") == Some(2),
-        || format!("{row:?}"),
-    )?;
-    expect(arbstr.attempts(&reply.id()).len() == 2, || {
-        "two rows of attempts expected".into()
-    })
-}
-
-#[test]
-fn a_sole_provider_shows_through() {
-    let cases = cases();
-    let stands = stands(&cases);
-    let mut house = House::new()
-        .set("retry", "max_attempts = 3")
-        .set("circuit", "failures = 100");
-    for (at, stand) in stands.iter().enumerate() {
-        house = house.seller(quick(
-            Seller::new(&format!("sole{at}"), &stand.bad).models(&[&stand.model]),
-        ));
-    }
-    let arbstr = house.start();
-    for_each_stand(&stands, |stand| {
-        check_alone(&arbstr, stand, &cases[stand.case])
-    });
-}
-
-fn check_alone(arbstr: &Arbstr, stand: &Stand, case: &Case) -> Result<(), String> {
-    let mut reply = arbstr.chat(&ask_as(stand.mode, &stand.model));
-    let body = reply.drain();
-    let told = || format!("{}{body}", reply.head);
-    match (case.sole, &case.fault) {
-        (Sole::Own, Fault::Says(answer)) => {
-            let own = answer.head_bytes()[9..12].escape_ascii().to_string();
-            expect(
-                reply.status.to_string() == own && body.as_bytes() == answer.body(),
-                told,
-            )?;
-        }
-        (Sole::Status(statuses), _) => expect(statuses.contains(&reply.status), told)?,
-        (Sole::Own, Fault::Refuses) => return Err("nothing to show".into()),
-    }
-    let json: serde_json::Value =
-        serde_json::from_str(&body).map_err(|error| format!("{error}: {body}"))?;
-    expect(json["error"]["message"].is_string(), told)?;
-    expect(
-        reply
-            .header("content-type")
-            .is_some_and(|kind| kind.starts_with("application/json")),
-        told,
-    )?;
-    expect(
-        reply
-            .header("x-arbstr-provider")
-            .is_some_and(|name| name.starts_with("sole")),
-        told,
-    )?;
-    expect(stand.bad.count() == case.asked, || {
-        format!(
-            "asked {} times instead of {}",
-            stand.bad.count(),
-            case.asked
-        )
-    })?;
-    let row = arbstr.row(&reply.id());
-    expect(!row.verdict().0, || format!("{row:?}"))?;
-    expect(row.int("error_status") == Some(reply.status.into()), || {
-        format!("{row:?}")
-    })?;
-    let message = row.text("error_message").unwrap_or_default();
-    expect(!message.is_empty() && message != "in_progress", || {
-        format!("{row:?}")
-    })?;
-    expect(
-        row.int("cost_nanosats").is_none() && row.int("input_tokens").is_none(),
-        || format!("{row:?}"),
-    )
 }
 
 #[test]
@@ -749,59 +336,6 @@ fn json_in_place_of_a_stream_is_passed_on_as_json() {
 }
 
 #[test]
-fn a_key_or_balance_problem_is_skipped_for_a_while() {
-    for code in [401, 402, 403, 404] {
-        let (bad, good) = (
-            Provider::always(Answer::fault(code, "x")),
-            Provider::healthy(1, 1),
-        );
-        let arbstr = pair(&bad, &good).start();
-        for _ in 0..3 {
-            assert_answer_of(&mut arbstr.chat(&ask("model-a")), "good", Mode::Json);
-        }
-        assert_eq!((bad.count(), good.count()), (1, 3), "after {code}");
-        assert!(
-            arbstr
-                .log()
-                .lines()
-                .any(|line| line.contains("bad")
-                    && (line.contains("WARN") || line.contains("ERROR"))),
-            "an operator reads of {code}"
-        );
-    }
-}
-
-#[test]
-fn a_balance_problem_in_a_429_is_no_busyness() {
-    let (bad, good) = (
-        Provider::always(Answer::fault(429, "insufficient_quota")),
-        Provider::healthy(1, 1),
-    );
-    let arbstr = pair(&bad, &good).start();
-    for _ in 0..3 {
-        assert_answer_of(&mut arbstr.chat(&ask("model-a")), "good", Mode::Json);
-    }
-    assert_eq!((bad.count(), good.count()), (1, 3));
-}
-
-#[test]
-fn retry_after_cools_a_provider_down_for_as_long_as_it_says() {
-    for status in [429, 503] {
-        let bad = Provider::answering([
-            Answer::fault(status, "busy").header("retry-after", "1"),
-            Answer::json(200, &completion(1, 1)),
-        ]);
-        let good = Provider::healthy(1, 1);
-        let arbstr = pair(&bad, &good).start();
-        assert_answer_of(&mut arbstr.chat(&ask("model-a")), "good", Mode::Json);
-        assert_answer_of(&mut arbstr.chat(&ask("model-a")), "good", Mode::Json);
-        assert_eq!(bad.count(), 1, "{status} was cooling down");
-        thread::sleep(Duration::from_millis(1100));
-        assert_answer_of(&mut arbstr.chat(&ask("model-a")), "bad", Mode::Json);
-    }
-}
-
-#[test]
 fn retry_after_is_kept_for_the_client_of_a_sole_provider() {
     let provider = Provider::always(Answer::fault(429, "busy").header("retry-after", "13"));
     let arbstr = House::of(&provider)
@@ -809,157 +343,6 @@ fn retry_after_is_kept_for_the_client_of_a_sole_provider() {
         .start();
     let reply = arbstr.chat(&ask("model-a"));
     assert_eq!((reply.status, reply.needs("retry-after")), (429, "13"));
-}
-
-#[test]
-fn a_circuit_opens_after_failures_in_a_row_and_closes_after_one_success() {
-    let sick = Gate::new();
-    let healthy = sick.clone();
-    let bad = Provider::by(move |_, _| {
-        if healthy.is_open() {
-            Answer::json(200, &completion(1, 1))
-        } else {
-            Answer::fault(500, "x")
-        }
-    });
-    let good = Provider::healthy(1, 1);
-    let arbstr = pair(&bad, &good)
-        .set("circuit", "failures = 3")
-        .set("circuit", "open_secs = 1")
-        .start();
-    for _ in 0..5 {
-        assert_answer_of(&mut arbstr.chat(&ask("model-a")), "good", Mode::Json);
-    }
-    assert_eq!(bad.count(), 3, "open after three");
-    sick.open();
-    thread::sleep(Duration::from_millis(1200));
-    assert_answer_of(&mut arbstr.chat(&ask("model-a")), "bad", Mode::Json);
-    assert_answer_of(&mut arbstr.chat(&ask("model-a")), "bad", Mode::Json);
-}
-
-#[test]
-fn a_half_open_circuit_lets_one_probe_through() {
-    let gate = Gate::new();
-    let probe = gate.clone();
-    let slow = Answer::bare()
-        .wait_for(&probe)
-        .raw("HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n")
-        .fin();
-    let bad = Provider::answering([Answer::fault(500, "x"), slow]);
-    let good = Provider::healthy(1, 1);
-    let arbstr = pair(&bad, &good)
-        .set("circuit", "failures = 1")
-        .set("circuit", "open_secs = 1")
-        .start();
-    assert_answer_of(&mut arbstr.chat(&ask("model-a")), "good", Mode::Json);
-    thread::sleep(Duration::from_millis(1100));
-    thread::scope(|scope| {
-        let probing =
-            scope.spawn(|| assert_answer_of(&mut arbstr.chat(&ask("model-a")), "good", Mode::Json));
-        gate.wait_reached();
-        for _ in 0..3 {
-            assert_answer_of(&mut arbstr.chat(&ask("model-a")), "good", Mode::Json);
-        }
-        assert_eq!(bad.count(), 2, "one probe at a time");
-        gate.open();
-        probing.join().unwrap();
-    });
-}
-
-#[test]
-fn when_all_circuits_are_open_one_probes_and_the_rest_are_told_when_to_come_back() {
-    let gate = Gate::new();
-    let sick = |gate: Gate| {
-        Provider::by(move |_, nth| match nth {
-            0 => Answer::fault(500, "x"),
-            _ => Answer::json(200, &completion(1, 1)).after(&gate),
-        })
-    };
-    let (alpha, beta) = (sick(gate.clone()), sick(gate.clone()));
-    let arbstr = pair(&alpha, &beta)
-        .set("retry", "max_attempts = 2")
-        .set("circuit", "failures = 1")
-        .set("circuit", "open_secs = 30")
-        .start();
-    assert_eq!(arbstr.chat(&ask("model-a")).status, 503);
-    thread::scope(|scope| {
-        let probe = scope.spawn(|| arbstr.chat(&ask("model-a")));
-        gate.wait_reached();
-        let refused = scope.spawn(|| arbstr.chat(&ask("model-a")));
-        thread::sleep(Duration::from_millis(300));
-        let asked = alpha.count() + beta.count();
-        gate.open();
-        let mut refused = refused.join().unwrap();
-        assert_eq!(probe.join().unwrap().status, 200);
-        assert_eq!((asked, refused.status), (3, 503), "{}", refused.head);
-        assert!(refused.needs("retry-after").parse::<u64>().unwrap() > 0);
-        assert!(refused.json()["error"]["code"].is_string());
-    });
-}
-
-#[test]
-fn a_sole_provider_is_never_skipped() {
-    let provider = Provider::always(Answer::fault(500, "x"));
-    let arbstr = House::of(&provider)
-        .set("retry", "max_attempts = 1")
-        .set("circuit", "failures = 1")
-        .start();
-    for _ in 0..4 {
-        assert_eq!(arbstr.chat(&ask("model-a")).status, 500);
-    }
-    assert_eq!(provider.count(), 4);
-}
-
-#[test]
-fn a_bad_model_does_not_take_its_provider_down_for_the_others() {
-    let bad = Provider::by(|seen, _| {
-        if seen.text().contains("model-a") {
-            Answer::fault(500, "x")
-        } else {
-            Answer::json(200, &completion(1, 1))
-        }
-    });
-    let good = Provider::healthy(1, 1);
-    let both = ["model-a", "model-b"];
-    let arbstr = House::new()
-        .seller(Seller::new("bad", &bad).models(&both).rates("1", "1"))
-        .seller(Seller::new("good", &good).models(&both))
-        .set("circuit", "failures = 1")
-        .start();
-    assert_answer_of(&mut arbstr.chat(&ask("model-a")), "good", Mode::Json);
-    assert_answer_of(&mut arbstr.chat(&ask("model-a")), "good", Mode::Json);
-    assert_answer_of(&mut arbstr.chat(&ask("model-b")), "bad", Mode::Json);
-    assert_eq!(bad.count(), 2);
-}
-
-#[test]
-fn conflicts_and_the_clients_own_mistakes_open_no_circuit() {
-    for status in [409, 400, 422] {
-        let (bad, good) = (
-            Provider::always(Answer::fault(status, "x")),
-            Provider::healthy(1, 1),
-        );
-        let arbstr = pair(&bad, &good).set("circuit", "failures = 1").start();
-        for _ in 0..3 {
-            arbstr.chat(&ask("model-a")).finish();
-        }
-        assert_eq!(bad.count(), 3, "{status}");
-    }
-}
-
-#[test]
-fn a_dead_connection_takes_the_provider_down_for_all_its_models() {
-    let (bad, good) = (Provider::refusing(), Provider::healthy(1, 1));
-    let both = ["model-a", "model-b"];
-    let arbstr = House::new()
-        .seller(Seller::new("bad", &bad).models(&both).rates("1", "1"))
-        .seller(Seller::new("good", &good).models(&both))
-        .set("circuit", "failures = 1")
-        .start();
-    assert_answer_of(&mut arbstr.chat(&ask("model-a")), "good", Mode::Json);
-    let mut reply = arbstr.chat(&ask("model-b"));
-    assert_answer_of(&mut reply, "good", Mode::Json);
-    assert_eq!(tried(&reply), ["good"]);
 }
 
 #[test]
@@ -1181,4 +564,104 @@ fn a_json_answer_may_take_longer_than_a_streams_limits() {
         .start();
     assert_answer_of(&mut arbstr.chat(&ask("model-a")), "bad", Mode::Json);
     assert_eq!(other.count(), 0);
+}
+
+#[test]
+fn first_events_that_look_odd_are_still_good_ones() {
+    for first in [
+        r#"{"error":null,"choices":[{"index":0,"delta":{"content":"Hel"}}]}"#.to_owned(),
+        r#"{"choices":[{"index":0,"delta":{"content":"Hel"},"error":{"nested":true}}]}"#.to_owned(),
+        r#"{"choices":[],"prompt_filter_results":[],"x":"Hel"}"#.to_owned(),
+    ] {
+        let bad = Provider::always(
+            Answer::sse()
+                .send("data:\n\n: c\n\n")
+                .send(event(&first))
+                .send(finish("stop"))
+                .send(DONE),
+        );
+        let good = Provider::healthy(1, 1);
+        let arbstr = pair(&bad, &good).start();
+        let mut reply = arbstr.chat(&ask_stream("model-a"));
+        let text = reply.finish();
+        assert_eq!(reply.needs("x-arbstr-provider"), "bad", "{first}");
+        assert!(
+            text.contains(&event(&first)) && text.ends_with(DONE),
+            "{text}"
+        );
+        assert_eq!(good.count(), 0, "{first}");
+    }
+}
+
+#[test]
+fn names_that_do_not_resolve_and_broken_tls_go_to_the_next() {
+    let (plain, good) = (
+        Provider::always(Answer::fault(400, "no TLS here")),
+        Provider::healthy(1, 1),
+    );
+    let tls = format!("https://{}/v1", plain.address());
+    for url in ["http://no-such-host.invalid/v1", &tls] {
+        let arbstr = House::new()
+            .seller(Seller::new("bad", &plain).rates("1", "1").url(url))
+            .seller(Seller::new("good", &good))
+            .start();
+        let mut reply = arbstr.chat(&ask("model-a"));
+        assert_answer_of(&mut reply, "good", Mode::Json);
+        assert_eq!(attempts(&reply)[0].1, "error", "{url}");
+    }
+}
+
+#[test]
+fn an_early_hint_is_not_the_answer() {
+    let body = completion(1, 1);
+    let raw = format!(
+        "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let provider = Provider::always(Answer::bare().raw(raw));
+    let arbstr = House::of(&provider).start();
+    assert_answer_of(&mut arbstr.chat(&ask("model-a")), "alpha", Mode::Json);
+}
+
+#[test]
+fn a_full_provider_overflows_to_the_next_cheapest() {
+    let gate = Gate::new();
+    let bad = Provider::always(Answer::json(200, &completion(1, 1)).after(&gate));
+    let good = Provider::healthy(1, 1);
+    let arbstr = House::new()
+        .seller(
+            Seller::new("bad", &bad)
+                .rates("1", "1")
+                .line("max_concurrency = 1"),
+        )
+        .seller(Seller::new("good", &good))
+        .start();
+    thread::scope(|scope| {
+        let first = scope.spawn(|| arbstr.chat(&ask("model-a")));
+        gate.wait_reached();
+        let mut second = arbstr.chat(&ask("model-a"));
+        assert_answer_of(&mut second, "good", Mode::Json);
+        assert_eq!(second.needs("x-arbstr-retries"), "0");
+        gate.open();
+        assert_answer_of(&mut first.join().unwrap(), "bad", Mode::Json);
+    });
+    assert_answer_of(&mut arbstr.chat(&ask("model-a")), "bad", Mode::Json);
+}
+
+#[test]
+fn a_model_name_cannot_smuggle_a_header_or_a_log_line() {
+    let provider = Provider::healthy(1, 1);
+    let arbstr = House::of(&provider).start();
+    let mut reply = arbstr.chat(r#"{"model":"x\r\nx-evil: 1\r\n\r\n","messages":[]}"#);
+    reply.json();
+    assert_eq!((reply.status, reply.header("x-evil")), (404, None));
+    let id = reply.id();
+    assert!(wait_until(Duration::from_secs(1), || arbstr
+        .log()
+        .contains(&id)));
+    assert!(
+        !arbstr.log().lines().any(|line| line.starts_with("x-evil")),
+        "{}",
+        arbstr.log()
+    );
 }

@@ -65,6 +65,12 @@ impl Seller {
         self
     }
 
+    /// Somewhere else than where the scripted provider listens.
+    pub(crate) fn url(mut self, url: &str) -> Self {
+        self.url = url.to_owned();
+        self
+    }
+
     /// One more line of the provider's table.
     pub(crate) fn line(mut self, line: &str) -> Self {
         self.lines.push(line.to_owned());
@@ -317,6 +323,23 @@ impl Arbstr {
             .database
             .clone()
             .unwrap_or_else(|| self.folder.path().join("arbstr.db"))
+    }
+
+    /// Memory in use, in KiB, as the kernel tells it.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// How many files and sockets it holds open.
+    pub(crate) fn open_files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid()))
+            .unwrap()
+            .count()
     }
 
     /// Everything it has said so far.

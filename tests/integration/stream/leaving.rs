@@ -1,0 +1,252 @@
+//! Clients that leave: what becomes of the upstream, the cost and the row.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::{
+    Answer, Arbstr, DONE, Gate, House, Provider, Reply, Seller, ask, ask_stream, chunk, completion,
+    finish, usage_chunk, wait_until,
+};
+
+/// A stream that stands still after its first chunk until the gate opens, then ends well.
+fn held(gate: &Gate) -> Answer {
+    Answer::sse()
+        .send(chunk("Hel"))
+        .wait_for(gate)
+        .send(chunk("lo"))
+        .send(finish("stop"))
+        .send(usage_chunk(10, 4))
+        .send(DONE)
+}
+
+#[track_caller]
+fn leave(arbstr: &Arbstr, how: fn(Reply)) -> String {
+    let mut reply = arbstr.chat(&ask_stream("model-a"));
+    reply.read_until(&chunk("Hel"));
+    let id = reply.id();
+    how(reply);
+    thread::sleep(Duration::from_millis(100));
+    id
+}
+
+#[test]
+fn a_client_that_leaves_is_drained_for_so_that_the_cost_is_known() {
+    for how in [Reply::leave as fn(Reply), Reply::reset] {
+        let gate = Gate::new();
+        let provider = Provider::always(held(&gate));
+        let arbstr = House::of(&provider).start();
+        let id = leave(&arbstr, how);
+        assert_eq!(provider.closed_at(0), None, "drained, not dropped");
+        gate.open();
+        let row = arbstr.row(&id);
+        row.assert_failure("client_disconnected");
+        assert_eq!(
+            (
+                row.int("input_tokens"),
+                row.int("output_tokens"),
+                row.int("cost_nanosats")
+            ),
+            (Some(10), Some(4), Some(18_000_000))
+        );
+    }
+}
+
+#[test]
+fn a_drain_that_meets_no_done_leaves_the_cost_unknown() {
+    let gate = Gate::new();
+    let provider = Provider::always(
+        Answer::sse()
+            .send(chunk("Hel"))
+            .wait_for(&gate)
+            .send(usage_chunk(10, 4))
+            .reset(),
+    );
+    let arbstr = House::of(&provider).start();
+    let id = leave(&arbstr, Reply::leave);
+    gate.open();
+    let row = arbstr.row(&id);
+    row.assert_failure("client_disconnected");
+    assert_eq!(
+        (row.int("input_tokens"), row.int("cost_nanosats")),
+        (None, None)
+    );
+}
+
+#[test]
+fn a_drain_lasts_no_longer_than_it_may() {
+    let gate = Gate::new();
+    let provider = Provider::always(held(&gate));
+    let arbstr = House::of(&provider)
+        .set("stream", "drain_max_secs = 1")
+        .start();
+    let id = leave(&arbstr, Reply::reset);
+    assert!(
+        provider.saw_close(0, Duration::from_millis(2500)),
+        "still draining"
+    );
+    arbstr.row(&id).assert_failure("client_disconnected");
+}
+
+#[test]
+fn abort_closes_the_upstream_within_a_second() {
+    let line = r#"on_client_disconnect = "abort""#;
+    for provider_line in [false, true] {
+        let gate = Gate::new();
+        let provider = Provider::always(held(&gate));
+        let seller = Seller::new("alpha", &provider);
+        let house = if provider_line {
+            House::new().seller(seller.line(line))
+        } else {
+            House::new().seller(seller).set("stream", line)
+        };
+        let arbstr = house.start();
+        let id = leave(&arbstr, Reply::reset);
+        assert!(
+            provider.saw_close(0, Duration::from_secs(1)),
+            "the upstream is still open"
+        );
+        let row = arbstr.row(&id);
+        row.assert_failure("client_disconnected");
+        assert_eq!(row.int("cost_nanosats"), None);
+    }
+}
+
+#[test]
+fn a_client_that_leaves_before_the_first_byte_follows_the_same_rule() {
+    for (mode, drains) in [("drain", true), ("abort", false)] {
+        let gate = Gate::new();
+        let answer = Answer::sse()
+            .send(chunk("Hel"))
+            .send(finish("stop"))
+            .send(usage_chunk(10, 4))
+            .send(DONE)
+            .after(&gate);
+        let provider = Provider::always(answer);
+        let arbstr = House::of(&provider)
+            .set("stream", &format!("on_client_disconnect = \"{mode}\""))
+            .start();
+        let mut client = arbstr.client();
+        client.request(
+            "POST",
+            "/v1/chat/completions",
+            &[("content-type", "application/json")],
+            ask_stream("model-a").as_bytes(),
+        );
+        gate.wait_reached();
+        client.reset();
+        let closed = provider.saw_close(0, Duration::from_millis(1000));
+        assert_eq!(closed, !drains, "{mode}");
+        gate.open();
+        let settled = || {
+            arbstr
+                .rows()
+                .first()
+                .is_some_and(|row| row.text("error_message").as_deref() != Some("in_progress"))
+        };
+        assert!(wait_until(Duration::from_secs(2), settled));
+        let row = arbstr.rows().remove(0);
+        row.assert_failure("client_disconnected");
+        assert_eq!(
+            row.int("cost_nanosats"),
+            drains.then_some(18_000_000),
+            "{mode}: {row:?}"
+        );
+    }
+}
+
+#[test]
+fn leaving_after_done_is_success() {
+    let provider = Provider::always(Answer::stream(10, 4).stall());
+    let arbstr = House::of(&provider).start();
+    let mut reply = arbstr.chat(&ask_stream("model-a"));
+    reply.read_until(DONE);
+    let id = reply.id();
+    reply.reset();
+    let row = arbstr.row(&id);
+    row.assert_success();
+    assert_eq!(row.int("cost_nanosats"), Some(18_000_000));
+}
+
+#[test]
+fn a_json_request_whose_client_left_is_drained_or_aborted_too() {
+    for (mode, drains) in [("drain", true), ("abort", false)] {
+        let gate = Gate::new();
+        let provider = Provider::always(Answer::json(200, &completion(10, 4)).after(&gate));
+        let arbstr = House::of(&provider)
+            .set("stream", &format!("on_client_disconnect = \"{mode}\""))
+            .start();
+        let mut client = arbstr.client();
+        client.request(
+            "POST",
+            "/v1/chat/completions",
+            &[("content-type", "application/json")],
+            ask("model-a").as_bytes(),
+        );
+        gate.wait_reached();
+        client.reset();
+        assert_eq!(
+            provider.saw_close(0, Duration::from_secs(1)),
+            !drains,
+            "{mode}"
+        );
+        gate.open();
+        let settled = || {
+            arbstr
+                .rows()
+                .first()
+                .is_some_and(|row| row.text("error_message").as_deref() != Some("in_progress"))
+        };
+        assert!(
+            wait_until(Duration::from_secs(2), settled),
+            "{:?}",
+            arbstr.rows()
+        );
+        let row = arbstr.rows().remove(0);
+        row.assert_failure("client_disconnected");
+        assert_eq!(
+            row.int("cost_nanosats"),
+            drains.then_some(18_000_000),
+            "{mode}: {row:?}"
+        );
+    }
+}
+
+#[test]
+fn many_clients_leaving_at_once_leave_no_socket_behind() {
+    let gate = Gate::new();
+    let provider = Provider::always(held(&gate));
+    let arbstr = House::of(&provider)
+        .set("stream", "on_client_disconnect = \"abort\"")
+        .start();
+    arbstr.get("/health").finish();
+    let before = arbstr.open_files();
+    let mut replies: Vec<_> = (0..200)
+        .map(|_| arbstr.chat(&ask_stream("model-a")))
+        .collect();
+    for reply in &mut replies {
+        reply.read_until(&chunk("Hel"));
+    }
+    assert!(
+        arbstr.open_files() >= before + 390,
+        "two sockets each: {} now, {before} before",
+        arbstr.open_files()
+    );
+    replies.into_iter().for_each(Reply::reset);
+    assert!(
+        wait_until(Duration::from_secs(3), || arbstr.open_files() <= before + 8),
+        "{} open files, {before} before",
+        arbstr.open_files()
+    );
+    let left = || {
+        arbstr
+            .rows()
+            .iter()
+            .filter(|row| row.verdict().1.as_deref() == Some("client_disconnected"))
+            .count()
+    };
+    assert!(
+        wait_until(Duration::from_secs(3), || left() == 200),
+        "{} of 200",
+        left()
+    );
+}
