@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arbstr_route::{Market, Offer};
 use arbstr_store::Store;
 use arc_swap::{ArcSwap, Guard};
+use hyper::header::HeaderName;
 
 use crate::config::{Config, Provider};
 use crate::lifeline::Lifeline;
@@ -124,10 +125,13 @@ impl Live {
     /// Everything that must never be shown.
     pub(crate) fn secrets(&self) -> Vec<&str> {
         let of_providers = self.config.providers.iter().flat_map(|provider| {
-            provider
-                .api_key
-                .iter()
-                .chain(provider.headers.iter().map(|(_, value)| value))
+            provider.api_key.iter().chain(
+                provider
+                    .headers
+                    .iter()
+                    .filter(|(name, _)| is_credential(name))
+                    .map(|(_, value)| value),
+            )
         });
         of_providers
             .chain(self.auth_token())
@@ -149,4 +153,12 @@ impl Live {
             .iter()
             .any(|listed| listed == origin)
     }
+}
+
+/// Whether a header's value is a secret: by its name, so that an everyday word in another one is not blotted out of every
+/// message.
+fn is_credential(name: &HeaderName) -> bool {
+    ["auth", "key", "token", "secret", "cookie", "password"]
+        .iter()
+        .any(|word| name.as_str().contains(word))
 }

@@ -150,6 +150,12 @@ fn reload(app: &App, file: &Path, options: &config::Options) {
             return;
         }
     };
+    if config.server.auth_token.is_none() && !app.listens_on_loopback() && !options.allow_open {
+        tracing::error!(
+            "the config was not reloaded: without server.auth_token this address would be open to everybody"
+        );
+        return;
+    }
     let old = app.keep_live();
     let changes = config::reload::changes(&old.config, &config);
     match Live::from_config(config, Some(&old)) {

@@ -197,8 +197,10 @@ async fn open_stream(
             Ok(None) => return Err(Miss::answered(&head, MissKind::NoEvent)),
             Ok(Some(Ok(chunk))) => chunk,
         };
-        hold(&mut released, &rewriter.push(chunk));
-        match rewriter.first_event() {
+        let bytes = rewriter.push(chunk);
+        let first = rewriter.first_event();
+        hold(&mut released, &bytes, first);
+        match first {
             FirstEvent::None if call.limits.comments_extend => {
                 due = call.limits.first_due(clock::now())
             }
@@ -221,9 +223,10 @@ async fn open_stream(
     })
 }
 
-/// Keeps what may go to the client once the attempt is good. Comments past the bound say nothing new and are dropped.
-fn hold(released: &mut BytesMut, bytes: &Bytes) {
-    if released.len() + bytes.len() <= HELD_BYTES || released.is_empty() {
+/// Keeps what may go to the client once the attempt is good. Before the first event that is comments, which say nothing
+/// new once there are many of them.
+fn hold(released: &mut BytesMut, bytes: &Bytes, first: FirstEvent) {
+    if first != FirstEvent::None || released.len() + bytes.len() <= HELD_BYTES {
         released.extend_from_slice(bytes);
     }
 }
