@@ -355,6 +355,14 @@ impl Parser {
         (chunk.len(), None)
     }
 
+    /// Takes the blank line at `at`, which ends a held block.
+    #[inline]
+    fn end_block(&mut self, chunk: &[u8], at: usize) -> Turn {
+        self.mode = Mode::Idle;
+        let used = self.pass_line_end(chunk, at);
+        (used, self.close().then_some(Found::Held))
+    }
+
     /// Keeps the unfinished block that began at `base` of this chunk, with its last line unfinished from `line`.
     #[inline]
     fn hold(&mut self, chunk: &[u8], base: usize, line: usize) {
@@ -371,9 +379,7 @@ impl Parser {
     fn on_block(&mut self, chunk: &[u8], mut at: usize) -> Turn {
         while at < chunk.len() {
             if self.line == self.held.len() && is_line_end(chunk[at]) {
-                self.mode = Mode::Idle;
-                let used = self.pass_line_end(chunk, at);
-                return (used, self.close().then_some(Found::Held));
+                return self.end_block(chunk, at);
             }
             // The rest of a cut line is mostly long.
             let end = if self.line == self.held.len() {
@@ -392,6 +398,9 @@ impl Parser {
             };
             self.draft.read_line(&self.held, self.line..self.held.len());
             at = self.pass_line_end(chunk, end);
+            if chunk.get(at).is_some_and(|byte| is_line_end(*byte)) {
+                return self.end_block(chunk, at);
+            }
             for byte in &chunk[end..at] {
                 self.held.push(*byte);
             }
