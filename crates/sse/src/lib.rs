@@ -53,6 +53,7 @@ pub mod adapt;
 pub mod encode;
 mod event;
 mod limit;
+mod line;
 mod scanner;
 
 pub use event::{Event, Item};

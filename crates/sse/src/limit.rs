@@ -5,7 +5,8 @@
 
 use core::ops::Range;
 
-use crate::scanner::{Mode, Parser, find_line_end, is_line_end};
+use crate::line::{find_line_end, is_line_end};
+use crate::scanner::{Mode, Parser};
 
 /// Bounds on what a [`Parser`](crate::Parser) holds in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,13 +16,13 @@
 //! be scanned: only new bytes are searched for line ends.
 
 use alloc::vec::Vec;
-use core::ops::Range;
 use core::time::Duration;
 
 use memchr::memchr2;
 
 use crate::event::{Draft, Event, Item};
 use crate::limit::{Limits, Overflow};
+use crate::line::{Plain, find_line_end, find_plain, is_line_end};
 
 /// Reads one event stream, pushed to it in chunks of any size (WHATWG HTML 9.2.5 and 9.2.6).
 ///
@@ -477,86 +477,7 @@ enum Found {
 /// How far one step came in the chunk, and what it found there.
 type Turn = (usize, Option<Found>);
 
-/// What the start of a chunk is: the commonest event, one `data` line and a blank one, or anything else.
-enum Plain {
-    Event {
-        data: Range<usize>,
-        used: usize,
-    },
-    /// No line ends in the first `searched` bytes.
-    Other {
-        searched: usize,
-    },
-}
-
-#[inline]
-fn find_plain(chunk: &[u8], max: usize) -> Plain {
-    let Some(line) = chunk.strip_prefix(DATA) else {
-        return Plain::Other { searched: 0 };
-    };
-    let Some(length) = memchr2(b'\n', b'\r', line) else {
-        return Plain::Other {
-            searched: chunk.len(),
-        };
-    };
-    let end = DATA.len() + length;
-    let used = match &chunk[end..] {
-        [b'\n', b'\n', ..] => end + 2,
-        [b'\r', b'\n', b'\r', b'\n', ..] => end + 4,
-        _ => return Plain::Other { searched: end },
-    };
-    if end > max {
-        return Plain::Other { searched: end };
-    }
-    let data = DATA.len() + usize::from(line[0] == b' ');
-    Plain::Event {
-        data: data..end,
-        used,
-    }
-}
-
-/// The next CR or LF at or after `at`.
-///
-/// Most lines other than a stream's main `data` lines are a few words long, and the call of a vector search costs more
-/// than they do. The first bytes are therefore tried in registers.
-#[inline(always)]
-pub(crate) fn find_line_end(chunk: &[u8], at: usize) -> Option<usize> {
-    let mut from = at;
-    if let Some((near, _)) = chunk[at..].split_first_chunk::<NEAR>() {
-        from += find_low(near);
-        if chunk.get(from).is_some_and(|byte| is_line_end(*byte)) {
-            return Some(from);
-        }
-    }
-    memchr2(b'\n', b'\r', &chunk[from..]).map(|length| from + length)
-}
-
-/// The place of the first byte below 0x0E, which may be CR or LF; [`NEAR`] when there is none.
-#[inline]
-fn find_low(near: &[u8; NEAR]) -> usize {
-    let (words, _) = near.as_chunks::<8>();
-    for (place, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        // A borrow may also flag bytes above the first low one, which is all that counts.
-        let low = word.wrapping_sub(LOW * 0x0E) & !word & (LOW * 0x80);
-        if low != 0 {
-            return place * 8 + (low.trailing_zeros() / 8) as usize;
-        }
-    }
-    NEAR
-}
-
-#[inline]
-pub(crate) const fn is_line_end(byte: u8) -> bool {
-    matches!(byte, b'\n' | b'\r')
-}
-
-const DATA: &[u8; 5] = b"data:";
 const BOM: &[u8; 3] = b"\xEF\xBB\xBF";
-/// One in every byte of a word.
-const LOW: u64 = u64::MAX / 255;
-/// How many bytes are tried before the search for a line end is worth its call.
-const NEAR: usize = 32;
 /// Capacity that an idle parser may keep, in bytes.
 const KEEP: usize = 4096;
 
