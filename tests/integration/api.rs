@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Client, Gate, House, Provider, Reply, Seller, ask, ask_stream, completion};
+use crate::harness::{
+    Client, Gate, House, Provider, Reply, Seller, ask, ask_stream, completion, wait_until,
+};
 
 /// The error envelope, complete and with an id.
 #[track_caller]
@@ -394,11 +396,10 @@ fn every_response_has_an_id_and_those_of_a_provider_tell_its_story() {
         assert_eq!(reply.needs("x-arbstr-attempts"), "alpha;status=200");
         assert!(reply.needs("x-arbstr-latency-ms").parse::<u64>().is_ok());
         ids.push(reply.id());
+        let both = |line: &str| line.contains("client-chose-this") && line.contains(&reply.id());
+        let told = || arbstr.log().lines().any(both);
         assert!(
-            arbstr
-                .log()
-                .lines()
-                .any(|line| line.contains("client-chose-this") && line.contains(&reply.id())),
+            wait_until(Duration::from_secs(1), told),
             "both ids in one line of the log"
         );
     }
@@ -454,22 +455,33 @@ fn both_lengths_at_once_are_refused_and_the_connection_closed() {
 fn oversized_and_broken_heads_get_a_4xx() {
     let (_provider, house) = house();
     let arbstr = house.start();
-    let huge = format!(
-        "GET /health HTTP/1.1\r\nhost: {}\r\nx-big: {}\r\n\r\n",
-        arbstr.address(),
-        "a".repeat(2_000_000)
-    );
-    for head in [
-        huge.as_str(),
-        "GARBAGE\r\n\r\n",
-        "GET /health HTTP/1.1\r\nbad header\r\n\r\n",
-        "GET /health HTTP/1.1\r\n\r\n",
-    ] {
+    let host = format!("GET /health HTTP/1.1\r\nhost: {}\r\n", arbstr.address());
+    let heads = [
+        format!("{host}x-big: {}\r\n\r\n", "a".repeat(300_000)),
+        format!("{host}{}\r\n", "x-many: 1\r\n".repeat(2000)),
+        format!(
+            "GET /{} HTTP/1.1\r\nhost: {}\r\n\r\n",
+            "a".repeat(300_000),
+            arbstr.address()
+        ),
+        "GARBAGE\r\n\r\n".to_owned(),
+        format!("{host}bad header\r\n\r\n"),
+        format!("{host}content-length: x\r\n\r\n"),
+        format!("{host}content-length: 1\r\ncontent-length: 2\r\n\r\n"),
+        "GET /health HTTP/1.1\r\n\r\n".to_owned(),
+    ];
+    for head in heads {
         let mut client = arbstr.client();
-        drop(client.try_send(head));
-        if let Ok(reply) = client.try_reply("GET") {
-            assert!((400..500).contains(&reply.status), "{}", reply.head);
-        }
+        drop(client.try_send(&head));
+        let shown = &head[..head.len().min(60)];
+        let reply = client.try_reply("GET");
+        let status = reply.as_ref().map(|reply| reply.status);
+        assert!(
+            status
+                .as_ref()
+                .is_ok_and(|status| (400..500).contains(status)),
+            "{status:?} for {shown:?}"
+        );
     }
     assert_eq!(arbstr.get("/health").status, 200);
 }
@@ -570,4 +582,54 @@ fn requests_do_not_wait_for_each_other() {
             assert_eq!(thread.join().unwrap(), 200);
         }
     });
+}
+
+#[test]
+fn a_client_of_http_1_0_gets_its_stream_by_close() {
+    let (_provider, house) = house();
+    let arbstr = house.start();
+    let body = ask_stream("model-a");
+    let mut client = arbstr.client();
+    client.send(format!(
+        "POST /v1/chat/completions HTTP/1.0\r\nhost: {}\r\ncontent-length: {}\r\n\r\n{body}",
+        arbstr.address(),
+        body.len()
+    ));
+    let mut reply = client.reply("POST");
+    let text = reply.finish();
+    assert_eq!(
+        (reply.status, reply.header("transfer-encoding")),
+        (200, None),
+        "{}",
+        reply.head
+    );
+    assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
+    arbstr.row(&reply.id()).assert_success();
+}
+
+#[test]
+fn a_client_that_waits_for_100_is_told_to_go_on() {
+    let (_provider, house) = house();
+    let arbstr = house.start();
+    let body = ask("model-a");
+    let mut client = arbstr.client();
+    client.send(format!("POST /v1/chat/completions HTTP/1.1\r\nhost: {}\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n", arbstr.address(), body.len()));
+    client.expect("HTTP/1.1 100 Continue\r\n\r\n").send(&body);
+    assert_eq!(client.reply("POST").finish(), completion(10, 4));
+}
+
+#[test]
+fn a_client_that_breaks_its_body_off_leaves_no_row() {
+    let (provider, house) = house();
+    let arbstr = house.start();
+    for _ in 0..3 {
+        let mut client = arbstr.client();
+        client.send(format!("POST /v1/chat/completions HTTP/1.1\r\nhost: {}\r\ncontent-length: 1000\r\n\r\n{{\"model\":", arbstr.address()));
+        thread::sleep(Duration::from_millis(20));
+        client.reset();
+    }
+    assert_eq!(arbstr.chat(&ask("model-a")).status, 200);
+    assert_eq!(provider.count(), 1);
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!(arbstr.rows().len(), 1);
 }

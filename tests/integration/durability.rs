@@ -312,3 +312,110 @@ fn each_row_is_a_uuid_v7_of_its_own() {
     sorted.dedup();
     assert_eq!(sorted, ids, "they sort by time");
 }
+
+#[test]
+fn whatever_was_answered_before_a_kill_is_on_record() {
+    let provider = Provider::healthy(10, 4);
+    let mut arbstr = House::of(&provider).start();
+    let address = arbstr.address();
+    let ids = std::sync::Mutex::new(Vec::new());
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        for at in 0..6 {
+            let (ids, stop) = (&ids, &stop);
+            scope.spawn(move || {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let Some(id) = ask_until_killed(address, at % 2 == 0) else {
+                        return;
+                    };
+                    ids.lock().unwrap().push(id);
+                }
+            });
+        }
+        thread::sleep(Duration::from_millis(400));
+        arbstr.kill_9();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let arbstr = arbstr.restart();
+    let ids = ids.into_inner().unwrap();
+    assert!(ids.len() > 20, "{} requests are no load", ids.len());
+    let settled = || {
+        arbstr
+            .rows()
+            .iter()
+            .all(|row| row.verdict().1.as_deref() != Some("in_progress"))
+    };
+    assert!(wait_until(Duration::from_secs(5), || arbstr.rows().len()
+        >= ids.len()
+        && settled()));
+    let rows = arbstr.rows();
+    for (id, finished) in &ids {
+        let row = rows
+            .iter()
+            .find(|row| row.text("correlation_id").as_deref() == Some(id))
+            .unwrap_or_else(|| panic!("{id} is lost"));
+        let (success, message) = row.verdict();
+        assert!(
+            success || message.as_deref() == Some("interrupted"),
+            "{row:?}"
+        );
+        assert_eq!(
+            row.int("cost_nanosats"),
+            success.then_some(18_000_000),
+            "finished {finished}: {row:?}"
+        );
+    }
+    let successes = rows.iter().filter(|row| row.verdict().0).count();
+    assert!(
+        successes + 6 * 2 >= ids.len(),
+        "only {successes} of {} answered requests were completed",
+        ids.len()
+    );
+}
+
+/// The id of one more request and whether its answer came whole; `None` once nobody answers.
+fn ask_until_killed(address: std::net::SocketAddr, streamed: bool) -> Option<(String, bool)> {
+    let mut client = crate::harness::Client::try_connect(address).ok()?;
+    let body = if streamed {
+        ask_stream("model-a")
+    } else {
+        ask("model-a")
+    };
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    client.try_send(head + &body).ok()?;
+    let mut reply = client.try_reply("POST").ok()?;
+    reply.drain();
+    Some((
+        reply.header("x-arbstr-request-id")?.to_owned(),
+        reply.end == Some(crate::harness::End::Clean),
+    ))
+}
+
+#[test]
+fn a_shutdown_in_front_of_a_locked_database_loses_nothing() {
+    let provider = Provider::healthy(10, 4);
+    let mut arbstr = House::of(&provider).start();
+    let mut first = arbstr.chat(&ask("model-a"));
+    first.finish();
+    arbstr.row(&first.id());
+    let lock = rusqlite::Connection::open(arbstr.database()).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut reply = arbstr.chat(&ask_stream("model-a"));
+    reply.finish();
+    let id = reply.id();
+    arbstr.signal("TERM");
+    let status = arbstr.wait_exit(Duration::from_secs(15));
+    assert!(status.code().is_some(), "{status:?}");
+    drop(lock);
+    let arbstr = arbstr.restart();
+    assert!(
+        wait_until(Duration::from_secs(5), || arbstr
+            .row_now(&id)
+            .is_some_and(|row| row.verdict().0)),
+        "{:?}",
+        arbstr.rows()
+    );
+}

@@ -10,7 +10,7 @@ mod row;
 mod wire;
 
 pub(crate) use answer::{Answer, Gate, chunk, completion, event, finish, usage_chunk};
-pub(crate) use client::{Client, Reply};
+pub(crate) use client::{Client, End, Reply};
 pub(crate) use house::{Arbstr, Folder, House, Seller, command};
 pub(crate) use provider::{Provider, Seen};
 pub(crate) use row::{Row, wait_until};

@@ -119,14 +119,43 @@ fn tried(arbstr: &Arbstr, recording: &Recording) -> Vec<String> {
     }
     let mut unasked = arbstr.chat(&ask_stream("model-a"));
     let shown = unasked.finish();
-    if shown.contains(r#""usage":null"#) && !shown.contains(r#""usage":null}}"#) {
-        told.push("usage:null was shown to a client that did not ask".to_owned());
-    }
-    told.extend(
-        shown
-            .lines()
-            .filter(|line| line.contains(r#""choices":[]"#) && line.contains(r#""usage":{"#))
-            .map(|line| format!("shown unasked: {line}")),
-    );
+    told.extend(difference(
+        &String::from_utf8_lossy(&recording.bytes),
+        &shown,
+    ));
     told
+}
+
+/// What a client that did not ask for usage should not have been shown, or misses; told by a plain reading, event by event.
+fn difference(given: &str, shown: &str) -> Option<String> {
+    let mut shown = shown.split("\n\n");
+    for event in given.replace("\r\n", "\n").split_terminator("\n\n") {
+        let data = event
+            .lines()
+            .find_map(|line| line.strip_prefix("data:"))
+            .map(str::trim);
+        let parsed: Option<Value> = data.and_then(|data| serde_json::from_str(data).ok());
+        let caused = |value: &Value| {
+            value["choices"].as_array().is_some_and(Vec::is_empty) && value["usage"].is_object()
+        };
+        if parsed.as_ref().is_some_and(caused) {
+            continue;
+        }
+        let next = shown.next().unwrap_or_default().replace('\r', "");
+        if next.trim_start_matches('\n') == event.trim_start_matches('\n') {
+            continue;
+        }
+        let without = parsed.map(|mut value| {
+            value.as_object_mut().map(|members| members.remove("usage"));
+            value
+        });
+        let got: Option<Value> = next
+            .trim()
+            .strip_prefix("data:")
+            .and_then(|data| serde_json::from_str(data).ok());
+        if without.is_none() || without != got {
+            return Some(format!("{event:?} became {next:?}"));
+        }
+    }
+    None
 }

@@ -166,3 +166,79 @@ fn a_head_that_never_ends_does_not_hold_it_up() {
     assert_eq!(arbstr.wait_exit(Duration::from_secs(3)).code(), Some(0));
     half.reset();
 }
+
+#[test]
+fn a_client_that_does_not_read_does_not_hold_it_up() {
+    let big = chunk(&"x".repeat(60_000));
+    let mut answer = Answer::sse().send(chunk("a"));
+    for _ in 0..300 {
+        answer = answer.send(&big);
+    }
+    let provider = Provider::always(answer.send(DONE));
+    let mut arbstr = House::of(&provider)
+        .set("server", "shutdown_grace_secs = 1")
+        .start();
+    let mut reply = arbstr.chat(&ask_stream("model-a"));
+    reply.read_until(&chunk("a"));
+    thread::sleep(Duration::from_millis(200));
+    arbstr.signal("TERM");
+    assert_eq!(arbstr.wait_exit(Duration::from_secs(4)).code(), Some(0));
+    let (success, message) = arbstr.row_now(&reply.id()).expect("flushed").verdict();
+    assert!(
+        !success && !["in_progress", "interrupted"].contains(&message.as_deref().unwrap()),
+        "{message:?}"
+    );
+}
+
+#[test]
+fn a_drain_for_a_client_that_left_is_cut_at_the_grace() {
+    let gate = Gate::new();
+    let provider = Provider::always(held(&gate));
+    let mut arbstr = House::of(&provider)
+        .set("server", "shutdown_grace_secs = 1")
+        .start();
+    let mut reply = arbstr.chat(&ask_stream("model-a"));
+    reply.read_until(&chunk("a"));
+    let id = reply.id();
+    reply.reset();
+    thread::sleep(Duration::from_millis(100));
+    arbstr.signal("TERM");
+    assert_eq!(arbstr.wait_exit(Duration::from_secs(4)).code(), Some(0));
+    arbstr
+        .row_now(&id)
+        .expect("flushed")
+        .assert_failure("client_disconnected");
+}
+
+#[test]
+fn beyond_the_grace_an_unanswered_request_is_told_too() {
+    for body in [ask("model-a"), ask_stream("model-a")] {
+        let gate = Gate::new();
+        let provider = Provider::always(Answer::json(200, &completion(10, 4)).after(&gate));
+        let mut arbstr = House::of(&provider)
+            .set("server", "shutdown_grace_secs = 1")
+            .start();
+        let mut client = arbstr.client();
+        client.request(
+            "POST",
+            "/v1/chat/completions",
+            &[("content-type", "application/json")],
+            body.as_bytes(),
+        );
+        gate.wait_reached();
+        arbstr.signal("TERM");
+        let mut reply = client.reply("POST");
+        let error = reply.json();
+        assert_eq!(
+            (reply.status, &error["error"]["code"]),
+            (503, &"server_shutting_down".into()),
+            "{error}"
+        );
+        assert_eq!(arbstr.wait_exit(Duration::from_secs(4)).code(), Some(0));
+        let (success, message) = arbstr.row_now(&reply.id()).expect("flushed").verdict();
+        assert!(
+            !success && !["in_progress", "interrupted"].contains(&message.as_deref().unwrap()),
+            "{message:?}"
+        );
+    }
+}

@@ -6,7 +6,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::harness::{
-    Answer, DONE, House, Provider, Seller, ask, ask_stream, chunk, completion, finish, usage_chunk,
+    Answer, DONE, House, Provider, Seen, Seller, ask, ask_stream, chunk, completion, finish,
+    usage_chunk,
 };
 
 /// Body as the client sends it, body as the provider has to get it.
@@ -258,72 +259,78 @@ fn headers_go_upstream_by_a_list() {
         reply.finish();
         assert_eq!(reply.status, 200, "{}", reply.text());
         let seen = provider.seen().pop().unwrap();
-        for (name, value) in PASSED.iter().filter(|(name, _)| *name != "x-title") {
-            assert_eq!(
-                seen.header(name).as_deref(),
-                Some(*value),
-                "{name}\n{}",
-                seen.head
-            );
-        }
+        assert_headers(&seen, &provider);
+    }
+}
+
+/// What was to pass has passed, and nothing else of the client.
+#[track_caller]
+fn assert_headers(seen: &Seen, provider: &Provider) {
+    for (name, value) in PASSED.iter().filter(|(name, _)| *name != "x-title") {
         assert_eq!(
-            seen.header("authorization").as_deref(),
-            Some("Bearer sk-alpha-secret")
-        );
-        assert_eq!(seen.header("x-extra").as_deref(), Some("from config"));
-        assert!(seen.head.contains("set by operator"), "{}", seen.head);
-        for (name, value) in KEPT
-            .iter()
-            .filter(|(name, _)| !["authorization", "connection", "keep-alive", "te"].contains(name))
-        {
-            assert!(
-                seen.header(name).as_deref().is_none_or(|got| got != *value),
-                "{name} went upstream\n{}",
-                seen.head
-            );
-        }
-        for word in [
-            "client-token",
-            "client-cookie",
-            "client-api-key",
-            "10.9.8.7",
-            "client-custom",
-            "br, zstd",
-            "client-hop",
-            "client-proxy",
-        ] {
-            assert!(
-                !seen.head.contains(word),
-                "{word} went upstream\n{}",
-                seen.head
-            );
-        }
-        assert_eq!(
-            seen.header("host").as_deref(),
-            Some(provider.address().to_string().as_str())
-        );
-        assert!(
+            seen.header(name).as_deref(),
+            Some(*value),
+            "{name}\n{}",
             seen.head
-                .starts_with("POST /v1/chat/completions HTTP/1.1\r\n"),
-            "{}",
-            seen.head
-        );
-        assert_eq!(
-            seen.headers()
-                .iter()
-                .filter(|(name, _)| name.eq_ignore_ascii_case("authorization"))
-                .count(),
-            1
-        );
-        let told = seen
-            .header("content-length")
-            .map(|length| length.parse::<usize>().unwrap());
-        assert_eq!(
-            told,
-            Some(seen.body.len()),
-            "one length, no transfer coding"
         );
     }
+    assert_eq!(
+        seen.header("authorization").as_deref(),
+        Some("Bearer sk-alpha-secret")
+    );
+    assert_eq!(seen.header("x-extra").as_deref(), Some("from config"));
+    assert!(seen.head.contains("set by operator"), "{}", seen.head);
+    for (name, value) in KEPT
+        .iter()
+        .filter(|(name, _)| !["authorization", "connection", "keep-alive", "te"].contains(name))
+    {
+        assert!(
+            seen.header(name).as_deref().is_none_or(|got| got != *value),
+            "{name} went upstream\n{}",
+            seen.head
+        );
+    }
+    for word in [
+        "client-token",
+        "client-cookie",
+        "client-api-key",
+        "10.9.8.7",
+        "client-custom",
+        "br, zstd",
+        "client-hop",
+        "client-proxy",
+    ] {
+        assert!(
+            !seen.head.contains(word),
+            "{word} went upstream\n{}",
+            seen.head
+        );
+    }
+    assert_eq!(
+        seen.header("host").as_deref(),
+        Some(provider.address().to_string().as_str())
+    );
+    assert!(
+        seen.head
+            .starts_with("POST /v1/chat/completions HTTP/1.1\r\n"),
+        "{}",
+        seen.head
+    );
+    assert_eq!(
+        seen.headers()
+            .iter()
+            .filter(|(name, _)| name.eq_ignore_ascii_case("authorization"))
+            .count(),
+        1
+    );
+    let told = seen
+        .header("content-length")
+        .map(|length| length.parse::<usize>().unwrap());
+    assert_eq!(
+        told,
+        Some(seen.body.len()),
+        "one length, no transfer coding"
+    );
 }
 
 #[test]
@@ -495,15 +502,50 @@ fn completions_and_embeddings_take_the_same_road() {
         );
         assert_eq!(row.int("cost_nanosats"), Some(nanosats), "{path}");
     }
-    let bodies: Vec<_> = provider
-        .seen()
-        .iter()
-        .map(crate::harness::Seen::text)
-        .collect();
+    let bodies: Vec<_> = provider.seen().iter().map(Seen::text).collect();
     assert_eq!(bodies[0], r#"{"model":"model-a","input":["a","b"]}"#);
     assert!(
         bodies[2].contains(r#""include_usage":true"#),
         "{}",
         bodies[2]
     );
+}
+
+#[test]
+fn a_body_of_30_mb_arrives_whole() {
+    let provider = Provider::healthy(1, 1);
+    let arbstr = House::of(&provider).start();
+    let words: String = (0..3_000_000u32)
+        .map(|at| format!("{:9} ", at.wrapping_mul(2_654_435_761)))
+        .collect();
+    let body = ask("model-a").replace("Say hello.", &words[..30_000_000]);
+    assert_eq!(arbstr.chat(&body).status, 200);
+    assert!(
+        provider.only().body == body.as_bytes(),
+        "30 MB changed on their way"
+    );
+}
+
+#[test]
+fn the_path_of_a_provider_is_kept_and_a_last_slash_means_nothing() {
+    for (base, path) in [
+        ("/v1/", "/v1/chat/completions"),
+        ("/api/openai/v1", "/api/openai/v1/chat/completions"),
+        ("", "/chat/completions"),
+    ] {
+        let provider = Provider::healthy(1, 1);
+        let url = format!("http://{}{base}", provider.address());
+        let arbstr = House::new()
+            .seller(Seller::new("alpha", &provider).url(&url))
+            .start();
+        assert_eq!(arbstr.chat(&ask("model-a")).status, 200);
+        assert!(
+            provider
+                .only()
+                .head
+                .starts_with(&format!("POST {path} HTTP/1.1\r\n")),
+            "{}",
+            provider.only().head
+        );
+    }
 }

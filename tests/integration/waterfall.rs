@@ -665,3 +665,84 @@ fn a_model_name_cannot_smuggle_a_header_or_a_log_line() {
         arbstr.log()
     );
 }
+
+#[test]
+fn the_last_candidate_may_take_as_long_as_a_response() {
+    let slow = || {
+        Answer::sse()
+            .pause(1500)
+            .send(chunk("Hel"))
+            .send(finish("stop"))
+            .send(DONE)
+    };
+    let (bad, good) = (Provider::always(slow()), Provider::always(slow()));
+    let arbstr = pair(&bad, &good)
+        .set("timeouts", "first_event = 1")
+        .set("timeouts", "response = 4")
+        .start();
+    let mut reply = arbstr.chat(&ask_stream("model-a"));
+    assert_answer_of(&mut reply, "good", Mode::Stream);
+    let list = attempts(&reply);
+    assert_eq!(
+        (list[0].1.as_str(), list[0].2.as_str()),
+        ("error", "timeout")
+    );
+}
+
+#[test]
+fn error_events_from_all_are_one_503() {
+    let answer = Answer::sse()
+        .send(event(r#"{"error":{"message":"no","code":"overloaded"}}"#))
+        .send(DONE);
+    let (bad, good) = (Provider::always(answer.clone()), Provider::always(answer));
+    let arbstr = pair(&bad, &good).set("retry", "max_attempts = 2").start();
+    let mut reply = arbstr.chat(&ask_stream("model-a"));
+    assert_eq!(reply.json()["error"]["code"], "all_providers_failed");
+    assert_eq!(
+        (reply.status, tried(&reply)),
+        (503, vec!["bad".to_owned(), "good".to_owned()])
+    );
+}
+
+#[test]
+fn a_key_in_an_error_event_or_in_a_503_is_redacted() {
+    let echo = r#"{"error":{"message":"bad key sk-bad-secret or sk-good-secret","code":"sk-good-secret"}}"#;
+    let first = Provider::always(Answer::json(500, echo));
+    let second = Provider::always(Answer::json(401, echo));
+    let arbstr = pair(&first, &second)
+        .set("retry", "max_attempts = 2")
+        .start();
+    let text = arbstr.chat(&ask("model-a")).finish();
+    assert!(
+        text.contains("all_providers_failed")
+            && !text.contains("sk-bad-secret")
+            && !text.contains("sk-good-secret"),
+        "{text}"
+    );
+    let streaming = Provider::always(Answer::sse().send(chunk("Hel")).send(event(echo)));
+    let arbstr = pair(&streaming, &second).start();
+    let text = arbstr.chat(&ask_stream("model-a")).finish();
+    assert!(
+        text.contains("bad key") && !text.contains("sk-bad-secret"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_fresh_connection_that_is_reset_too_is_a_failed_attempt() {
+    let bad = Provider::by(|_, nth| {
+        if nth == 0 {
+            Answer::json(200, &completion(1, 1))
+        } else {
+            Answer::bare().reset()
+        }
+    });
+    let good = Provider::healthy(1, 1);
+    let arbstr = pair(&bad, &good).start();
+    assert_answer_of(&mut arbstr.chat(&ask("model-a")), "bad", Mode::Json);
+    thread::sleep(Duration::from_millis(100));
+    let mut reply = arbstr.chat(&ask("model-a"));
+    assert_answer_of(&mut reply, "good", Mode::Json);
+    assert_eq!(tried(&reply), ["bad", "good"]);
+    assert_eq!(bad.count(), 3, "reused, then once more on a fresh one");
+}

@@ -55,6 +55,15 @@ impl Client {
         }
     }
 
+    /// Connects, if somebody still listens.
+    pub(crate) fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        Ok(Self {
+            wire: Wire::new(stream),
+            address,
+        })
+    }
+
     /// Sends bytes as they are.
     #[track_caller]
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
@@ -95,6 +104,17 @@ impl Client {
         }
         out += "\r\n";
         self.send([out.as_bytes(), body].concat())
+    }
+
+    /// Reads exactly these bytes.
+    #[track_caller]
+    pub(crate) fn expect(&mut self, bytes: &str) -> &mut Self {
+        let got = self
+            .wire
+            .exactly(bytes.len(), Instant::now() + PATIENCE)
+            .expect("bytes from arbstr");
+        assert_eq!(String::from_utf8_lossy(&got), bytes);
+        self
     }
 
     /// Reads the head of the answer; panics when none comes.

@@ -237,3 +237,34 @@ fn a_total_limit_ends_even_a_lively_stream() {
     );
     assert!(!arbstr.row(&reply.id()).verdict().0);
 }
+
+#[test]
+fn done_makes_a_stream_whole_whatever_the_connection_does_then() {
+    for answer in [
+        Answer::sse().send(chunk("a")).send(DONE).reset(),
+        Answer::sse().send(chunk("a")).send(DONE).fin(),
+        Answer::sse().send(chunk("a")).send(DONE).raw("garbage"),
+    ] {
+        let provider = Provider::always(answer);
+        let arbstr = House::of(&provider).start();
+        let mut reply = arbstr.chat(&ask_stream("model-a"));
+        let text = reply.finish();
+        own_event(after_bytes(&text, &(chunk("a") + DONE)));
+        arbstr.row(&reply.id()).assert_success();
+    }
+}
+
+#[test]
+fn even_a_provider_that_sends_no_done_has_to_finish() {
+    let provider = Provider::always(Answer::sse().send(chunk("a")));
+    let arbstr = House::new()
+        .seller(Seller::new("alpha", &provider).line("requires_done = false"))
+        .start();
+    let mut reply = arbstr.chat(&ask_stream("model-a"));
+    let text = reply.finish();
+    assert!(
+        error_event(&text).is_some() && !text.contains("[DONE]"),
+        "{text}"
+    );
+    arbstr.row(&reply.id()).assert_failure("stream_incomplete");
+}

@@ -107,9 +107,10 @@ fn usage_null_with_spaces_around_leaves_sound_json() {
     }
 }
 
-/// The bytes of the stream, what the row has to say: input, output, cached, reasoning tokens.
-#[test]
-fn usage_is_found_wherever_a_provider_puts_it() {
+/// Name, bytes of the stream, and what the row has to say: input, output, cached, reasoning tokens.
+type Case = (&'static str, String, [Option<i64>; 4]);
+
+fn cases() -> Vec<Case> {
     let with = |usage: &str| {
         event(&format!(
             r#"{{"choices":[{{"index":0,"delta":{{"content":"x"}},"finish_reason":null}}],"usage":{usage}}}"#
@@ -119,7 +120,7 @@ fn usage_is_found_wherever_a_provider_puts_it() {
     let two = r#"{"prompt_tokens":10,"completion_tokens":4,"total_tokens":14}"#;
     let details = r#"{"prompt_tokens":10,"completion_tokens":4,"prompt_tokens_details":{"cached_tokens":6,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":3}}"#;
     let deepseek = r#"{"prompt_tokens":10,"completion_tokens":4,"prompt_cache_hit_tokens":6,"prompt_cache_miss_tokens":4}"#;
-    let cases: Vec<(&str, String, [Option<i64>; 4])> = vec![
+    vec![
         (
             "own chunk",
             chunk("x") + &finish("stop") + &only(two),
@@ -189,8 +190,12 @@ fn usage_is_found_wherever_a_provider_puts_it() {
             [Some(10), None, None, None],
         ),
         ("none", chunk("x") + &finish("stop"), [None; 4]),
-    ];
-    for (name, stream, expected) in cases {
+    ]
+}
+
+#[test]
+fn usage_is_found_wherever_a_provider_puts_it() {
+    for (name, stream, expected) in cases() {
         let provider = Provider::always(Answer::sse().send(stream + DONE));
         let arbstr = House::of(&provider).start();
         let mut reply = arbstr.chat(&ask_stream("model-a"));
