@@ -1,6 +1,6 @@
 //! Who is asked first: the cheapest for this request, within what a policy allows.
 
-use crate::harness::{Arbstr, House, Provider, Seller, ask};
+use crate::harness::{Answer, Arbstr, House, Provider, Seller, ask, completion};
 
 fn winner(arbstr: &Arbstr, headers: &[(&str, &str)], body: &str) -> String {
     let mut reply = arbstr.chat_with(headers, body);
@@ -219,4 +219,30 @@ fn a_virtual_model_is_the_cheapest_of_what_the_operator_listed() {
             .any(|model| model["id"] == "cheap-smart"),
         "{models}"
     );
+}
+
+#[test]
+fn strategies_other_than_the_cheapest_are_real() {
+    let (cheap, dear) = (
+        Provider::always(Answer::json(200, &completion(1, 1)).after_pause(80)),
+        Provider::healthy(1, 1),
+    );
+    let start = |strategy: &str| {
+        House::new()
+            .seller(Seller::new("cheap", &cheap).rates("1", "1"))
+            .seller(Seller::new("dear", &dear))
+            .set("policies", &format!("default_strategy = \"{strategy}\""))
+            .start()
+    };
+    let winners = |arbstr: &Arbstr, count: usize| {
+        (0..count)
+            .map(|_| winner(arbstr, &[], &ask("model-a")))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(winners(&start("cheapest"), 3), ["cheap"; 3]);
+    let mut turns = winners(&start("round_robin"), 4);
+    turns.sort();
+    assert_eq!(turns, ["cheap", "cheap", "dear", "dear"]);
+    let by_speed = winners(&start("lowest_latency"), 8);
+    assert_eq!(by_speed[4..], ["dear"; 4], "{by_speed:?}");
 }

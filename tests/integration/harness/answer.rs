@@ -10,6 +10,8 @@ pub(crate) struct Answer {
     head: Option<Head>,
     /// Waited for before anything is said.
     pub(crate) before: Option<Gate>,
+    /// Slept before anything is said.
+    pub(crate) thinking: Duration,
     pub(crate) steps: Vec<Step>,
     pub(crate) framing: Framing,
 }
@@ -164,6 +166,12 @@ impl Answer {
     /// Nothing at all, not even the head, before the gate opens.
     pub(crate) fn after(mut self, gate: &Gate) -> Self {
         self.before = Some(gate.clone());
+        self
+    }
+
+    /// Nothing at all, not even the head, for a while.
+    pub(crate) fn after_pause(mut self, millis: u64) -> Self {
+        self.thinking = Duration::from_millis(millis);
         self
     }
 

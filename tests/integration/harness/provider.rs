@@ -250,6 +250,7 @@ fn give(wire: &mut Wire, answer: &Answer) -> io::Result<Option<Ending>> {
     {
         return Ok(Some(Ending::Fin));
     }
+    thread::sleep(answer.thinking);
     wire.stream.write_all(&answer.head_bytes())?;
     for step in &answer.steps {
         match step {

@@ -281,3 +281,42 @@ fn an_open_circuit_shows_in_health_and_is_told_once() {
         .count();
     assert_eq!(told, 1, "{}", arbstr.log());
 }
+
+#[test]
+fn who_is_skipped_is_still_asked_when_nobody_else_can_serve() {
+    let faults = [
+        Answer::fault(401, "invalid_api_key"),
+        Answer::fault(404, "model_not_found"),
+        Answer::fault(500, "x"),
+        Answer::bare().reset(),
+    ];
+    for fault in faults {
+        let bad = Provider::answering([fault.clone(), Answer::json(200, &completion(1, 1))]);
+        let good = Provider::answering([
+            Answer::json(200, &completion(1, 1)),
+            Answer::fault(502, "x"),
+        ]);
+        let arbstr = pair(&bad, &good).set("circuit", "failures = 1").start();
+        assert_answer_of(&mut arbstr.chat(&ask("model-a")), "good", Mode::Json);
+        let mut reply = arbstr.chat(&ask("model-a"));
+        assert_answer_of(&mut reply, "bad", Mode::Json);
+        assert_eq!(tried(&reply), ["good", "bad"], "after {fault:?}");
+    }
+}
+
+#[test]
+fn a_success_in_between_keeps_a_circuit_closed() {
+    let bad = Provider::by(|_, nth| {
+        if nth % 3 == 2 {
+            Answer::json(200, &completion(1, 1))
+        } else {
+            Answer::fault(500, "x")
+        }
+    });
+    let good = Provider::healthy(1, 1);
+    let arbstr = pair(&bad, &good).set("circuit", "failures = 3").start();
+    for _ in 0..9 {
+        assert_eq!(arbstr.chat(&ask("model-a")).status, 200);
+    }
+    assert_eq!(bad.count(), 9, "never three in a row");
+}
