@@ -9,7 +9,7 @@ fn main() {
     divan::main();
 }
 
-#[divan::bench(args = names())]
+#[divan::bench(args = names(), max_time = 0.5)]
 fn read(bencher: divan::Bencher<'_, '_>, name: &str) {
     let (corpus, reader) = name.split_once(" | ").expect("made by names");
     let corpus = corpora()

@@ -85,7 +85,7 @@ const DATA: &[u8; 5] = b"data:";
 /// One in every byte of a word.
 const LOW: u64 = u64::MAX / 255;
 /// How many bytes are tried before the search for a line end is worth its call.
-const NEAR: usize = 32;
+const NEAR: usize = 64;
 
 #[cfg(test)]
 mod tests {
