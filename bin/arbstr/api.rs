@@ -58,15 +58,11 @@ pub(crate) struct Arrival {
     pub(crate) at: std::time::Instant,
     /// For the record: ms since the epoch.
     pub(crate) timestamp_ms: i64,
-    random: u64,
+    /// Differs from request to request.
+    pub(crate) random: u64,
 }
 
 impl Arrival {
-    /// A number that differs from request to request, where routing needs chance.
-    pub(crate) fn dice(&self) -> u64 {
-        self.random
-    }
-
     fn now() -> Self {
         let id = uuid::Uuid::now_v7();
         Self {

@@ -117,6 +117,11 @@ impl Live {
         (&self.config.providers[index], &self.upstreams[index])
     }
 
+    /// Logs what changed in the standing of providers.
+    pub(crate) fn log_changes(&self) {
+        market::log_changes(&self.market);
+    }
+
     /// `text` of a provider's making without any key it may echo.
     pub(crate) fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
         arbstr_wire::redact_text(text, &self.secrets())

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use arbstr_price::{Rate, Rates, Sats};
 pub(crate) use arbstr_route::{Strategy, Tier};
+pub(crate) use arbstr_wire::Metadata;
 use hyper::header::HeaderName;
 
 pub(crate) use self::base_url::BaseUrl;
@@ -111,17 +112,6 @@ pub(crate) struct Stream {
     pub(crate) on_client_disconnect: OnClientDisconnect,
     /// The longest a stream is read on for its usage.
     pub(crate) drain_max: Duration,
-}
-
-/// How the cost reaches the client at the end of a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Metadata {
-    /// As an event of its own.
-    Event,
-    /// As an SSE comment.
-    Comment,
-    /// Not at all.
-    Off,
 }
 
 /// What happens to the upstream of a client that left.

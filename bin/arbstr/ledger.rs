@@ -3,22 +3,24 @@
 //! An [`Entry`] is opened before the first upstream byte and completed exactly once: by the stage that knows the
 //! outcome, or by `Drop` when a panic or a lost task took that stage away.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arbstr_price::{Rates, Sats};
+use arbstr_route::Plan;
 use arbstr_store::{Attempt, Completion, Opening, Store};
 use arbstr_wire::{Endpoint, Observation, Request, Usage};
+use hyper::HeaderMap;
 
 use crate::api::Arrival;
 use crate::clock;
+use crate::flow::POLICY;
 
 /// The open record of one request.
 #[derive(Debug)]
 pub(crate) struct Entry {
     store: Store,
     arrival: Arrival,
-    facts: Facts,
+    about: About,
     attempts: Vec<Attempt>,
     winner: Option<Winner>,
     completed: bool,
@@ -26,23 +28,16 @@ pub(crate) struct Entry {
 
 /// What is known of a request before anyone is asked.
 #[derive(Debug)]
-pub(crate) struct Facts {
-    /// Which API was called.
-    pub(crate) endpoint: Endpoint,
-    /// The model as the client asked for it.
-    pub(crate) model: String,
-    /// The policy that applied.
-    pub(crate) policy: Option<String>,
-    /// Whether a stream was asked for.
-    pub(crate) streaming: bool,
-    /// The plan as JSON.
-    pub(crate) plan: Option<String>,
-    /// Tokens that the input was estimated to have, for estimates when the provider reports nothing.
-    pub(crate) input_estimate: u64,
-    /// The client's own `x-request-id` or `traceparent`, for the log.
-    pub(crate) client_id: Option<String>,
-    /// The rates of every candidate, for the reference cost.
-    pub(crate) candidate_rates: Arc<[Rates]>,
+pub(crate) struct About {
+    endpoint: Endpoint,
+    model: String,
+    policy: Option<String>,
+    streaming: bool,
+    client_id: Option<String>,
+    traceparent: Option<String>,
+    plan: Option<String>,
+    input_estimate: u64,
+    candidate_rates: Vec<Rates>,
 }
 
 /// The provider whose answer the client gets.
@@ -92,38 +87,60 @@ pub(crate) struct Bill {
     pub(crate) estimated: Option<Sats>,
 }
 
-impl Facts {
-    /// Those of a request that has no plan, or not yet.
-    pub(crate) fn without_plan(request: &Request<'_>, policy: Option<&str>) -> Self {
+impl About {
+    /// What `request` says, and what its client calls it.
+    pub(crate) fn of(request: &Request<'_>, headers: &HeaderMap) -> Self {
+        let text = |name: &str| {
+            let value = headers.get(name)?.to_str().ok()?;
+            Some(value.chars().take(HEADER_CHARS).collect::<String>())
+        };
         Self {
             endpoint: request.endpoint(),
             model: request.model().to_owned(),
-            policy: policy.map(str::to_owned),
+            policy: text(POLICY),
             streaming: request.is_stream(),
+            client_id: text("x-request-id"),
+            traceparent: text("traceparent"),
             plan: None,
             input_estimate: 0,
-            client_id: None,
-            candidate_rates: Arc::default(),
+            candidate_rates: Vec::new(),
+        }
+    }
+
+    /// The same with its plan, which as JSON is `shown`.
+    pub(crate) fn planned(self, plan: &Plan, shown: String) -> Self {
+        let rates = plan
+            .eligible()
+            .filter_map(|candidate| candidate.offer.rates().copied());
+        Self {
+            policy: plan.policy.as_deref().map(str::to_owned),
+            plan: Some(shown),
+            input_estimate: plan
+                .candidates
+                .first()
+                .map_or(0, |candidate| candidate.tokens.input),
+            candidate_rates: rates.collect(),
+            ..self
         }
     }
 }
 
 impl Entry {
     /// Puts the request on record.
-    pub(crate) fn open(store: &Store, arrival: &Arrival, facts: Facts) -> Self {
+    pub(crate) fn open(store: &Store, arrival: &Arrival, about: About) -> Self {
         store.open_request(Opening {
             correlation_id: arrival.id.to_string(),
             timestamp_ms: arrival.timestamp_ms,
-            endpoint: endpoint_word(facts.endpoint).to_owned(),
-            model: facts.model.clone(),
-            policy: facts.policy.clone(),
-            streaming: facts.streaming,
-            plan: facts.plan.clone(),
+            endpoint: endpoint_word(about.endpoint).to_owned(),
+            model: about.model.clone(),
+            policy: about.policy.clone(),
+            streaming: about.streaming,
+            plan: about.plan.clone(),
         });
         Self {
             store: store.clone(),
             arrival: arrival.clone(),
-            facts,
+            about,
             attempts: Vec::new(),
             winner: None,
             completed: false,
@@ -142,19 +159,12 @@ impl Entry {
     }
 
     /// Notes how the attempt that began last came out.
-    pub(crate) fn attempt_ended(
-        &mut self,
-        outcome: &str,
-        status: Option<u16>,
-        sunk: Option<Sats>,
-        now: Instant,
-    ) {
+    pub(crate) fn attempt_ended(&mut self, outcome: &str, status: Option<u16>, now: Instant) {
         let Some(attempt) = self.attempts.last_mut() else {
             return;
         };
         outcome.clone_into(&mut attempt.outcome);
         attempt.status = status;
-        attempt.sunk_cost = sunk;
         attempt.duration = now
             .saturating_duration_since(self.arrival.at)
             .saturating_sub(attempt.started_after);
@@ -260,7 +270,7 @@ impl Entry {
             uncovered_units: bill.usage.uncovered,
             latency: winner.map(|winner| winner.latency),
             stream_duration: winner
-                .filter(|_| self.facts.streaming)
+                .filter(|_| self.about.streaming)
                 .map(|winner| now.saturating_duration_since(winner.sent_at)),
             duration: now.saturating_duration_since(self.arrival.at),
             finish_reason: finish_reason.map(str::to_owned),
@@ -270,7 +280,7 @@ impl Entry {
             plan: None,
             attempts: std::mem::take(&mut self.attempts),
         };
-        log(&self.facts, &completion);
+        log(&self.about, &completion);
         self.store.complete(completion);
     }
 
@@ -290,20 +300,21 @@ impl Entry {
         self.winner
             .as_ref()
             .and_then(|winner| winner.rates)
-            .and_then(|rates| charge(self.facts.endpoint, usage, &rates))
+            .and_then(|rates| charge(self.about.endpoint, usage, &rates))
     }
 
     fn reference(&self, usage: &Usage) -> Option<Sats> {
-        let rates = self.facts.candidate_rates.iter();
+        let rates = self.about.candidate_rates.iter();
         rates
-            .filter_map(|rates| charge(self.facts.endpoint, usage, rates))
+            .filter_map(|rates| charge(self.about.endpoint, usage, rates))
             .max()
     }
 
     fn estimate(&self, reported: &Usage, streamed: u64) -> Option<Sats> {
-        let mut usage = Usage::default();
-        usage.input = reported.input.or(Some(self.facts.input_estimate));
-        let has_output = self.facts.endpoint != Endpoint::Embeddings;
+        let mut usage = *reported;
+        usage.insane = false;
+        let has_output = self.about.endpoint != Endpoint::Embeddings;
+        usage.input = reported.input.or(Some(self.about.input_estimate));
         usage.output = reported.output.or_else(|| has_output.then_some(streamed));
         self.cost_of(&usage)
     }
@@ -363,13 +374,14 @@ fn endpoint_word(endpoint: Endpoint) -> &'static str {
     }
 }
 
-fn log(facts: &Facts, row: &Completion) {
+fn log(about: &About, row: &Completion) {
     tracing::info!(
         request_id = %row.correlation_id,
-        model = %facts.model,
+        model = about.model.as_str(),
         provider = row.provider.as_deref().unwrap_or("-"),
-        streaming = facts.streaming,
-        client_id = facts.client_id,
+        streaming = about.streaming,
+        client_id = about.client_id,
+        traceparent = about.traceparent,
         input_tokens = row.input_tokens,
         output_tokens = row.output_tokens,
         cost_sats = decimal(row.cost),
@@ -385,3 +397,5 @@ fn log(facts: &Facts, row: &Completion) {
 const ENVELOPE_BYTES: u64 = 220;
 /// English text; other scripts have fewer bytes a token, so that this does not overstate their cost.
 const BYTES_PER_TOKEN: u64 = 4;
+/// What is kept of a header that a client may make as long as it likes.
+const HEADER_CHARS: usize = 128;

@@ -13,6 +13,7 @@
 //! ```
 
 pub(crate) mod drain;
+mod fate;
 mod patience;
 
 use std::future::Future;
@@ -20,17 +21,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use arbstr_route::{End as PermitEnd, Permit};
+use arbstr_route::Permit;
 use arbstr_wire::{BreakCode, End, Rewriter, Trailer};
 use bytes::{Bytes, BytesMut};
 
+use self::fate::Fate;
+use self::patience::Lost;
 pub(crate) use self::patience::Patience;
 use crate::app::Live;
 use crate::clock;
 use crate::config::OnClientDisconnect;
-use crate::ledger::{Bill, Ending, Entry, decimal};
+use crate::ledger::{Bill, Entry, decimal};
 use crate::lifeline::Thread;
-use crate::upstream;
+use crate::upstream::{self, Opened};
 
 /// The body that hyper polls for the client of a stream.
 #[derive(Debug)]
@@ -85,15 +88,25 @@ impl Drop for Body {
 pub(crate) struct Course {
     upstream: Option<upstream::Body>,
     rewriter: Rewriter,
+    released: Bytes,
     entry: Option<Entry>,
     permit: Option<Permit>,
-    live: Arc<Live>,
-    released: Bytes,
-    requires_done: bool,
-    patience: Patience,
-    thread: Thread,
+    conditions: Conditions,
     cut: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
     watches_cut: bool,
+}
+
+/// What a stream goes by.
+#[derive(Debug)]
+pub(crate) struct Conditions {
+    /// Whether an end without `[DONE]` is none.
+    pub(crate) requires_done: bool,
+    /// How long it may be silent, and last.
+    pub(crate) patience: Patience,
+    /// The settings it began under.
+    pub(crate) live: Arc<Live>,
+    /// Its hold on the process.
+    pub(crate) thread: Thread,
 }
 
 /// What one step of a course gave.
@@ -115,27 +128,21 @@ pub(crate) enum Audience {
 }
 
 impl Course {
-    /// A stream whose first event has come. `released` are the bytes that may go to the client already.
+    /// A stream whose first event has come.
     pub(crate) fn new(
-        (upstream, rewriter, released): (upstream::Body, Rewriter, Bytes),
-        (entry, permit): (Entry, Option<Permit>),
-        requires_done: bool,
-        patience: Patience,
-        live: Arc<Live>,
-        thread: Thread,
+        opened: Opened,
+        entry: Entry,
+        permit: Option<Permit>,
+        conditions: Conditions,
     ) -> Self {
-        let cut = thread.cut();
         Self {
-            upstream: Some(upstream),
-            rewriter,
+            upstream: Some(opened.body),
+            rewriter: opened.rewriter,
+            released: opened.released,
             entry: Some(entry),
             permit,
-            live,
-            released,
-            requires_done,
-            patience,
-            thread,
-            cut,
+            cut: conditions.thread.cut(),
+            conditions,
             watches_cut: false,
         }
     }
@@ -148,13 +155,16 @@ impl Course {
         if !self.released.is_empty() {
             return Poll::Ready(Step::Released(std::mem::take(&mut self.released)));
         }
+        if self.conditions.thread.is_cut() {
+            return Poll::Ready(self.break_off(&Fate::ShutDown, SHUTTING_DOWN, audience));
+        }
         loop {
             let Some(upstream) = &mut self.upstream else {
                 return Poll::Ready(Step::Ended(Bytes::new()));
             };
             match upstream.poll_chunk(cx) {
                 Poll::Ready(Some(Ok(chunk))) => {
-                    self.patience.renew(clock::now());
+                    self.conditions.patience.renew(clock::now());
                     let bytes = self.rewriter.push(chunk);
                     if self.rewriter.is_done() {
                         self.released = bytes;
@@ -165,7 +175,8 @@ impl Course {
                     }
                 }
                 Poll::Ready(Some(Err(fault))) => {
-                    return Poll::Ready(self.broken("reset", &fault.to_string(), audience));
+                    let fate = Fate::Broke(fault.kind());
+                    return Poll::Ready(self.break_off(&fate, &fault.to_string(), audience));
                 }
                 Poll::Ready(None) => return Poll::Ready(self.ended(audience)),
                 Poll::Pending => return self.poll_limits(cx, audience),
@@ -173,11 +184,19 @@ impl Course {
         }
     }
 
-    /// Completes the record of a stream that nobody will read on.
+    /// Completes the record of a stream that nobody will read on; a shutdown is told as one.
     pub(crate) fn abandon(mut self) {
-        self.upstream = None;
-        let bill = self.bill(false);
-        self.complete(&Ending::ClientLeft, &bill);
+        let fate = if self.conditions.thread.is_cut() {
+            Fate::ShutDown
+        } else {
+            Fate::Abandoned
+        };
+        self.conclude(&fate, Audience::Present, |_, _| Bytes::new());
+    }
+
+    /// Whether the process is past its grace period.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.conditions.thread.is_cut()
     }
 
     /// The course is polled by another task from now on, which must be woken at the cut.
@@ -186,115 +205,102 @@ impl Course {
     }
 
     fn poll_limits(&mut self, cx: &mut Context<'_>, audience: Audience) -> Poll<Step> {
-        if self.thread.is_cut() {
-            return Poll::Ready(self.cut_off(audience));
-        }
         if !self.watches_cut {
             self.watches_cut = true;
             if self.cut.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(self.cut_off(audience));
+                return Poll::Ready(self.break_off(&Fate::ShutDown, SHUTTING_DOWN, audience));
             }
         }
-        self.patience
-            .poll_lost(cx)
-            .map(|lost| self.broken("timeout", lost.message(), audience))
+        self.conditions.patience.poll_lost(cx).map(|lost| {
+            let fate = if lost == Lost::Total {
+                Fate::OutOfTime
+            } else {
+                Fate::Broke("timeout")
+            };
+            self.break_off(&fate, lost.message(), audience)
+        })
     }
 
     /// The upstream's `[DONE]` has come: the trailer follows it in the same write.
     fn done(&mut self, cx: &mut Context<'_>, audience: Audience) -> Step {
         if let Some(upstream) = self.upstream.take() {
-            drain::give_back(upstream, cx, &self.thread);
+            drain::give_back(upstream, cx);
         }
-        let fault = self.fault_kind();
-        let ending = match (audience, fault) {
-            (Audience::Gone, _) => Ending::ClientLeft,
-            (Audience::Present, Some(kind)) => Ending::Broke(kind),
-            (Audience::Present, None) => Ending::Complete,
-        };
-        let bill = self.bill(true);
-        let trailer = self.with_trailer(&bill, Rewriter::trailer);
-        self.complete(&ending, &bill);
+        let trailer = self.conclude(&Fate::Whole, audience, Rewriter::trailer);
         Step::Ended(join(std::mem::take(&mut self.released), trailer))
     }
 
     /// The upstream ended cleanly, with or without `[DONE]`.
     fn ended(&mut self, audience: Audience) -> Step {
-        self.upstream = None;
         let (tail, end) = self.rewriter.finish();
-        let complete = match end {
-            End::Done => true,
-            End::CompleteWithoutDone => !self.requires_done,
-            _ => false,
+        let fate = match end {
+            End::Done => Fate::Whole,
+            End::CompleteWithoutDone if self.conditions.requires_done => Fate::Unmarked,
+            End::CompleteWithoutDone => Fate::Whole,
+            End::Incomplete => {
+                let message = "the provider ended the stream before it was complete";
+                let Step::Ended(rest) = self.break_off(&Fate::Incomplete, message, audience) else {
+                    return Step::Ended(tail);
+                };
+                return Step::Ended(join(tail, rest));
+            }
         };
-        let fault = self.fault_kind();
-        let ending = match (audience, fault) {
-            (Audience::Gone, _) => Ending::ClientLeft,
-            (Audience::Present, Some(kind)) => Ending::Broke(kind),
-            (Audience::Present, None) if complete => Ending::Complete,
-            (Audience::Present, None) => Ending::Incomplete,
-        };
-        let bill = self.bill(complete);
-        let rest = if matches!(end, End::Incomplete) && !matches!(ending, Ending::Broke(_)) {
-            let message = "the provider ended the stream before it was complete";
-            self.with_trailer(&bill, |rewriter, trailer| {
-                rewriter.break_off(BreakCode::UpstreamStreamInterrupted, message, trailer)
-            })
+        let trailer = self.conclude(&fate, audience, Rewriter::trailer);
+        Step::Ended(join(tail, trailer))
+    }
+
+    /// The stream ends here, and the client is told so; after the provider's own error event there is nothing to add.
+    fn break_off(&mut self, fate: &Fate, message: &str, audience: Audience) -> Step {
+        let code = if *fate == Fate::ShutDown {
+            BreakCode::ServerShuttingDown
         } else {
-            self.with_trailer(&bill, Rewriter::trailer)
+            BreakCode::UpstreamStreamInterrupted
         };
-        self.complete(&ending, &bill);
-        Step::Ended(join(tail, rest))
+        let is_told = self.rewriter.observation().fault.is_some();
+        Step::Ended(self.conclude(fate, audience, |rewriter, trailer| {
+            if is_told {
+                Bytes::new()
+            } else {
+                rewriter.break_off(code, message, trailer)
+            }
+        }))
     }
 
-    fn broken(&mut self, kind: &str, message: &str, audience: Audience) -> Step {
-        self.break_off(
-            BreakCode::UpstreamStreamInterrupted,
-            Ending::Broke(kind.to_owned()),
-            message,
-            audience,
-        )
-    }
-
-    fn cut_off(&mut self, audience: Audience) -> Step {
-        let message = "arbstr is shutting down and its grace period is over";
-        self.break_off(
-            BreakCode::ServerShuttingDown,
-            Ending::ShutDown,
-            message,
-            audience,
-        )
-    }
-
-    fn break_off(
+    /// Settles everything: what the client still gets, the permit, the record.
+    fn conclude(
         &mut self,
-        code: BreakCode,
-        ending: Ending,
-        message: &str,
+        fate: &Fate,
         audience: Audience,
-    ) -> Step {
+        write: impl FnOnce(&mut Rewriter, &Trailer<'_>) -> Bytes,
+    ) -> Bytes {
         self.upstream = None;
-        let ending = if audience == Audience::Gone {
-            Ending::ClientLeft
-        } else {
-            ending
-        };
-        let bill = self.bill(false);
-        let bytes = self.with_trailer(&bill, |rewriter, trailer| {
-            rewriter.break_off(code, message, trailer)
-        });
-        self.complete(&ending, &bill);
-        Step::Ended(bytes)
+        let bill = self.bill(fate.is_trusted());
+        let bytes = self.with_trailer(&bill, write);
+        let fault = self.fault_kind();
+        let seen = self.rewriter.observation();
+        if let Some(permit) = self.permit.take() {
+            permit.finish(
+                fate.permit_end(fault.is_some()),
+                seen.usage.as_ref(),
+                clock::now(),
+            );
+        }
+        if let Some(entry) = self.entry.take() {
+            entry.complete(&fate.ending(audience, fault), &bill, seen.finish_reason);
+        }
+        self.conditions.live.log_changes();
+        bytes
     }
 
     /// What the provider's own error event is called in the record, if one came.
     fn fault_kind(&self) -> Option<String> {
         let fault = self.rewriter.observation().fault?;
-        let named = fault.code.as_deref().or(fault.kind.as_deref());
-        Some(
-            self.live
-                .redact(named.unwrap_or("error_event"))
-                .into_owned(),
-        )
+        let named = fault
+            .code
+            .as_deref()
+            .or(fault.kind.as_deref())
+            .unwrap_or("error_event");
+        Some(self.conditions.live.redact(named).into_owned())
     }
 
     fn bill(&self, trusted: bool) -> Bill {
@@ -303,23 +309,6 @@ impl Course {
             .as_ref()
             .map(|entry| entry.bill_stream(&seen, trusted))
             .unwrap_or_default()
-    }
-
-    fn complete(&mut self, ending: &Ending, bill: &Bill) {
-        let seen = self.rewriter.observation();
-        if let Some(permit) = self.permit.take() {
-            let end = match ending {
-                Ending::Complete => PermitEnd::Complete,
-                Ending::Incomplete | Ending::Broke(_) => PermitEnd::Broken,
-                Ending::ClientLeft | Ending::ShutDown | Ending::Refused(..) => {
-                    PermitEnd::ClientGone
-                }
-            };
-            permit.finish(end, seen.usage.as_ref(), clock::now());
-        }
-        if let Some(entry) = self.entry.take() {
-            entry.complete(ending, bill, seen.finish_reason);
-        }
     }
 
     fn with_trailer(
@@ -369,3 +358,5 @@ fn join(first: Bytes, second: Bytes) -> Bytes {
     both.extend_from_slice(&second);
     both.freeze()
 }
+
+const SHUTTING_DOWN: &str = "arbstr is shutting down and its grace period is over";

@@ -8,6 +8,7 @@ use std::time::Duration;
 use arbstr_store::{Options as StoreOptions, Store};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
 use crate::app::{App, Live};
@@ -36,15 +37,16 @@ async fn serve(options: &Serve) -> Result<(), Failure> {
     } else {
         file_config(options)?
     };
-    let stop = stop_signal()
+    let stop = stop_signals()
         .map_err(|error| Failure::Failed(format!("cannot listen for signals: {error}")))?;
     let listener = bind(&config).await?;
     let address = listener
         .local_addr()
         .map_err(|error| Failure::Failed(format!("cannot tell the address: {error}")))?;
     let store = open_store(config.database.path.clone()).await?;
-    announce(&config, address, options.mock);
+    let config_shown = config.clone();
     let live = Live::from_config(config, None).map_err(Failure::BadConfig)?;
+    announce(&config_shown, address, options.mock);
     let app = Arc::new(App::new(live, store.clone(), address, clock::unix_ms()));
     if let Some(file) = file {
         tokio::spawn(reload_on_change(Arc::clone(&app), file, options.options()));
@@ -139,7 +141,10 @@ fn announce(config: &Config, address: std::net::SocketAddr, mock: bool) {
 }
 
 async fn reload_on_change(app: Arc<App>, file: PathBuf, options: config::Options) {
-    config::reload::watch(file.clone(), |_trigger| reload(&app, &file, &options)).await;
+    config::reload::watch(file.clone(), |_trigger| {
+        tokio::task::block_in_place(|| reload(&app, &file, &options))
+    })
+    .await;
 }
 
 fn reload(app: &App, file: &Path, options: &config::Options) {
@@ -172,16 +177,25 @@ fn reload(app: &App, file: &Path, options: &config::Options) {
     }
 }
 
-/// Resolves at the first SIGTERM or SIGINT.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+/// Tells of each SIGTERM and SIGINT. SIGHUP is taken too, so that it never ends a process that has nothing to reload.
+fn stop_signals() -> std::io::Result<mpsc::Receiver<()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (tell, told) = mpsc::channel(2);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                _ = hangup.recv() => continue,
+            }
+            if tell.send(()).await.is_err() {
+                return;
+            }
         }
-    })
+    });
+    Ok(told)
 }
 
 async fn close(store: Store) -> Result<(), Failure> {

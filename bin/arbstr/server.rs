@@ -12,35 +12,43 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use self::guard::Guard;
 use crate::api;
 use crate::app::App;
 
-/// Serves clients until `stop` resolves, then shuts down in order: no new connections, a grace period for what runs,
-/// an error event for streams that run past it.
-pub(crate) async fn run(app: Arc<App>, listener: TcpListener, stop: impl Future<Output = ()>) {
-    let connections = GracefulShutdown::new();
+/// Serves clients until `stop` is told, then shuts down in order: no new connections, a grace period for what runs, an
+/// error event for streams that run past it. Told again, it cuts the grace period short.
+pub(crate) async fn run(app: Arc<App>, listener: TcpListener, mut stop: mpsc::Receiver<()>) {
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
     let http = builder();
-    tokio::pin!(stop);
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => serve(&app, &http, &connections, stream),
+                Ok((stream, _)) => serve(&app, &http, (&graceful, &mut connections), stream),
                 Err(error) => refuse(&error).await,
             },
-            () = &mut stop => break,
+            Some(_) = connections.join_next() => {}
+            _ = stop.recv() => break,
         }
     }
     drop(listener);
-    finish(&app, connections).await;
+    finish(&app, graceful, stop).await;
+    // What is left are clients that take nothing; their streams end with their connections.
+    connections.shutdown().await;
+    if timeout(LINGER, app.lifeline.all_let_go()).await.is_err() {
+        tracing::warn!("some requests did not end in time; the next start completes their records");
+    }
 }
 
 fn serve(
     app: &Arc<App>,
     http: &auto::Builder<TokioExecutor>,
-    connections: &GracefulShutdown,
+    (graceful, connections): (&GracefulShutdown, &mut JoinSet<()>),
     stream: TcpStream,
 ) {
     // Without TCP_NODELAY a lone event waits for the client's delayed ACK: tens of milliseconds.
@@ -48,11 +56,11 @@ fn serve(
         tracing::debug!(%error, "client left while it was accepted");
         return;
     }
-    let stream = Guard::new(stream, app.live().config.timeouts.client_stall);
+    let stream = Guard::new(stream, app.live().config.timeouts.client_stall, HEAD_TIME);
     let app = Arc::clone(app);
     let service = service_fn(move |request| api::answer(Arc::clone(&app), request));
-    let connection = connections.watch(http.serve_connection(stream, service).into_owned());
-    tokio::spawn(async move {
+    let connection = graceful.watch(http.serve_connection(stream, service).into_owned());
+    connections.spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "client connection ended early");
         }
@@ -71,13 +79,13 @@ async fn refuse(error: &io::Error) {
     }
 }
 
-async fn finish(app: &App, connections: GracefulShutdown) {
+async fn finish(app: &App, graceful: GracefulShutdown, mut stop: mpsc::Receiver<()>) {
     let grace = app.live().config.server.shutdown_grace;
     tracing::info!(
         grace_secs = grace.as_secs(),
-        "shutting down: streams in flight may finish"
+        "shutting down: streams in flight may finish; a second signal ends them"
     );
-    let closing = connections.shutdown();
+    let closing = graceful.shutdown();
     let all_done = async {
         // A connection that waits for its next request must not hold up the end.
         tokio::select! {
@@ -87,10 +95,11 @@ async fn finish(app: &App, connections: GracefulShutdown) {
         app.lifeline.all_let_go().await;
     };
     tokio::pin!(all_done);
-    if timeout(grace, &mut all_done).await.is_ok() {
-        return;
+    tokio::select! {
+        () = &mut all_done => return,
+        () = sleep(grace) => tracing::warn!("the grace period is over: breaking off what still runs"),
+        _ = stop.recv() => tracing::warn!("told to stop again: breaking off what still runs"),
     }
-    tracing::warn!("the grace period is over: breaking off what still runs");
     app.lifeline.cut();
     if timeout(CUT_TIME, all_done).await.is_err() {
         tracing::warn!("some clients did not take their last bytes in time");
@@ -101,22 +110,27 @@ fn builder() -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
+        .header_read_timeout(IDLE_TIME)
         .max_buf_size(MAX_HEAD);
     http.http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(H2_STREAMS)
         .max_header_list_size(H2_HEADERS)
+        .max_send_buf_size(H2_SEND_BUFFER)
         .keep_alive_interval(Some(H2_PING));
     http
 }
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// For the whole head of a request, from its first byte.
+/// For the whole head of a request, from its first byte, and for the first byte of a connection.
 const HEAD_TIME: Duration = Duration::from_secs(15);
+/// Between two requests on a connection; longer than the pools of common clients keep theirs.
+const IDLE_TIME: Duration = Duration::from_secs(180);
 const MAX_HEAD: usize = 64 * 1024;
 const H2_STREAMS: u32 = 256;
 const H2_HEADERS: u32 = 64 * 1024;
+/// What one stream may have in hand before its client takes it.
+const H2_SEND_BUFFER: usize = 64 * 1024;
 const H2_PING: Duration = Duration::from_secs(30);
 /// For the last bytes of the last answers to leave.
 const LINGER: Duration = Duration::from_millis(500);

@@ -6,14 +6,39 @@ mod client;
 pub(crate) mod fault;
 mod headers;
 
-use arbstr_wire::Endpoint;
-use hyper::{HeaderMap, Uri};
+use std::time::Instant;
+
+use arbstr_wire::{Endpoint, Rewriter};
+use bytes::Bytes;
+use hyper::{HeaderMap, StatusCode, Uri};
 
 pub(crate) use self::body::Body;
 use self::client::Client;
 pub(crate) use self::client::tls_config;
 pub(crate) use self::headers::client_headers;
 use crate::config::Provider;
+
+/// The head of a provider's answer.
+#[derive(Debug)]
+pub(crate) struct Head {
+    /// Its status.
+    pub(crate) status: StatusCode,
+    /// Its headers; of a good answer, those that the client may see.
+    pub(crate) headers: HeaderMap,
+    /// When it came.
+    pub(crate) first_byte: Instant,
+}
+
+/// A stream whose first event has come.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// What is still to come.
+    pub(crate) body: Body,
+    /// The machine that reads it and writes it for the client.
+    pub(crate) rewriter: Rewriter,
+    /// What may go to the client already.
+    pub(crate) released: Bytes,
+}
 
 /// A provider's connections and what every request to it carries.
 #[derive(Debug)]

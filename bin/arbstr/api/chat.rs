@@ -9,11 +9,12 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::header;
 use hyper::{Request, Response, StatusCode};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use super::fault::{Fault, json_reply};
 use super::{Arrival, Reply};
 use crate::app::App;
+use crate::clock;
 use crate::flow;
 
 /// Reads the body and sends the request on its way.
@@ -69,8 +70,12 @@ async fn read(app: &App, mut incoming: Incoming, expects_continue: bool) -> Resu
         return Err(too_large());
     }
     let mut collected = Collected::default();
+    let started = clock::now();
     loop {
-        match timeout(BODY_PAUSE, incoming.frame()).await {
+        let due = started
+            + BODY_TIME
+            + Duration::from_secs((collected.len() / BODY_BYTES_PER_SEC) as u64);
+        match timeout_at(due.into(), incoming.frame()).await {
             Ok(None) => return Ok(collected.finish()),
             Ok(Some(Ok(frame))) => collected.push(frame.into_data().unwrap_or_default()),
             Ok(Some(Err(error))) => {
@@ -130,6 +135,7 @@ async fn discard(mut incoming: Incoming) {
     let _ = timeout(DISCARD_TIME, rest).await;
 }
 
-/// Between two reads of a client's body.
-const BODY_PAUSE: Duration = Duration::from_secs(30);
+/// For a client's body to begin with; what has come of it earns it more time.
+const BODY_TIME: Duration = Duration::from_secs(30);
+const BODY_BYTES_PER_SEC: usize = 16 * 1024;
 const DISCARD_TIME: Duration = Duration::from_secs(2);

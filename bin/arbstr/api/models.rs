@@ -28,7 +28,7 @@ pub(crate) fn list(app: &Arc<App>) -> Response<Reply> {
 pub(crate) fn one(app: &Arc<App>, path: &str) -> Result<Response<Reply>, Fault> {
     let id = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
     let live = app.live();
-    match live.market.models().find(|listing| listing.name == id) {
+    match live.market.model(&id) {
         Some(listing) => Ok(json_reply(
             StatusCode::OK,
             write_model(&model(app, &listing)),

@@ -3,7 +3,8 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use arbstr_route::{
-    CircuitSettings, MarketSpec, OfferSpec, Policies, ProviderSpec, Retry, Rule, VirtualModel,
+    Change, CircuitSettings, Event, Market, MarketSpec, OfferSpec, Policies, ProviderSpec, Retry,
+    Rule, VirtualModel,
 };
 
 use crate::config::{self, Config, Provider};
@@ -74,4 +75,37 @@ fn fingerprint(provider: &Provider) -> u64 {
         .map(|key| key.expose())
         .hash(&mut hasher);
     hasher.finish()
+}
+
+/// Logs what changed in the standing of providers since somebody looked last: one line a change, not one a request.
+pub(super) fn log_changes(market: &Market) {
+    for Change {
+        provider,
+        model,
+        event,
+    } in market.take_changes()
+    {
+        let model = model.as_deref().unwrap_or("all");
+        match event {
+            Event::Opened => {
+                tracing::warn!(%provider, model, "circuit opened: too many failures in a row")
+            }
+            Event::Probing => {
+                tracing::info!(%provider, model, "circuit half open: one request probes the provider")
+            }
+            Event::Returned => {
+                tracing::debug!(%provider, model, "the probe came back without news")
+            }
+            Event::Closed => {
+                tracing::info!(%provider, model, "circuit closed: the provider serves again")
+            }
+            Event::Suspended { length } => {
+                let secs = length.as_secs();
+                tracing::warn!(%provider, model, secs, "suspended while others can serve: check its key, balance and model list");
+            }
+            Event::CoolingDown { length } => {
+                tracing::info!(%provider, model, secs = length.as_secs_f64(), "cooling down, as it asked");
+            }
+        }
+    }
 }

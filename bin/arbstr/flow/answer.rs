@@ -4,62 +4,41 @@ use std::sync::Arc;
 
 use arbstr_price::Sats;
 use arbstr_route::{End as PermitEnd, Failure, Finish, Offer, Permit};
-use arbstr_wire::{Answer, ReportedCost, Rewriter, fault::relay_fault};
+use arbstr_wire::{Answer, ReportedCost, fault::relay_fault};
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::http::response::Parts;
 use hyper::{Response, StatusCode};
 
-use super::{End, Journey, explain, leaving};
+use super::attempts::{Journey, Outlook, leaving};
+use super::explain;
 use crate::api::Reply;
 use crate::api::fault::Fault;
 use crate::clock;
 use crate::ledger::{Bill, Ending, Winner, decimal};
-use crate::relay::{self, Course, Patience};
-use crate::upstream::{self, attempt::Good, client_headers};
+use crate::relay::{self, Conditions, Course, Patience};
+use crate::upstream::{Head, Opened, attempt::Good, client_headers};
 
 impl Journey {
     /// Turns the outcome into the client's answer and, unless a stream goes on, completes the record.
-    pub(super) fn answer(self, end: End) -> Result<Response<Reply>, Fault> {
-        match end {
-            End::Served {
+    pub(super) fn answer(mut self, outlook: Outlook) -> Result<Response<Reply>, Fault> {
+        match outlook {
+            Outlook::Served {
                 good,
                 offer,
                 permit,
-            } => Ok(self.served(*good, &offer, permit)),
-            End::Unserved(finish) => self.unserved(finish),
-            End::ShutDown => {
-                let fault = Fault::shutting_down();
-                Err(self.fail(&Ending::ShutDown, fault))
+            } => {
+                self.won(&offer, good.head());
+                Ok(match *good {
+                    Good::Whole(head, body, answer) => self.whole(head, body, &answer, permit),
+                    Good::Stream(head, opened) => self.stream(&offer, head, *opened, permit),
+                })
             }
+            Outlook::Unserved(finish) => Ok(self.unserved(finish)),
+            Outlook::ShutDown => Ok(self.told_fault(&Ending::ShutDown, Fault::shutting_down())),
         }
     }
 
-    fn served(mut self, good: Good, offer: &Arc<Offer>, permit: Option<Permit>) -> Response<Reply> {
-        match good {
-            Good::Whole {
-                head,
-                body,
-                answer,
-                first_byte,
-            } => {
-                self.won(offer, &head, first_byte);
-                self.whole(head, body, &answer, permit)
-            }
-            Good::Stream {
-                head,
-                body,
-                rewriter,
-                released,
-                first_byte,
-            } => {
-                self.won(offer, &head, first_byte);
-                self.stream(offer, head, (body, *rewriter, released), permit)
-            }
-        }
-    }
-
-    fn won(&mut self, offer: &Offer, head: &Parts, first_byte: std::time::Instant) {
+    fn won(&mut self, offer: &Offer, head: &Head) {
         let sent_at = self.entry.last_attempt_at();
         self.entry.won(Winner {
             provider: offer.provider().to_owned(),
@@ -67,20 +46,20 @@ impl Journey {
             served_model: offer.upstream_model().to_owned(),
             rates: offer.rates().copied(),
             sent_at,
-            latency: first_byte.saturating_duration_since(sent_at),
+            latency: head.first_byte.saturating_duration_since(sent_at),
             reported_cost: reported_in(&head.headers),
         });
     }
 
     fn whole(
         self,
-        head: Parts,
+        head: Head,
         body: Bytes,
         answer: &Answer,
         permit: Option<Permit>,
     ) -> Response<Reply> {
         let bill = self.entry.bill_answer(answer.usage, body.len() as u64);
-        let mut reply = Response::from_parts(head, Reply::whole(body));
+        let mut reply = respond(head, Reply::whole(body));
         self.tell(reply.headers_mut());
         if let Some(cost) = decimal(bill.cost) {
             insert(reply.headers_mut(), &COST, &cost);
@@ -88,6 +67,7 @@ impl Journey {
         if let Some(permit) = permit {
             permit.finish(PermitEnd::Complete, answer.usage.as_ref(), clock::now());
         }
+        self.live.log_changes();
         let ending = if self.departure.is_gone() {
             Ending::ClientLeft
         } else {
@@ -101,37 +81,31 @@ impl Journey {
     fn stream(
         self,
         offer: &Offer,
-        head: Parts,
-        parts: (upstream::Body, Rewriter, Bytes),
+        mut head: Head,
+        opened: Opened,
         permit: Option<Permit>,
     ) -> Response<Reply> {
-        let mut headers = HeaderMap::new();
-        self.tell(&mut headers);
+        self.tell(&mut head.headers);
         let (provider, _) = self.live.provider(offer);
         let until = provider
             .timeouts
             .total
             .map(|total| self.asked.arrival.at + total);
-        let patience = Patience::new(provider.timeouts.idle, until, clock::now());
         let leaving = leaving(&self.live, provider);
-        let course = Course::new(
-            parts,
-            (self.entry, permit),
-            provider.requires_done,
-            patience,
-            Arc::clone(&self.live),
-            self.app.lifeline.hold(),
-        );
-        let mut reply =
-            Response::from_parts(head, Reply::relayed(relay::Body::new(course, leaving)));
-        reply.headers_mut().extend(headers);
-        reply
+        let conditions = Conditions {
+            requires_done: provider.requires_done,
+            patience: Patience::new(provider.timeouts.idle, until, clock::now()),
+            live: Arc::clone(&self.live),
+            thread: self.thread,
+        };
+        let course = Course::new(opened, self.entry, permit, conditions);
+        respond(head, Reply::relayed(relay::Body::new(course, leaving)))
     }
 
-    fn unserved(self, finish: Finish) -> Result<Response<Reply>, Fault> {
+    fn unserved(self, finish: Finish) -> Response<Reply> {
         let now = clock::now();
         match finish {
-            Finish::ReturnLast | Finish::Transparent(Failure::Answered) => Ok(self.transparent()),
+            Finish::ReturnLast | Finish::Transparent(Failure::Answered) => self.transparent(),
             Finish::Transparent(failure) => {
                 let reason = self.reason();
                 let fault = match failure {
@@ -144,26 +118,26 @@ impl Journey {
                     ),
                 };
                 let ending = Ending::Refused(fault.status(), self.upstream_error());
-                Ok(self.told_fault(&ending, fault))
+                self.told_fault(&ending, fault)
             }
             Finish::AllFailed { retry_after } => {
                 let fault = Fault::all_failed(explain::tried(&self.fall, &self.live), retry_after);
                 let ending = Ending::Refused(fault.status(), fault.code().to_owned());
-                Ok(self.told_fault(&ending, fault))
+                self.told_fault(&ending, fault)
             }
             Finish::OutOfTime => {
                 let fault =
                     Fault::gateway_timeout("the request took longer than the total timeout");
                 let ending = Ending::Refused(fault.status(), "upstream_error: timeout".to_owned());
-                Ok(self.told_fault(&ending, fault))
+                self.told_fault(&ending, fault)
             }
             Finish::ClientGone => {
                 let fault = Fault::internal("the client left before it was answered");
-                Err(self.fail(&Ending::ClientLeft, fault))
+                self.told_fault(&Ending::ClientLeft, fault)
             }
             Finish::Accepted => {
                 let fault = Fault::internal("an accepted answer was lost");
-                Err(self.fail(&Ending::Broke("internal".to_owned()), fault))
+                self.told_fault(&Ending::Broke("internal".to_owned()), fault)
             }
         }
     }
@@ -201,11 +175,6 @@ impl Journey {
         self.tell(reply.headers_mut());
         self.entry.complete(ending, &Bill::default(), None);
         reply
-    }
-
-    fn fail(self, ending: &Ending, fault: Fault) -> Fault {
-        self.entry.complete(ending, &Bill::default(), None);
-        fault
     }
 
     /// The headers that tell how the answer came about.
@@ -246,6 +215,14 @@ impl Journey {
             .map_or("unavailable", |tried| tried.outcome.kind());
         format!("upstream_error: {kind}")
     }
+}
+
+/// A response of arbstr's own making: the provider's protocol version and reason phrase are between it and arbstr.
+fn respond(head: Head, body: Reply) -> Response<Reply> {
+    let mut reply = Response::new(body);
+    *reply.status_mut() = head.status;
+    *reply.headers_mut() = head.headers;
+    reply
 }
 
 /// A cost that a provider reports in a header of its answer.

@@ -87,13 +87,14 @@ where
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let work = self
+        // Taken out while it is polled, so that work which panics is not taken up again.
+        let mut work = self
             .work
-            .as_mut()
+            .take()
             .expect("a future is not polled after it was ready");
         let ready = work.as_mut().poll(cx);
-        if ready.is_ready() {
-            self.work = None;
+        if ready.is_pending() {
+            self.work = Some(work);
         }
         ready
     }

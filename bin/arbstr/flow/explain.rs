@@ -1,6 +1,6 @@
 //! The story of a request, for people: its plan as JSON, its failed attempts and state changes as log lines.
 
-use arbstr_route::{Candidate, Change, Event, Market, Offer, Plan, Tried, Waterfall};
+use arbstr_route::{Candidate, Offer, Plan, Tried, Waterfall};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -8,7 +8,7 @@ use crate::api::Arrival;
 use crate::api::query::exact;
 use crate::app::Live;
 use crate::clock::whole_ms;
-use crate::upstream::fault::Miss;
+use crate::upstream::fault::{Miss, MissKind};
 
 /// The plan as `/v1/cost` and `/v1/requests/{id}` show it (SPEC section 3).
 pub(crate) fn plan(plan: &Plan) -> String {
@@ -27,62 +27,48 @@ pub(crate) fn tried(fall: &Waterfall, live: &Live) -> Vec<(String, String)> {
     fall.attempts().iter().map(line).collect()
 }
 
-/// One line per failed attempt. Bodies and keys stay out of it.
-pub(crate) fn miss(
-    (arrival, live): (&Arrival, &Live),
-    offer: &Offer,
-    miss: &Miss,
-    tried: &Tried,
-    operator: bool,
-) {
-    let reason = tried.outcome.reason();
-    let (reason, cause) = (live.redact(&reason), miss.kind.cause());
+/// One line per failed attempt. Bodies and keys stay out of it; text from outside is quoted, so that it cannot forge a
+/// line.
+pub(crate) fn miss(arrival: &Arrival, live: &Live, offer: &Offer, miss: &Miss, tried: &Tried) {
+    let reason = live.redact(&tried.outcome.reason()).into_owned();
+    let cause = miss.kind.cause().map(|cause| {
+        live.redact(&cause)
+            .chars()
+            .take(CAUSE_CHARS)
+            .collect::<String>()
+    });
+    let (request_id, provider, model) = (arrival.id.as_ref(), offer.provider(), offer.model());
     let duration_ms = whole_ms(tried.took);
-    let hint = if operator {
-        "; check this provider's key, balance and model list"
+    if matches!(miss.kind, MissKind::Cancelled) {
+        tracing::debug!(
+            request_id,
+            provider,
+            model,
+            duration_ms,
+            "attempt broken off"
+        );
+    } else if tried.verdict.operator {
+        let hint = "check this provider's key, balance and model list";
+        tracing::warn!(
+            request_id,
+            provider,
+            model,
+            duration_ms,
+            reason,
+            cause,
+            hint,
+            "attempt failed"
+        );
     } else {
-        ""
-    };
-    tracing::warn!(
-        request_id = %arrival.id,
-        provider = offer.provider(),
-        model = offer.model(),
-        duration_ms,
-        cause = cause.as_deref().map(|cause| live.redact(cause)).as_deref(),
-        "attempt failed: {reason}{hint}"
-    );
-}
-
-/// What changed in the standing of providers since somebody looked last: one line a change, not one a request.
-pub(crate) fn changes(market: &Market) {
-    for Change {
-        provider,
-        model,
-        event,
-    } in market.take_changes()
-    {
-        let model = model.as_deref().unwrap_or("all");
-        match event {
-            Event::Opened => {
-                tracing::warn!(%provider, model, "circuit opened: too many failures in a row")
-            }
-            Event::Probing => {
-                tracing::info!(%provider, model, "circuit half open: one request probes the provider")
-            }
-            Event::Returned => {
-                tracing::debug!(%provider, model, "the probe came back without news")
-            }
-            Event::Closed => {
-                tracing::info!(%provider, model, "circuit closed: the provider serves again")
-            }
-            Event::Suspended { length } => tracing::warn!(
-                %provider, model, secs = length.as_secs(),
-                "suspended while others can serve; check this provider's key, balance and model list"
-            ),
-            Event::CoolingDown { length } => {
-                tracing::info!(%provider, model, secs = length.as_secs_f64(), "cooling down, as it asked")
-            }
-        }
+        tracing::warn!(
+            request_id,
+            provider,
+            model,
+            duration_ms,
+            reason,
+            cause,
+            "attempt failed"
+        );
     }
 }
 
@@ -114,3 +100,6 @@ impl<'a> CandidateJson<'a> {
         }
     }
 }
+
+/// Enough for an error of the system, too little for a prompt.
+const CAUSE_CHARS: usize = 200;

@@ -8,28 +8,26 @@ use tokio::time::timeout;
 
 use super::{Audience, Course, Leaving, Step};
 use crate::config::OnClientDisconnect;
-use crate::lifeline::Thread;
 use crate::upstream;
 
 /// Takes over the stream of a client that left.
 pub(crate) fn take_over(course: Box<Course>, leaving: Leaving) {
     tracing::debug!(then = ?leaving.then, "client left its stream");
     match (leaving.then, Handle::try_current()) {
-        (OnClientDisconnect::Drain, Ok(runtime)) => {
+        (OnClientDisconnect::Drain, Ok(runtime)) if !course.is_cut() => {
             runtime.spawn(read_on(*course, leaving.drain_max));
         }
         _ => course.abandon(),
     }
 }
 
-/// Lets the connection of a finished answer go back to its pool, if the provider ends it promptly.
-pub(crate) fn give_back(mut upstream: upstream::Body, cx: &mut Context<'_>, thread: &Thread) {
+/// Lets the connection of a finished answer go back to its pool, if the provider ends it promptly. The record is complete
+/// by then, so that a shutdown does not wait for this.
+pub(crate) fn give_back(mut upstream: upstream::Body, cx: &mut Context<'_>) {
     match upstream.poll_chunk(cx) {
         Poll::Ready(None | Some(Err(_))) => {}
         Poll::Ready(Some(Ok(_))) | Poll::Pending => {
-            let thread = thread.clone();
             tokio::spawn(async move {
-                let _thread = thread;
                 let mut left = GIVE_BACK_BYTES;
                 let rest = async {
                     while let Some(Ok(bytes)) = upstream.chunk().await {

@@ -3,7 +3,7 @@
 //! Writing: while a client does not read, nobody polls the body that feeds it, so no timer of the body could fire. The
 //! connection itself is woken here instead: a pending write arms a timer, and the timer fails the write.
 //!
-//! Reading: what comes in passes the [`Watch`] for smuggled requests on its way to hyper. It is read into one buffer a
+//! Reading: a head that was begun must be complete in time, and what comes in passes the [`Watch`] for smuggled requests on its way to hyper. It is read into one buffer a
 //! thread and copied from there, because what hyper's own read buffer was filled with cannot be seen from outside.
 
 use std::cell::RefCell;
@@ -26,19 +26,37 @@ use super::head::Watch;
 pub(super) struct Guard {
     stream: TokioIo<TcpStream>,
     watch: Watch,
-    limit: Duration,
+    stall_limit: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
+    head_limit: Duration,
+    head_due: Option<Pin<Box<Sleep>>>,
 }
 
 impl Guard {
-    /// Watches `stream`; with a `limit` of zero a client may stop reading for ever.
-    pub(super) fn new(stream: TcpStream, limit: Duration) -> Self {
+    /// Watches `stream`. A client may take nothing for `stall_limit` (zero: for ever), and has `head_limit` for its first
+    /// byte and for each head it has begun.
+    pub(super) fn new(stream: TcpStream, stall_limit: Duration, head_limit: Duration) -> Self {
         Self {
             stream: TokioIo::new(stream),
             watch: Watch::new(),
-            limit,
+            stall_limit,
             stalled: None,
+            head_limit,
+            head_due: Some(Box::pin(sleep(head_limit))),
         }
+    }
+
+    /// Ready with an error once a head takes too long.
+    fn watch_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(due) = &mut self.head_due else {
+            return Poll::Pending;
+        };
+        ready!(due.as_mut().poll(cx));
+        let _ = self.stream.inner().try_write(HEAD_TOO_SLOW.as_bytes());
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the head of a request took too long",
+        )))
     }
 
     fn read_through(
@@ -49,7 +67,12 @@ impl Guard {
     ) -> Poll<io::Result<()>> {
         let space = scratch.len().min(cursor.remaining());
         let mut buf = ReadBuf::new(&mut scratch[..space]);
-        ready!(Pin::new(self.stream.inner_mut()).poll_read(cx, &mut buf))?;
+        if Pin::new(self.stream.inner_mut())
+            .poll_read(cx, &mut buf)?
+            .is_pending()
+        {
+            return self.watch_head(cx);
+        }
         if self.watch.push(buf.filled()).is_err() {
             // A client that has just sent a head has room for this; one that has not gets a bare close.
             let _ = self.stream.inner().try_write(TWO_FRAMINGS.as_bytes());
@@ -58,6 +81,11 @@ impl Guard {
                 "a request with two framings",
             )));
         }
+        self.head_due = match self.head_due.take() {
+            _ if !self.watch.is_in_head() => None,
+            Some(due) => Some(due),
+            None => Some(Box::pin(sleep(self.head_limit))),
+        };
         cursor.put_slice(buf.filled());
         Poll::Ready(Ok(()))
     }
@@ -71,10 +99,10 @@ impl Guard {
             self.stalled = None;
             return written;
         }
-        if self.limit.is_zero() {
+        if self.stall_limit.is_zero() {
             return Poll::Pending;
         }
-        let limit = self.limit;
+        let limit = self.stall_limit;
         let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
         match timer.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::Error::new(
@@ -137,17 +165,21 @@ const TWO_FRAMINGS: &str = concat!(
     "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: 154\r\n\r\n",
     r#"{"error":{"message":"a request may have Content-Length or Transfer-Encoding, not both","type":"invalid_request_error","param":null,"code":"two_framings"}}"#
 );
+const HEAD_TOO_SLOW: &str = concat!(
+    "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: 139\r\n\r\n",
+    r#"{"error":{"message":"the head of the request did not arrive in time","type":"invalid_request_error","param":null,"code":"request_timeout"}}"#
+);
 
 #[cfg(test)]
 mod tests {
-    use super::TWO_FRAMINGS;
+    use super::{HEAD_TOO_SLOW, TWO_FRAMINGS};
 
     #[test]
-    fn the_refusal_is_as_long_as_it_says() {
-        let (head, body) = TWO_FRAMINGS
-            .split_once("\r\n\r\n")
-            .expect("a head and a body");
-        assert!(head.ends_with(&format!("content-length: {}", body.len())));
-        assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
+    fn a_refusal_is_as_long_as_it_says() {
+        for refusal in [TWO_FRAMINGS, HEAD_TOO_SLOW] {
+            let (head, body) = refusal.split_once("\r\n\r\n").expect("a head and a body");
+            assert!(head.ends_with(&format!("content-length: {}", body.len())));
+            assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
+        }
     }
 }

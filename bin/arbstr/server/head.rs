@@ -66,28 +66,52 @@ impl Watch {
         Ok(())
     }
 
+    /// Whether a head has begun and is not complete.
+    pub(super) fn is_in_head(&self) -> bool {
+        matches!(&self.0, State::Head { seen } if !seen.is_empty())
+    }
+
     fn push_head<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Smuggled> {
         let State::Head { seen } = &mut self.0 else {
             return Ok(bytes);
         };
-        if seen.is_empty()
-            && let Some(end) = head_end(bytes, 0)
-        {
-            self.0 = framing(&bytes[..end])?;
-            return Ok(&bytes[end..]);
+        if seen.is_empty() {
+            // Blank lines before a request line are skipped by servers (RFC 9112, section 2.2), any number of them.
+            let blank = bytes
+                .iter()
+                .take_while(|byte| matches!(byte, b'\r' | b'\n'))
+                .count();
+            let bytes = &bytes[blank..];
+            if let Some(end) = head_end(bytes, 0) {
+                self.0 = framing(&bytes[..end])?;
+                return Ok(&bytes[end..]);
+            }
+            return Ok(self.keep_head(bytes));
         }
         let before = seen.len();
-        if before + bytes.len() > MAX_HEAD {
-            self.0 = State::Blind;
-            return Ok(&[]);
-        }
-        seen.extend_from_slice(bytes);
+        // Looked for in what came before and here together, at most a head's length of it.
+        let here = &bytes[..bytes.len().min(MAX_HEAD)];
+        seen.extend_from_slice(here);
         let Some(end) = head_end(seen, before.saturating_sub(3)) else {
+            if seen.len() > MAX_HEAD {
+                self.0 = State::Blind;
+            }
             return Ok(&[]);
         };
         let next = framing(&seen[..end])?;
         self.0 = next;
         Ok(&bytes[end - before..])
+    }
+
+    fn keep_head<'a>(&mut self, bytes: &[u8]) -> &'a [u8] {
+        self.0 = if bytes.len() > MAX_HEAD {
+            State::Blind
+        } else {
+            State::Head {
+                seen: bytes.to_vec(),
+            }
+        };
+        &[]
     }
 
     fn push_chunked<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
@@ -161,23 +185,29 @@ fn skip<'a>(left: &mut u64, bytes: &'a [u8]) -> &'a [u8] {
     &bytes[here..]
 }
 
-/// One past the blank line that ends a head, searched from `from` on.
+/// One past the blank line that ends a head, searched from `from` on. A line may end with a bare LF, as servers accept.
 fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
     let tail = &bytes[from..];
-    let strict = memmem::find(tail, b"\r\n\r\n").map(|at| from + at + 4);
-    let lenient = memmem::find(tail, b"\n\n").map(|at| from + at + 2);
-    match (strict, lenient) {
+    let found = |blank: &[u8]| memmem::find(tail, blank).map(|at| from + at + blank.len());
+    match (found(b"\n\r\n"), found(b"\n\n")) {
         (Some(strict), Some(lenient)) => Some(strict.min(lenient)),
         (found, None) | (None, found) => found,
     }
 }
 
-/// How the body behind a head is framed.
+/// How the body behind a head is framed. What is no head at all is refused as well: hyper would refuse it, or read it in
+/// a way that this watch does not know.
 fn framing(head: &[u8]) -> Result<State, Smuggled> {
+    if head.starts_with(b"PRI * HTTP/2.0\r\n") {
+        return Ok(State::Blind);
+    }
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
-    if !matches!(request.parse(head), Ok(httparse::Status::Complete(_))) {
-        return Ok(State::Blind);
+    match request.parse(head) {
+        Ok(httparse::Status::Complete(end)) if end == head.len() => {}
+        // hyper answers these with a 4xx of its own and closes.
+        Err(_) => return Ok(State::Blind),
+        Ok(_) => return Err(Smuggled),
     }
     let named = |name: &str| {
         request
@@ -231,10 +261,26 @@ mod tests {
 
     #[test]
     fn sees_two_framings_wherever_the_request_stands_and_however_it_is_cut() {
-        for before in ["", PLAIN, CHUNKED, GET, "\r\n"] {
+        let split = "GET / HTTP/1.1\nhost: x\n\r\n";
+        for before in ["", PLAIN, CHUNKED, GET, split, "\r\n", "\r\n\r\n", "\n\n\n"] {
             let text = format!("{before}{BOTH}");
             assert!(at_every_split(&text).iter().all(|seen| *seen), "{before:?}");
         }
+    }
+
+    #[test]
+    fn sees_two_framings_behind_bare_line_feeds() {
+        let bare = "POST /c HTTP/1.1\ncontent-length: 3\ntransfer-encoding: chunked\n\r\n0\r\n\r\n";
+        assert!(at_every_split(bare).iter().all(|seen| *seen));
+    }
+
+    #[test]
+    fn a_head_in_two_reads_is_seen_however_large_the_second() {
+        let (first, second) = BOTH.split_at(20);
+        let mut watch = Watch::new();
+        assert_eq!(watch.push(first.as_bytes()), Ok(()));
+        let second = [second.as_bytes(), &[b'x'; 2 * MAX_HEAD]].concat();
+        assert_eq!(watch.push(&second), Err(Smuggled));
     }
 
     #[test]

@@ -10,16 +10,14 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};
-use hyper::http::response::Parts;
 use hyper::{Method, Request, Response};
 use tokio::time::timeout_at;
 
 use super::fault::{Miss, MissKind};
-use super::{Body, Upstream, headers};
+use super::{Body, Head, Opened, Upstream, headers};
 use crate::clock;
 
 /// One request to one provider.
-#[derive(Debug)]
 pub(crate) struct Call<'a> {
     /// Whom to ask.
     pub(crate) upstream: &'a Upstream,
@@ -38,10 +36,10 @@ pub(crate) struct Call<'a> {
 /// How long each part of an attempt may take.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Until the response head, or for a stream until its first event.
+    /// From the sending to the response head, or for a stream to its first event.
     pub(crate) first: Duration,
-    /// Whether comments before the first event extend that wait.
-    pub(crate) comments_extend: bool,
+    /// How far comments before the first event may extend that wait, counted from the sending.
+    pub(crate) extended: Duration,
     /// Between two reads of a JSON answer, which may take its time.
     pub(crate) pause: Duration,
     /// The end of the whole request, if it has one.
@@ -50,37 +48,17 @@ pub(crate) struct Limits {
 
 /// An answer that the client may see.
 pub(crate) enum Good {
-    /// A JSON answer, read whole.
-    Whole {
-        /// Its head.
-        head: Parts,
-        /// Its bytes, decoded.
-        body: Bytes,
-        /// What it says of itself.
-        answer: Answer,
-        /// When its first byte came.
-        first_byte: Instant,
-    },
+    /// A JSON answer, read whole: its bytes, decoded, and what they say.
+    Whole(Head, Bytes, Answer),
     /// A stream whose first event is good.
-    Stream {
-        /// Its head.
-        head: Parts,
-        /// What is still to come.
-        body: Body,
-        /// The machine that reads and writes it.
-        rewriter: Box<Rewriter>,
-        /// What may go to the client already.
-        released: Bytes,
-        /// When its first byte came.
-        first_byte: Instant,
-    },
+    Stream(Head, Box<Opened>),
 }
 
 impl Good {
-    /// The status of the answer.
-    pub(crate) fn status(&self) -> u16 {
+    /// Its head.
+    pub(crate) fn head(&self) -> &Head {
         match self {
-            Self::Whole { head, .. } | Self::Stream { head, .. } => head.status.as_u16(),
+            Self::Whole(head, ..) | Self::Stream(head, _) => head,
         }
     }
 }
@@ -91,44 +69,52 @@ impl Good {
 /// Why the client must not see what came.
 pub(crate) async fn attempt(mut call: Call<'_>) -> Result<Good, Miss> {
     let rewriter = call.stream.take();
-    let call = &call;
     let sent_at = clock::now();
-    let first_due = call.limits.first_due(sent_at);
-    let response = timeout_at(first_due.into(), send(call))
-        .await
-        .map_err(|_| Miss::new(MissKind::FirstTimeout))??;
-    let first_byte = clock::now();
-    let (head, incoming) = response.into_parts();
-    let body = Body::new(&head.headers, incoming)
-        .map_err(|coding| Miss::answered(&head, MissKind::Coding(coding)))?;
+    let due = call.limits.bounded(sent_at + call.limits.first);
+    let response = match timeout_at(due.into(), send(&call)).await {
+        Ok(sent) => sent?,
+        Err(_) => return Err(Miss::new(call.limits.lost(MissKind::FirstTimeout))),
+    };
+    let (parts, incoming) = response.into_parts();
+    let head = Head {
+        status: parts.status,
+        headers: parts.headers,
+        first_byte: clock::now(),
+    };
+    let body = Body::new(&head.headers, incoming);
     if !head.status.is_success() {
-        return Err(refused(call, head, body).await);
+        return Err(refused(&call, head, body.ok()).await);
     }
+    let body = match body {
+        Ok(body) => body,
+        Err(coding) => return Err(Miss::answered(head, MissKind::Coding(coding))),
+    };
     match (content(&head.headers), rewriter) {
         (Content::EventStream | Content::Unsaid, Some(rewriter)) => {
-            open_stream(call, rewriter, (head, body, first_byte)).await
+            open_stream(&call, rewriter, head, body, sent_at).await
         }
-        // A provider that knows no streaming may answer a streaming request with one JSON completion.
-        // Without a stream the bytes decide: some providers call their JSON text.
-        (Content::Json, _) | (Content::Unsaid | Content::Other(_), None) => {
-            whole(call, head, body, first_byte).await
+        // A provider that knows no streaming may answer a streaming request with one JSON completion. And without a
+        // stream the bytes decide: some providers call their JSON text.
+        (Content::Json | Content::Text, _) | (Content::Unsaid | Content::Other(_), None) => {
+            whole(&call, head, body).await
         }
-        (Content::EventStream, None) => Err(Miss::answered(&head, MissKind::UnexpectedStream)),
-        (Content::Other(kind), Some(_)) => Err(Miss::answered(&head, MissKind::WrongContent(kind))),
+        (Content::EventStream, None) => Err(Miss::answered(head, MissKind::UnexpectedStream)),
+        (Content::Other(kind), Some(_)) => Err(Miss::answered(head, MissKind::WrongContent(kind))),
     }
 }
 
 impl Limits {
-    fn first_due(&self, now: Instant) -> Instant {
-        self.bounded(now + self.first)
-    }
-
-    fn pause_due(&self, now: Instant) -> Instant {
-        self.bounded(now + self.pause)
-    }
-
     fn bounded(&self, due: Instant) -> Instant {
         self.until.map_or(due, |until| until.min(due))
+    }
+
+    /// What to call a limit that was passed: the end of the whole request is not the provider's fault.
+    fn lost(&self, kind: MissKind) -> MissKind {
+        if self.until.is_some_and(|until| clock::now() >= until) {
+            MissKind::TotalTimeout
+        } else {
+            kind
+        }
     }
 }
 
@@ -156,71 +142,61 @@ fn request(call: &Call<'_>) -> Request<Full<Bytes>> {
     request
 }
 
-async fn whole(
-    call: &Call<'_>,
-    head: Parts,
-    mut body: Body,
-    first_byte: Instant,
-) -> Result<Good, Miss> {
-    let recoded = body.is_recoded();
+async fn whole(call: &Call<'_>, mut head: Head, mut body: Body) -> Result<Good, Miss> {
     let bytes = match read_to(&mut body, call.limits, ANSWER_BYTES).await {
         Ok(bytes) => bytes,
-        Err(kind) => return Err(Miss::answered(&head, kind)),
+        Err(kind) => return Err(Miss::answered(head, kind)),
     };
     match Answer::read(call.endpoint, &bytes) {
         Ok(answer) if answer.has_result => {
-            let mut head = head;
-            head.headers = headers::client_headers(&head.headers, recoded);
-            Ok(Good::Whole {
-                head,
-                body: bytes,
-                answer,
-                first_byte,
-            })
+            head.headers = headers::client_headers(&head.headers, body.is_recoded());
+            Ok(Good::Whole(head, bytes, answer))
         }
-        Ok(_) => Err(Miss::answered(&head, MissKind::NoResult)),
-        Err(error) => Err(Miss::answered(&head, MissKind::BadAnswer(error))),
+        Ok(_) => Err(Miss::answered(head, MissKind::NoResult)),
+        Err(error) => Err(Miss::answered(head, MissKind::BadAnswer(error))),
     }
 }
 
 async fn open_stream(
     call: &Call<'_>,
     mut rewriter: Rewriter,
-    (mut head, mut body, first_byte): (Parts, Body, Instant),
+    mut head: Head,
+    mut body: Body,
+    sent_at: Instant,
 ) -> Result<Good, Miss> {
+    let limits = call.limits;
+    let mut due = limits.bounded(sent_at + limits.first);
     let mut released = BytesMut::new();
-    let mut due = call.limits.first_due(first_byte);
     loop {
         let chunk = match timeout_at(due.into(), body.chunk()).await {
-            Err(_) => return Err(Miss::answered(&head, MissKind::FirstTimeout)),
-            Ok(Some(Err(fault))) => return Err(Miss::answered(&head, MissKind::Broken(fault))),
-            Ok(None) => return Err(Miss::answered(&head, MissKind::NoEvent)),
+            Err(_) => return Err(Miss::answered(head, limits.lost(MissKind::FirstTimeout))),
+            Ok(Some(Err(fault))) => return Err(Miss::answered(head, MissKind::Broken(fault))),
+            Ok(None) => return Err(Miss::answered(head, MissKind::NoEvent)),
             Ok(Some(Ok(chunk))) => chunk,
         };
         let bytes = rewriter.push(chunk);
         let first = rewriter.first_event();
         hold(&mut released, &bytes, first);
         match first {
-            FirstEvent::None if call.limits.comments_extend => {
-                due = call.limits.first_due(clock::now())
+            FirstEvent::None => {
+                let extended = (clock::now() + limits.first).min(sent_at + limits.extended);
+                due = due.max(limits.bounded(extended));
             }
-            FirstEvent::None => {}
             FirstEvent::Good => break,
             FirstEvent::Fault => {
                 let fault = rewriter.observation().fault.cloned();
-                return Err(Miss::answered(&head, MissKind::ErrorEvent(fault)));
+                return Err(Miss::answered(head, MissKind::ErrorEvent(fault)));
             }
-            _ => return Err(Miss::answered(&head, MissKind::NoEvent)),
+            FirstEvent::Done => return Err(Miss::answered(head, MissKind::NoEvent)),
         }
     }
     head.headers = headers::client_headers(&head.headers, true);
-    Ok(Good::Stream {
-        head,
+    let opened = Opened {
         body,
-        rewriter: Box::new(rewriter),
+        rewriter,
         released: released.freeze(),
-        first_byte,
-    })
+    };
+    Ok(Good::Stream(head, Box::new(opened)))
 }
 
 /// Keeps what may go to the client once the attempt is good. Before the first event that is comments, which say nothing
@@ -231,16 +207,19 @@ fn hold(released: &mut BytesMut, bytes: &Bytes, first: FirstEvent) {
     }
 }
 
-/// A status that is not a success: its body, as far as it is read, goes along with the miss.
-async fn refused(call: &Call<'_>, head: Parts, mut body: Body) -> Miss {
+/// A status that is not a success: its body, as far as it can be read, goes along with the miss.
+async fn refused(call: &Call<'_>, head: Head, body: Option<Body>) -> Miss {
     let limits = Limits {
         until: Some(call.limits.bounded(clock::now() + FAULT_BODY_TIME)),
         ..call.limits
     };
-    let bytes = read_some(&mut body, limits, FAULT_BYTES).await;
+    let body = match body {
+        Some(mut body) => read_some(&mut body, limits, FAULT_BYTES).await,
+        None => Bytes::new(),
+    };
     Miss {
-        body: bytes,
-        ..Miss::answered(&head, MissKind::Status)
+        body,
+        ..Miss::answered(head, MissKind::Status)
     }
 }
 
@@ -249,8 +228,13 @@ async fn read_to(body: &mut Body, limits: Limits, most: usize) -> Result<Bytes, 
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     loop {
-        match timeout_at(limits.pause_due(clock::now()).into(), body.chunk()).await {
-            Err(_) => return Err(MissKind::PauseTimeout),
+        match timeout_at(
+            limits.bounded(clock::now() + limits.pause).into(),
+            body.chunk(),
+        )
+        .await
+        {
+            Err(_) => return Err(limits.lost(MissKind::PauseTimeout)),
             Ok(Some(Err(fault))) => return Err(MissKind::Broken(fault)),
             Ok(None) if all.is_empty() => return Ok(first),
             Ok(None) => return Ok(all.freeze()),
@@ -272,7 +256,12 @@ async fn read_to(body: &mut Body, limits: Limits, most: usize) -> Result<Bytes, 
 async fn read_some(body: &mut Body, limits: Limits, most: usize) -> Bytes {
     let mut all = BytesMut::new();
     while all.len() < most {
-        match timeout_at(limits.pause_due(clock::now()).into(), body.chunk()).await {
+        match timeout_at(
+            limits.bounded(clock::now() + limits.pause).into(),
+            body.chunk(),
+        )
+        .await
+        {
             Ok(Some(Ok(chunk))) => all.extend_from_slice(&chunk),
             _ => break,
         }
@@ -284,6 +273,7 @@ async fn read_some(body: &mut Body, limits: Limits, most: usize) -> Bytes {
 enum Content {
     EventStream,
     Json,
+    Text,
     Unsaid,
     Other(String),
 }
@@ -301,6 +291,7 @@ fn content(headers: &HeaderMap) -> Content {
         .to_ascii_lowercase();
     match essence.as_str() {
         "text/event-stream" => Content::EventStream,
+        "text/plain" => Content::Text,
         "" => Content::Unsaid,
         kind if kind == "application/json" || kind.ends_with("+json") || kind == "text/json" => {
             Content::Json
@@ -310,7 +301,7 @@ fn content(headers: &HeaderMap) -> Content {
 }
 
 /// The largest JSON answer that is read; batches of embeddings are the largest in use.
-const ANSWER_BYTES: usize = 256 * 1024 * 1024;
+const ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// What is kept of a provider's error.
 const FAULT_BYTES: usize = 64 * 1024;
 const FAULT_BODY_TIME: Duration = Duration::from_secs(5);

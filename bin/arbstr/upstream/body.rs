@@ -41,6 +41,16 @@ pub(crate) enum BodyFault {
     Coding(#[source] std::io::Error),
 }
 
+impl BodyFault {
+    /// What it is called in the record.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Broken(_) => "reset",
+            Self::Coding(_) => "coding",
+        }
+    }
+}
+
 /// A coding that arbstr neither asked for nor reads.
 #[derive(Debug, thiserror::Error)]
 #[error("content-encoding `{0}` was not asked for and cannot be read")]

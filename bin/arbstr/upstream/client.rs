@@ -24,7 +24,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::fault::{ConnectTimeout, DnsFault};
+use super::fault::{ConnectTimeout, DnsFault, find_source};
 
 /// A pooled HTTP client for one provider.
 #[derive(Clone)]
@@ -57,7 +57,9 @@ impl Client {
                 .pool_idle_timeout(POOL_IDLE)
                 .pool_max_idle_per_host(idle)
                 .http2_keep_alive_interval(Some(H2_PING))
-                .http2_adaptive_window(true)
+                .http1_max_buf_size(READ_BUFFER)
+                .http2_initial_stream_window_size(H2_STREAM_WINDOW)
+                .http2_initial_connection_window_size(H2_CONNECTION_WINDOW)
                 .build(dialer.clone())
         };
         Self {
@@ -80,11 +82,7 @@ impl Client {
                 Ok(response)
             }
             Err(error) => {
-                let mut extensions = hyper::http::Extensions::new();
-                if let Some(connection) = error.connect_info() {
-                    connection.get_extras(&mut extensions);
-                }
-                let reused = extensions.get::<History>().is_some_and(History::was_used);
+                let reused = was_reused(&error);
                 Err(SendFault { error, reused })
             }
         }
@@ -118,6 +116,21 @@ pub(crate) struct SendFault {
     pub(crate) error: legacy::Error,
     /// An earlier request had been answered on the same connection.
     pub(crate) reused: bool,
+}
+
+/// Whether the connection had carried an answer before, so that the fault may be no more than a keep-alive that the
+/// provider had closed. Not so where something came back, or where one of many requests on an HTTP/2 connection failed.
+fn was_reused(error: &legacy::Error) -> bool {
+    let Some(connection) = error
+        .connect_info()
+        .filter(|connection| !connection.is_negotiated_h2())
+    else {
+        return false;
+    };
+    let came_back = find_source::<hyper::Error>(error).is_some_and(hyper::Error::is_parse);
+    let mut extensions = hyper::http::Extensions::new();
+    connection.get_extras(&mut extensions);
+    !came_back && extensions.get::<History>().is_some_and(History::was_used)
 }
 
 /// The roots and versions every provider is verified with: the system's roots, or Mozilla's where the system has none.
@@ -264,3 +277,8 @@ impl Service<Name> for Resolver {
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 const POOL_IDLE: Duration = Duration::from_secs(90);
 const H2_PING: Duration = Duration::from_secs(30);
+/// What one stream may have in hand before its client takes it.
+const READ_BUFFER: usize = 64 * 1024;
+const H2_STREAM_WINDOW: u32 = 64 * 1024;
+/// Wide, so that a stream whose client does not read cannot use it up for the others.
+const H2_CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;

@@ -11,8 +11,8 @@ use arbstr_route::{self as route, ConnectFault, Outcome, TimeoutKind};
 use arbstr_wire::{AnswerError, Fault};
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap};
-use hyper::http::response::Parts;
 
+use super::Head;
 use super::body::{BodyFault, UnknownCoding};
 use super::client::SendFault;
 use crate::clock;
@@ -28,15 +28,6 @@ pub(crate) struct Miss {
     pub(crate) body: Bytes,
 }
 
-/// What is kept of an answer's head.
-#[derive(Debug)]
-pub(crate) struct Head {
-    /// The status code.
-    pub(crate) status: u16,
-    /// All headers.
-    pub(crate) headers: HeaderMap,
-}
-
 /// What went wrong with an attempt.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MissKind {
@@ -49,6 +40,9 @@ pub(crate) enum MissKind {
     /// No head, or for a stream no event, in time.
     #[error("nothing in time")]
     FirstTimeout,
+    /// The time for the whole request was over.
+    #[error("the time for the whole request was over")]
+    TotalTimeout,
     /// A body that stopped.
     #[error("the answer stopped for longer than the response timeout")]
     PauseTimeout,
@@ -88,9 +82,13 @@ pub(crate) enum MissKind {
 }
 
 impl MissKind {
-    /// What can be said beyond the outcome's own words.
+    /// What can be said beyond the outcome's own words; a provider's message, which may quote a prompt, is left out.
     pub(crate) fn cause(&self) -> Option<String> {
-        (!matches!(self, Self::Status | Self::Cancelled)).then(|| self.to_string())
+        match self {
+            Self::Status | Self::Cancelled | Self::ErrorEvent(_) => None,
+            Self::BadAnswer(AnswerError::Fault(_)) => None,
+            other => Some(other.to_string()),
+        }
     }
 }
 
@@ -104,12 +102,8 @@ impl Miss {
         }
     }
 
-    /// A miss after the head `parts`.
-    pub(super) fn answered(parts: &Parts, kind: MissKind) -> Self {
-        let head = Head {
-            status: parts.status.as_u16(),
-            headers: parts.headers.clone(),
-        };
+    /// A miss after a head.
+    pub(super) fn answered(head: Head, kind: MissKind) -> Self {
         Self {
             kind,
             head: Some(head),
@@ -123,13 +117,13 @@ impl Miss {
         if !fault.error.is_connect() {
             return Self::new(MissKind::Closed(text));
         }
-        let kind = if source::<ConnectTimeout>(&fault.error).is_some() {
+        let kind = if find_source::<ConnectTimeout>(&fault.error).is_some() {
             ConnectFault::Timeout
-        } else if source::<DnsFault>(&fault.error).is_some() {
+        } else if find_source::<DnsFault>(&fault.error).is_some() {
             ConnectFault::Dns
         } else if is_tls(&fault.error) {
             ConnectFault::Tls
-        } else if source::<io::Error>(&fault.error)
+        } else if find_source::<io::Error>(&fault.error)
             .is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
         {
             ConnectFault::Timeout
@@ -146,7 +140,7 @@ impl Miss {
 
     /// The status of the answer, if there was one.
     pub(crate) fn status(&self) -> Option<u16> {
-        self.head.as_ref().map(|head| head.status)
+        self.head.as_ref().map(|head| head.status.as_u16())
     }
 
     /// What happened, in the words of `route`. `injected`: arbstr had added `stream_options` to this attempt.
@@ -156,6 +150,7 @@ impl Miss {
             MissKind::Closed(_) => Outcome::Closed,
             MissKind::FirstTimeout if streaming => Outcome::Timeout(TimeoutKind::FirstEvent),
             MissKind::FirstTimeout => Outcome::Timeout(TimeoutKind::Response),
+            MissKind::TotalTimeout => Outcome::Timeout(TimeoutKind::Total),
             MissKind::PauseTimeout => Outcome::Timeout(TimeoutKind::Idle),
             MissKind::Broken(BodyFault::Broken(_)) if streaming => Outcome::Closed,
             MissKind::Broken(BodyFault::Broken(_)) => Outcome::Cut,
@@ -232,7 +227,10 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     route::parse_retry_after(value, clock::unix_ms() / 1000)
 }
 
-fn source<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+/// The first error of type `T` among an error and its causes.
+pub(super) fn find_source<'a, T: Error + 'static>(
+    error: &'a (dyn Error + 'static),
+) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<T>() {
@@ -251,8 +249,8 @@ fn source<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'
 }
 
 fn is_tls(error: &(dyn Error + 'static)) -> bool {
-    source::<rustls::Error>(error).is_some()
-        || source::<io::Error>(error)
+    find_source::<rustls::Error>(error).is_some()
+        || find_source::<io::Error>(error)
             .is_some_and(|error| error.kind() == io::ErrorKind::InvalidData)
 }
 

@@ -1,8 +1,7 @@
 //! Which headers cross arbstr, in both directions (SPEC section 4).
 //!
 //! Towards the provider by a list: a client's credentials and cookies can never leave by accident. Towards the
-//! client everything but what belongs to one connection, what could set state in a browser, and what only arbstr may
-//! say.
+//! client everything but what belongs to one connection or to the provider's own site, and what only arbstr may say.
 
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -66,7 +65,7 @@ pub(crate) fn client_headers(provider: &HeaderMap, rewritten: bool) -> HeaderMap
     for (name, value) in provider {
         let dropped = HOP_BY_HOP.contains(name)
             || named_by_connection.contains(name)
-            || *name == header::SET_COOKIE
+            || OF_ITS_SITE.contains(name)
             || name.as_str().starts_with("x-arbstr-")
             || name.as_str().starts_with("access-control-")
             || (rewritten
@@ -106,4 +105,13 @@ static HOP_BY_HOP: [HeaderName; 9] = [
     header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
+];
+
+/// What a provider says about its own site would, said by arbstr, hold for arbstr's.
+static OF_ITS_SITE: [HeaderName; 5] = [
+    header::SET_COOKIE,
+    header::ALT_SVC,
+    header::STRICT_TRANSPORT_SECURITY,
+    HeaderName::from_static("clear-site-data"),
+    HeaderName::from_static("nel"),
 ];

@@ -1,0 +1,244 @@
+//! The attempts of one request: the waterfall says whom to ask, the upstream asks, the outcome goes back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arbstr_route::{Attempt, Finish, Offer, Outcome, Permit, Plan, Step, Waterfall};
+use arbstr_wire::{Edits, Request, Rewriter, Settings, Splicer};
+
+use super::departure::Departure;
+use super::{Asked, explain};
+use crate::app::{App, Live};
+use crate::clock;
+use crate::config::{FirstEvent, Provider};
+use crate::ledger::Entry;
+use crate::lifeline::Thread;
+use crate::relay::Leaving;
+use crate::upstream::Upstream;
+use crate::upstream::attempt::{Call, Good, Limits, attempt};
+use crate::upstream::fault::Miss;
+
+/// What of the request the attempts still need.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wish {
+    splicer: Splicer,
+    streaming: bool,
+    asked_for_usage: bool,
+    choices: u32,
+}
+
+/// One request on its way through its candidates.
+pub(super) struct Journey {
+    pub(super) live: Arc<Live>,
+    pub(super) asked: Asked,
+    pub(super) departure: Departure,
+    pub(super) entry: Entry,
+    pub(super) fall: Waterfall,
+    pub(super) last_miss: Option<Miss>,
+    pub(super) thread: Thread,
+    wish: Wish,
+    rolls: u64,
+}
+
+/// How the attempts came out.
+pub(super) enum Outlook {
+    /// Somebody answered.
+    Served {
+        /// What.
+        good: Box<Good>,
+        /// Who.
+        offer: Arc<Offer>,
+        /// To be held until the last byte.
+        permit: Option<Permit>,
+    },
+    /// Nobody did, or nobody should be asked any more.
+    Unserved(Finish),
+    /// The process is ending.
+    ShutDown,
+}
+
+impl Wish {
+    /// What `request` wishes.
+    pub(super) fn of(request: &Request<'_>) -> Self {
+        Self {
+            splicer: request.splicer(),
+            streaming: request.is_stream(),
+            asked_for_usage: request.asked_for_usage(),
+            choices: request.choices(),
+        }
+    }
+}
+
+impl Journey {
+    /// A request that is planned and on record.
+    pub(super) fn begin(
+        app: &App,
+        live: Arc<Live>,
+        asked: Asked,
+        wish: Wish,
+        departure: Departure,
+        (entry, plan): (Entry, Plan),
+    ) -> Self {
+        let deadline = live
+            .config
+            .timeouts
+            .total
+            .map(|total| asked.arrival.at + total);
+        Self {
+            live,
+            asked,
+            departure,
+            entry,
+            fall: Waterfall::new(plan, deadline),
+            last_miss: None,
+            thread: app.lifeline.hold(),
+            wish,
+            rolls: 0,
+        }
+    }
+
+    /// Asks one candidate after another until one gives a good answer or none is left.
+    pub(super) async fn attempts(&mut self) -> Outlook {
+        loop {
+            if self.thread.is_cut() {
+                return Outlook::ShutDown;
+            }
+            if self.departure.is_gone() {
+                self.fall.on_client_gone();
+            }
+            let dice = self.roll();
+            match self.fall.next(clock::now(), dice) {
+                Step::Attempt(attempt) => {
+                    if let Some(served) = self.attempt(attempt).await {
+                        return served;
+                    }
+                }
+                Step::Wait(duration) => self.wait(duration).await,
+                Step::Finish(finish) => return Outlook::Unserved(finish),
+            }
+        }
+    }
+
+    async fn attempt(&mut self, attempt: Attempt) -> Option<Outlook> {
+        let live = Arc::clone(&self.live);
+        let offer = Arc::clone(&attempt.offer);
+        let (provider, upstream) = live.provider(&offer);
+        self.entry
+            .attempt_started(offer.provider(), offer.upstream_model(), clock::now());
+        let (result, injected) = self.call(&attempt, provider, upstream).await;
+        let now = clock::now();
+        let status = match &result {
+            Ok(good) => Some(good.head().status.as_u16()),
+            Err(miss) => miss.status(),
+        };
+        let outcome = match &result {
+            Ok(good) => Outcome::Good {
+                status: good.head().status.as_u16(),
+            },
+            Err(miss) => miss.outcome(self.wish.streaming, injected),
+        };
+        self.entry.attempt_ended(&outcome.to_string(), status, now);
+        let after = self.fall.on_outcome(attempt, outcome, now);
+        live.log_changes();
+        match result {
+            Ok(good) => Some(Outlook::Served {
+                good: Box::new(good),
+                offer,
+                permit: after.permit,
+            }),
+            Err(miss) => {
+                if let Some(tried) = self.fall.attempts().last() {
+                    explain::miss(&self.asked.arrival, &live, &offer, &miss, tried);
+                }
+                self.last_miss = Some(miss);
+                None
+            }
+        }
+    }
+
+    /// Asks one provider. Also says whether `stream_options` was added to what it got.
+    async fn call(
+        &self,
+        attempt: &Attempt,
+        provider: &Provider,
+        upstream: &Upstream,
+    ) -> (Result<Good, Miss>, bool) {
+        let upstream_model = attempt.offer.upstream_model();
+        let edits = Edits {
+            model: (upstream_model != self.fall.plan().model).then_some(upstream_model),
+            include_usage: !attempt.omit_stream_options,
+        };
+        let spliced = self.wish.splicer.apply(&self.asked.body, &edits);
+        let call = Call {
+            upstream,
+            endpoint: self.asked.endpoint,
+            client_headers: &self.asked.headers,
+            body: spliced.body,
+            stream: self.wish.streaming.then(|| self.rewriter(provider)),
+            limits: self.limits(attempt, provider),
+        };
+        let result = tokio::select! {
+            result = self::attempt(call) => result,
+            () = self.departure.is_final(leaving(&self.live, provider)) => Err(Miss::cancelled()),
+            () = self.thread.cut() => Err(Miss::cancelled()),
+        };
+        (result, spliced.injected_usage)
+    }
+
+    async fn wait(&self, duration: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(duration) => {}
+            () = self.departure.is_announced() => {}
+            () = self.thread.cut() => {}
+        }
+    }
+
+    fn rewriter(&self, provider: &Provider) -> Rewriter {
+        let settings = Settings {
+            endpoint: self.asked.endpoint,
+            hide_usage: !self.wish.asked_for_usage,
+            metadata: self.live.config.stream.metadata,
+            requires_done: provider.requires_done,
+            choices: self.wish.choices,
+        };
+        let live: Arc<Live> = Arc::clone(&self.live);
+        Rewriter::new(settings).redacting(live)
+    }
+
+    fn limits(&self, attempt: &Attempt, provider: &Provider) -> Limits {
+        let timeouts = &provider.timeouts;
+        let (first, extended) = match timeouts.first_event {
+            _ if !self.wish.streaming || attempt.last => (timeouts.response, timeouts.response),
+            FirstEvent::Fixed(limit) => (limit, limit),
+            FirstEvent::Auto => (attempt.first_event_auto, timeouts.response),
+        };
+        let until = timeouts.total.map(|total| self.asked.arrival.at + total);
+        Limits {
+            first,
+            extended,
+            pause: timeouts.response,
+            until,
+        }
+    }
+
+    /// A number that no other call of this request got, where routing needs chance.
+    fn roll(&mut self) -> u64 {
+        self.rolls += 1;
+        self.asked
+            .arrival
+            .random
+            .wrapping_add(self.rolls)
+            .wrapping_mul(ODD)
+    }
+}
+
+/// What happens to the provider's answer when the client leaves.
+pub(super) fn leaving(live: &Live, provider: &Provider) -> Leaving {
+    Leaving {
+        then: provider.on_client_disconnect,
+        drain_max: live.config.stream.drain_max,
+    }
+}
+
+/// Spreads neighbouring numbers over all 64 bits (the golden ratio's fraction, made odd).
+const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
