@@ -633,3 +633,23 @@ fn a_client_that_breaks_its_body_off_leaves_no_row() {
     thread::sleep(Duration::from_millis(100));
     assert_eq!(arbstr.rows().len(), 1);
 }
+
+#[test]
+fn a_connection_serves_on_after_a_stream_and_after_an_error() {
+    let (_provider, house) = house();
+    let arbstr = house.start();
+    let mut client = arbstr.client();
+    for (body, status) in [
+        (ask_stream("model-a"), 200),
+        ("{".to_owned(), 400),
+        (ask("model-z"), 404),
+        (ask("model-a"), 200),
+        (ask_stream("model-a"), 200),
+    ] {
+        client.request("POST", "/v1/chat/completions", &[], body.as_bytes());
+        let mut reply = client.reply("POST");
+        reply.finish();
+        assert_eq!(reply.status, status, "{body}");
+        client = reply.again();
+    }
+}

@@ -419,3 +419,31 @@ fn a_shutdown_in_front_of_a_locked_database_loses_nothing() {
         arbstr.rows()
     );
 }
+
+#[test]
+fn a_file_that_is_no_database_is_left_alone() {
+    let provider = Provider::healthy(10, 4);
+    let house = House::of(&provider);
+    let base = house.start();
+    let path = base.folder().join("letter.txt");
+    let letter = "Dear reader, this is no database. ".repeat(200);
+    fs::write(&path, &letter).unwrap();
+    let folder = crate::harness::Folder::new();
+    let config = folder.write(
+        "arbstr.toml",
+        &house.clone().database(&path).text(folder.path()),
+    );
+    let mut child = crate::harness::command(&folder)
+        .arg("serve")
+        .arg("-c")
+        .arg(config)
+        .spawn()
+        .unwrap();
+    // It may serve on, degraded, or say so and stop; it never writes over what is not its own.
+    wait_until(Duration::from_millis(800), || {
+        child.try_wait().unwrap().is_some()
+    });
+    drop(child.kill());
+    child.wait().unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), letter);
+}

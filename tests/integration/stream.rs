@@ -559,3 +559,44 @@ fn times_are_of_the_winning_attempt_and_of_the_whole() {
         "{attempts:?}"
     );
 }
+
+#[test]
+fn an_event_is_held_until_it_is_whole_but_no_more_than_64_kib_of_it() {
+    let (small, large) = (Gate::new(), Gate::new());
+    let whole = chunk("held");
+    let (head, tail) = whole.split_at(40);
+    let big = chunk(&"y".repeat(200_000));
+    let (most, rest) = big.split_at(150_000);
+    let answer = Answer::sse()
+        .send(chunk("a"))
+        .send(head)
+        .wait_for(&small)
+        .send(tail)
+        .send(most)
+        .wait_for(&large)
+        .send(rest)
+        .send(DONE);
+    let own = body_of(&answer);
+    let provider = Provider::always(answer);
+    let arbstr = House::of(&provider).start();
+    let mut reply = arbstr.chat(&ask_stream("model-a"));
+    reply.read_until(&chunk("a"));
+    assert_eq!(
+        reply.read_frame_within(Duration::from_millis(200)),
+        None,
+        "half an event was passed on"
+    );
+    small.open();
+    reply.read_until(&whole);
+    let had = chunk("a").len() + whole.len();
+    while reply.body.len() < had + 150_000 - 64 * 1024 {
+        assert_eq!(
+            reply.read_frame_within(Duration::from_secs(1)),
+            Some(true),
+            "{} bytes of a large event came",
+            reply.body.len() - had
+        );
+    }
+    large.open();
+    own_event(after_bytes(&reply.finish(), &own));
+}

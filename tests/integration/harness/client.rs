@@ -276,6 +276,15 @@ impl Reply {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// The connection, for another request.
+    pub(crate) fn again(self) -> Client {
+        let address = self.wire.stream.peer_addr().unwrap();
+        Client {
+            wire: self.wire,
+            address,
+        }
+    }
+
     /// Leaves with a FIN.
     pub(crate) fn leave(self) {}
 

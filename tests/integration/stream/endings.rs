@@ -268,3 +268,26 @@ fn even_a_provider_that_sends_no_done_has_to_finish() {
     );
     arbstr.row(&reply.id()).assert_failure("stream_incomplete");
 }
+
+#[test]
+fn an_error_event_is_one_of_its_own_even_in_the_middle_of_a_large_one() {
+    let big = chunk(&"y".repeat(200_000));
+    for cut in [150_000, big.len() - 2, big.len() - 1] {
+        let provider = Provider::always(
+            Answer::sse()
+                .send(chunk("a"))
+                .send(&big[..cut])
+                .pause(100)
+                .reset(),
+        );
+        let arbstr = House::of(&provider).start();
+        let text = arbstr.chat(&ask_stream("model-a")).finish();
+        let last = text.trim_end().rsplit("\n\n").next().unwrap();
+        let error: Value = serde_json::from_str(
+            last.strip_prefix("data: ")
+                .unwrap_or_else(|| panic!("{}", &last[..last.len().min(200)])),
+        )
+        .unwrap();
+        assert_eq!(error["error"]["code"], "upstream_stream_interrupted");
+    }
+}
