@@ -117,6 +117,7 @@ pub struct Waterfall {
     tried: Vec<Tried>,
     state: State,
     waiting_since: Option<Instant>,
+    probe_since: Option<Instant>,
     paused: Duration,
 }
 
@@ -181,6 +182,7 @@ impl Waterfall {
             tried: Vec::new(),
             state: State::Choosing,
             waiting_since: None,
+            probe_since: None,
             paused: Duration::ZERO,
         }
     }
@@ -397,7 +399,9 @@ impl Waterfall {
             }
             return self.choose(now, dice);
         }
-        let place = self.wait_for_place(&fresh, (now, dice));
+        let place = self
+            .wait_for_place(&fresh, (now, dice))
+            .or_else(|| self.wait_for_probe(&fresh, (now, dice)));
         match (place, due.map(|(_, due)| due - now)) {
             (Some(Step::Wait(place)), Some(retry)) => Step::Wait(place.min(retry)),
             (Some(step), _) => step,
@@ -453,6 +457,22 @@ impl Waterfall {
         }
         let mut candidates = full.into_iter();
         candidates.find_map(|candidate| self.attempt(candidate, (entry, true), now))
+    }
+
+    /// Somebody else's probe may be back in a moment: it is waited for, but not for as long as a silent provider keeps it.
+    fn wait_for_probe(&mut self, fresh: &[usize], (now, dice): (Instant, u64)) -> Option<Step> {
+        let is_probed = |&candidate: &usize| {
+            self.offer(candidate).obstacle(now, Entry::Ready) == Some(Skip::Probing)
+        };
+        if !fresh.iter().any(is_probed) {
+            return None;
+        }
+        let since = *self.probe_since.get_or_insert(now);
+        if now.saturating_duration_since(since) >= PROBE_WAIT {
+            return None;
+        }
+        let pause = POLL + up_to(POLL, dice);
+        Some(Step::Wait(self.cut_to_deadline(pause, now)))
     }
 
     /// The busy candidate whose pause is over first.
@@ -615,6 +635,8 @@ impl Waterfall {
 
 /// The longest wait for a place, and the most that all pauses before further tries come to.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How long another request's probe is waited for.
+const PROBE_WAIT: Duration = Duration::from_secs(3);
 /// When to come again where nobody can say better.
 const SOON: Duration = Duration::from_secs(1);
 /// How often a full house is looked at, and the spread of it.

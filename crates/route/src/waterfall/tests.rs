@@ -569,18 +569,37 @@ fn when_all_are_open_the_one_due_soonest_is_probed() {
     let mut first = Walk::new(&market, later);
     let on_b = first.step().unwrap();
     assert_eq!(on_b.offer.provider(), "b");
-    let mut second = Walk::new(&market, later);
-    let on_a = second.step().unwrap();
-    assert_eq!(on_a.offer.provider(), "a");
+    // While that probe is out nobody else is probed: it is waited for a moment, then the client is told when to return.
     let finish = Walk::new(&market, later).step().unwrap_err();
-    assert_eq!(
-        finish,
-        Finish::AllFailed {
-            retry_after: Some(secs(1))
-        }
-    );
-    drop((on_a, on_b));
+    let retry_after = Some(secs(1));
+    assert_eq!(finish, Finish::AllFailed { retry_after });
+    drop(on_b);
     assert_eq!(walk(&market, later, |_, _| GOOD).0, Finish::Accepted);
+}
+
+#[test]
+fn a_request_that_waits_for_a_probe_goes_on_when_it_comes_back() {
+    let now = start();
+    let later = now + secs(2);
+    for (comes_back, expected) in [(status(500), "a"), (GOOD, "b")] {
+        let market = market(&["a", "b"]);
+        break_circuit(&market, "b", now);
+        break_circuit(&market, "a", now + secs(1));
+        let mut prober = Walk::new(&market, later);
+        let probe = prober.step().unwrap();
+        let plan = market.plan(&facts("m"), later).unwrap();
+        let mut waiting = Waterfall::new(plan, None);
+        let Step::Wait(pause) = waiting.next(later, 1) else {
+            panic!("waits for the probe");
+        };
+        assert!(pause <= Duration::from_millis(100));
+        prober.fall.on_outcome(probe, comes_back, later);
+        let Step::Attempt(attempt) = waiting.next(later + pause, 2) else {
+            panic!("goes on");
+        };
+        assert_eq!(attempt.offer.provider(), expected);
+        drop(attempt);
+    }
 }
 
 #[test]
