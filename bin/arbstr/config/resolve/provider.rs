@@ -214,6 +214,7 @@ fn headers(
 }
 
 fn models(raw: &raw::Provider, provider: Option<&str>, values: &mut Values<'_>) -> Vec<Model> {
+    let general = rates(&raw.prices, None, values);
     let Some(list) = &raw.models else {
         return Vec::new();
     };
@@ -222,7 +223,6 @@ fn models(raw: &raw::Provider, provider: Option<&str>, values: &mut Values<'_>) 
     }
     let names = values.names(&list.value, "a model's name");
     let own = entries(raw, &names, values);
-    let general = rates(&raw.prices, None, values);
     let mut unpriced = Vec::new();
     let mut models = Vec::new();
     for At { value: name, .. } in &names {
