@@ -484,6 +484,7 @@ const KEEP: usize = 4096;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::format;
 
     fn drain(parser: &mut Parser, mut chunk: &[u8]) -> usize {
         let mut items = 0;
@@ -567,6 +568,46 @@ mod tests {
         for (chunk, pending_from) in steps {
             drain(&mut parser, chunk);
             assert_eq!(parser.pending_from(), pending_from, "after {chunk:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_held_grows_to_the_limit_and_no_further() {
+        for line in ["data: ", ": note", "event:"] {
+            let mut parser = Parser::new(Limits { max_event: 16 });
+            drain(&mut parser, b"\n");
+            drain(&mut parser, format!("{line}0123456789").as_bytes());
+            assert_eq!(parser.pending_from(), 1, "{line} at the limit");
+            drain(&mut parser, b"x");
+            assert_eq!(parser.pending_from(), 18, "{line} over it");
+
+            let mut parser = Parser::new(Limits { max_event: 16 });
+            drain(&mut parser, b"\n");
+            drain(&mut parser, format!("{line}0123456789x").as_bytes());
+            assert_eq!(parser.pending_from(), 18, "{line} over it at once");
+        }
+    }
+
+    #[test]
+    fn an_lf_later_than_right_after_a_cr_is_a_line_end() {
+        let mut parser = Parser::new(Limits::default());
+        for chunk in ["\r", "data: 1", "\n"] {
+            assert_eq!(drain(&mut parser, chunk.as_bytes()), 0);
+        }
+        assert_eq!(drain(&mut parser, b"\n"), 1);
+        for chunk in ["data: 2\r", "d", "\r"] {
+            assert_eq!(drain(&mut parser, chunk.as_bytes()), 0);
+        }
+        assert_eq!(drain(&mut parser, b"\n\r"), 1);
+    }
+
+    #[test]
+    fn an_unterminated_line_sets_no_retry() {
+        for stream in ["retry: 1\nretry: 2", "retry: 1\ndata: x\nretry: 2"] {
+            let mut parser = Parser::new(Limits::default());
+            drain(&mut parser, stream.as_bytes());
+            parser.finish();
+            assert_eq!(parser.retry(), Some(Duration::from_millis(1)), "{stream:?}");
         }
     }
 }
