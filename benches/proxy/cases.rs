@@ -18,21 +18,52 @@ pub(crate) struct Case {
 
 /// In the order of the table.
 pub(crate) const ALL: [Case; 9] = [
-    Case { name: "json", run: json },
-    Case { name: "rate", run: rate },
-    Case { name: "latency", run: latency },
-    Case { name: "prompt", run: prompt },
-    Case { name: "burst", run: burst },
-    Case { name: "nulls", run: nulls },
-    Case { name: "paced", run: paced },
-    Case { name: "idle", run: idle },
-    Case { name: "start", run: start },
+    Case {
+        name: "json",
+        run: json,
+    },
+    Case {
+        name: "rate",
+        run: rate,
+    },
+    Case {
+        name: "latency",
+        run: latency,
+    },
+    Case {
+        name: "prompt",
+        run: prompt,
+    },
+    Case {
+        name: "burst",
+        run: burst,
+    },
+    Case {
+        name: "nulls",
+        run: nulls,
+    },
+    Case {
+        name: "paced",
+        run: paced,
+    },
+    Case {
+        name: "idle",
+        run: idle,
+    },
+    Case {
+        name: "start",
+        run: start,
+    },
 ];
 
 fn json(stage: &mut Stage) -> Result<Vec<Line>> {
     let plan = for_seconds(stage, Shape::Json, 32, 3.0);
     let rounds = take_turns(stage, &plan, 5)?;
-    Ok(vec![cpu_per_request("JSON, 32 connections: CPU per request", 1.5, &rounds)])
+    Ok(vec![cpu_per_request(
+        "JSON, 32 connections: CPU per request",
+        1.5,
+        &rounds,
+    )])
 }
 
 fn rate(stage: &mut Stage) -> Result<Vec<Line>> {
@@ -42,16 +73,27 @@ fn rate(stage: &mut Stage) -> Result<Vec<Line>> {
     for round in &rounds {
         for turn in [&round.floor, &round.proxy] {
             let rate = turn.outcome.requests as f64 / turn.outcome.seconds;
-            anyhow::ensure!(rate > RATE * 0.97, "only {rate:.0} of {RATE} requests per second were sent");
+            anyhow::ensure!(
+                rate > RATE * 0.97,
+                "only {rate:.0} of {RATE} requests per second were sent"
+            );
         }
     }
-    Ok(vec![cpu_per_request("JSON at 2,000/s: CPU per request", 1.4, &rounds)])
+    Ok(vec![cpu_per_request(
+        "JSON at 2,000/s: CPU per request",
+        1.4,
+        &rounds,
+    )])
 }
 
 fn latency(stage: &mut Stage) -> Result<Vec<Line>> {
     let plan = for_seconds(stage, Shape::Json, 1, 1.5);
     let rounds = take_turns(stage, &plan, 7)?;
-    let mut line = Line::new("JSON, 1 connection: added p50 latency", "µs", Bar::Ratio(1.4));
+    let mut line = Line::new(
+        "JSON, 1 connection: added p50 latency",
+        "µs",
+        Bar::Ratio(1.4),
+    );
     for round in &rounds {
         let direct = round.direct.outcome.latency_p50;
         let added = |turn: &Turn| (turn.outcome.latency_p50 - direct) / 1e3;
@@ -63,7 +105,11 @@ fn latency(stage: &mut Stage) -> Result<Vec<Line>> {
 fn prompt(stage: &mut Stage) -> Result<Vec<Line>> {
     let plan = for_seconds(stage, Shape::Prompt, 4, 3.0);
     let rounds = take_turns(stage, &plan, 5)?;
-    Ok(vec![cpu_per_request("JSON, 1 MB prompt: CPU per request", 1.6, &rounds)])
+    Ok(vec![cpu_per_request(
+        "JSON, 1 MB prompt: CPU per request",
+        1.6,
+        &rounds,
+    )])
 }
 
 fn burst(stage: &mut Stage) -> Result<Vec<Line>> {
@@ -96,7 +142,11 @@ fn paced(stage: &mut Stage) -> Result<Vec<Line>> {
         p50.push(floor.delay_p50 / 1e3, proxy.delay_p50 / 1e3);
         p99.push(floor.delay_p99 / 1e3, proxy.delay_p99 / 1e3);
     }
-    Ok(vec![cpu_per_chunk(&name, Bar::Ratio(1.15), &rounds), p50, p99])
+    Ok(vec![
+        cpu_per_chunk(&name, Bar::Ratio(1.15), &rounds),
+        p50,
+        p99,
+    ])
 }
 
 fn idle(stage: &mut Stage) -> Result<Vec<Line>> {
@@ -108,8 +158,16 @@ fn idle(stage: &mut Stage) -> Result<Vec<Line>> {
 }
 
 fn idle_of(stage: &mut Stage, streams: usize) -> Result<Vec<Line>> {
-    let mut per_stream = Line::new(format!("memory per idle stream, {streams} open"), "KiB", Bar::Ratio(0.9));
-    let mut left = Line::new(format!("memory kept after {streams} left"), "MiB", Bar::None);
+    let mut per_stream = Line::new(
+        format!("memory per idle stream, {streams} open"),
+        "KiB",
+        Bar::Ratio(0.9),
+    );
+    let mut left = Line::new(
+        format!("memory kept after {streams} left"),
+        "MiB",
+        Bar::None,
+    );
     let mut allowed = Vec::new();
     for _ in 0..stage.options.turns(3) {
         let subject = stage.floor()?;
@@ -127,7 +185,11 @@ fn idle_of(stage: &mut Stage, streams: usize) -> Result<Vec<Line>> {
 }
 
 /// A subject fresh from its start, warmed by some requests, since what an allocator keeps must not be counted twice.
-fn weigh(stage: &mut Stage, mut subject: crate::subject::Subject, streams: usize) -> Result<Memory> {
+fn weigh(
+    stage: &mut Stage,
+    mut subject: crate::subject::Subject,
+    streams: usize,
+) -> Result<Memory> {
     let mut plan = Plan {
         shape: Shape::Json,
         connections: 8,
@@ -148,7 +210,10 @@ fn start(stage: &mut Stage) -> Result<Vec<Line>> {
     for _ in 0..stage.options.turns(15) {
         let floor = stage.floor()?;
         let proxy = stage.proxy()?;
-        line.push(floor.started_in.as_secs_f64() * 1e3, proxy.started_in.as_secs_f64() * 1e3);
+        line.push(
+            floor.started_in.as_secs_f64() * 1e3,
+            proxy.started_in.as_secs_f64() * 1e3,
+        );
         floor.stop()?;
         proxy.stop()?;
     }

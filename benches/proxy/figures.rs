@@ -4,7 +4,8 @@
 pub(crate) fn quantile(values: &[u64], of: f64) -> f64 {
     let last = values.len().saturating_sub(1);
     let at = (0..=last).find(|&at| (at + 1) as f64 >= of * values.len() as f64);
-    at.and_then(|at| values.get(at)).map_or(0.0, |&value| value as f64)
+    at.and_then(|at| values.get(at))
+        .map_or(0.0, |&value| value as f64)
 }
 
 /// The middle of `values`, the mean of both middles when their count is even; NaN without values.

@@ -22,14 +22,14 @@ use crate::process;
 
 /// Forwards to `upstream` until standard input ends.
 pub(crate) fn run(upstream: SocketAddr) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        process::announce(listener.local_addr()?)?;
-        tokio::spawn(serve(listener, Authority::try_from(upstream.to_string())?));
-        process::parent_gone().await;
-        Ok(())
-    })
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+    process::announce(listener.local_addr()?)?;
+    runtime.spawn(serve(listener, Authority::try_from(upstream.to_string())?));
+    process::follow_parent(|| {});
+    Ok(())
 }
 
 async fn serve(listener: TcpListener, upstream: Authority) {
@@ -46,12 +46,17 @@ async fn serve_connection(socket: TcpStream, client: Pool, upstream: Authority) 
         return;
     }
     let service = service_fn(move |request| forward(request, client.clone(), upstream.clone()));
-    let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service);
+    let connection =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service);
     // A client that leaves in the middle is the client's affair.
     let _ = connection.await;
 }
 
-async fn forward(mut request: Request<Incoming>, client: Pool, upstream: Authority) -> Result<Answer, Infallible> {
+async fn forward(
+    mut request: Request<Incoming>,
+    client: Pool,
+    upstream: Authority,
+) -> Result<Answer, Infallible> {
     if request.uri().path() == "/health" {
         return Ok(Response::new(Either::Right(Empty::new())));
     }
@@ -70,7 +75,10 @@ fn towards(uri: &Uri, upstream: Authority) -> Uri {
     let path = uri.path_and_query().cloned();
     let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
     let parts = Uri::builder().scheme(Scheme::HTTP).authority(upstream);
-    parts.path_and_query(path).build().expect("three valid parts make a URI")
+    parts
+        .path_and_query(path)
+        .build()
+        .expect("three valid parts make a URI")
 }
 
 type Pool = Client<HttpConnector, Incoming>;

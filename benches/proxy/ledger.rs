@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags};
 pub(crate) struct Ledger {
     connection: Connection,
     /// Rows checked so far, and the last one's id.
-    checked: u64,
+    checked: i64,
     last_id: i64,
 }
 
@@ -28,6 +28,7 @@ impl Ledger {
 
     /// Waits until the next `count` requests are on record, and holds each row against the script.
     pub(crate) fn settle(&mut self, count: u64) -> Result<()> {
+        let count = i64::try_from(count)?;
         let asked = Instant::now();
         loop {
             let new = self.read_new()?;
@@ -52,7 +53,8 @@ impl Ledger {
     pub(crate) fn close(self) -> Result<()> {
         let count = |table: &str| {
             let sql = format!("SELECT count(*) FROM {table}");
-            self.connection.query_row(&sql, [], |row| row.get::<_, u64>(0))
+            self.connection
+                .query_row(&sql, [], |row| row.get::<_, i64>(0))
         };
         let (rows, attempts) = (count("requests")?, count("attempts")?);
         ensure!(
@@ -80,15 +82,17 @@ impl Ledger {
             let fields = (0..4).map(|at| row.get::<_, rusqlite::types::Value>(at));
             Ok(format!("{:?}", fields.collect::<Result<Vec<_>, _>>()))
         };
-        let found = self.connection.query_row(WRONG, (self.last_id, COST_NANOSATS), read);
+        let found = self
+            .connection
+            .query_row(WRONG, (self.last_id, COST_NANOSATS), read);
         found.unwrap_or_else(|error| error.to_string())
     }
 }
 
 /// Rows after the last one checked.
 struct New {
-    rows: u64,
-    right: u64,
+    rows: i64,
+    right: i64,
     last_id: i64,
 }
 

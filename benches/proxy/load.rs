@@ -56,7 +56,11 @@ impl Plan {
             Until::Count(count) => format!("{count}x"),
         };
         let rate = self.rate.unwrap_or(0.0).to_string();
-        let tail = if tail == Tail::Arbstr { "arbstr" } else { "none" };
+        let tail = if tail == Tail::Arbstr {
+            "arbstr"
+        } else {
+            "none"
+        };
         vec![
             to.to_string(),
             tail.to_owned(),
@@ -73,7 +77,9 @@ impl Plan {
         };
         let until = match until.strip_suffix('x') {
             Some(count) => Until::Count(count.parse()?),
-            None => Until::Elapsed(Duration::from_secs_f64(until.trim_end_matches('s').parse()?)),
+            None => Until::Elapsed(Duration::from_secs_f64(
+                until.trim_end_matches('s').parse()?,
+            )),
         };
         let rate: f64 = rate.parse()?;
         let plan = Self {
@@ -82,7 +88,11 @@ impl Plan {
             until,
             rate: (rate > 0.0).then_some(rate),
         };
-        let tail = if tail == "arbstr" { Tail::Arbstr } else { Tail::None };
+        let tail = if tail == "arbstr" {
+            Tail::Arbstr
+        } else {
+            Tail::None
+        };
         Ok((plan, to.parse()?, tail))
     }
 }
@@ -92,10 +102,16 @@ impl Outcome {
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let mut figures = HashMap::new();
         for pair in text.split_whitespace() {
-            let (name, value) = pair.split_once('=').with_context(|| format!("not a figure: {pair:?}"))?;
+            let (name, value) = pair
+                .split_once('=')
+                .with_context(|| format!("not a figure: {pair:?}"))?;
             figures.insert(name, value);
         }
-        let find = |name: &str| figures.get(name).with_context(|| format!("no {name} in {text:?}"));
+        let find = |name: &str| {
+            figures
+                .get(name)
+                .with_context(|| format!("no {name} in {text:?}"))
+        };
         let take = |name: &str| -> Result<f64> { Ok(find(name)?.parse()?) };
         Ok(Self {
             requests: find("requests")?.parse()?,
@@ -111,7 +127,9 @@ impl Outcome {
 /// The role: carries a plan out and prints the outcome. With [`Shape::Idle`] it says `open` once all streams are.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let (plan, to, tail) = Plan::from_args(args)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     LocalSet::new().block_on(&runtime, drive(plan, to, tail))
 }
 
@@ -145,7 +163,11 @@ async fn drive(plan: Plan, to: SocketAddr, tail: Tail) -> Result<()> {
     Ok(())
 }
 
-async fn drive_connection(mut connection: Connection, pace: Pace, opened: Rc<Semaphore>) -> Result<Seen> {
+async fn drive_connection(
+    mut connection: Connection,
+    pace: Pace,
+    opened: Rc<Semaphore>,
+) -> Result<Seen> {
     let mut seen = Seen::default();
     while let Some(due) = pace.due(seen.requests) {
         tokio::time::sleep_until(due.into()).await;

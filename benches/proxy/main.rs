@@ -33,8 +33,14 @@ fn main() -> Result<()> {
 }
 
 fn bench(options: Options) -> Result<()> {
-    ensure!(!cfg!(debug_assertions), "only a release build tells anything: cargo bench --bench proxy");
-    let cases: Vec<_> = cases::ALL.iter().filter(|case| options.wants(case.name)).collect();
+    ensure!(
+        !cfg!(debug_assertions),
+        "only a release build tells anything: cargo bench --bench proxy"
+    );
+    let cases: Vec<_> = cases::ALL
+        .iter()
+        .filter(|case| options.wants(case.name))
+        .collect();
     if cases.is_empty() {
         let names: Vec<_> = cases::ALL.iter().map(|case| case.name).collect();
         bail!("no such case; there are {}", names.join(", "));
@@ -55,7 +61,15 @@ fn bench(options: Options) -> Result<()> {
 }
 
 fn describe(options: &Options) -> String {
-    let length = if options.quick { "Quick run" } else { "Full run" };
-    let other = if options.floor_twice { ", a second floor in arbstr's place" } else { "" };
+    let length = if options.quick {
+        "Quick run"
+    } else {
+        "Full run"
+    };
+    let other = if options.floor_twice {
+        ", a second floor in arbstr's place"
+    } else {
+        ""
+    };
     format!("{length}{other}")
 }

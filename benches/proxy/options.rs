@@ -38,7 +38,10 @@ impl Options {
                 "--quick" => options.quick = true,
                 "--many" => options.many = true,
                 "--floor-twice" => options.floor_twice = true,
-                "--repeats" => options.repeats = Some(args.next().context("--repeats takes a number")?.parse()?),
+                "--repeats" => {
+                    options.repeats =
+                        Some(args.next().context("--repeats takes a number")?.parse()?)
+                }
                 "--arbstr" => options.arbstr = args.next().context("--arbstr takes a file")?.into(),
                 // Cargo adds this to every bench.
                 "--bench" => {}
@@ -66,4 +69,5 @@ impl Options {
     }
 }
 
-const KNOWN: &str = "--quick, --many, --floor-twice, --repeats N, --arbstr FILE, and names of cases";
+const KNOWN: &str =
+    "--quick, --many, --floor-twice, --repeats N, --arbstr FILE, and names of cases";

@@ -7,7 +7,6 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tokio::io::AsyncReadExt as _;
 
 /// A child process, killed when dropped.
 #[derive(Debug)]
@@ -20,7 +19,9 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn spawn(command: &mut Command) -> Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("cannot start {command:?}"))?;
         let input = child.stdin.take();
         let output = child.stdout.take().context("standard output was piped")?;
         Ok(Self {
@@ -131,15 +132,24 @@ impl Cpu {
             let Ok(line) = std::fs::read_to_string(entry.path().join("schedstat")) else {
                 continue;
             };
-            let nanos = line.split_whitespace().next().context("schedstat has a time")?;
-            threads.insert(entry.file_name().to_string_lossy().into_owned(), nanos.parse()?);
+            let nanos = line
+                .split_whitespace()
+                .next()
+                .context("schedstat has a time")?;
+            threads.insert(
+                entry.file_name().to_string_lossy().into_owned(),
+                nanos.parse()?,
+            );
         }
         Ok(Self { ticks, threads })
     }
 
     /// Nanoseconds used since `earlier`: by threads, or by ticks when a thread has ended in between.
     pub(crate) fn since(&self, earlier: &Self) -> f64 {
-        let all_live = earlier.threads.keys().all(|thread| self.threads.contains_key(thread));
+        let all_live = earlier
+            .threads
+            .keys()
+            .all(|thread| self.threads.contains_key(thread));
         if !all_live || self.threads.is_empty() {
             return (self.ticks - earlier.ticks) as f64 * NANOS_PER_TICK;
         }
@@ -154,10 +164,11 @@ pub(crate) fn announce(address: SocketAddr) -> Result<()> {
     Ok(std::io::stdout().flush()?)
 }
 
-/// Resolves when the parent closes this role's standard input, or is gone.
-pub(crate) async fn parent_gone() {
-    let mut byte = [0];
-    while matches!(tokio::io::stdin().read(&mut byte).await, Ok(1..)) {}
+/// Calls `each` for every line of this role's standard input; returns when the parent has closed it or is gone.
+pub(crate) fn follow_parent(mut each: impl FnMut()) {
+    for _ in std::io::stdin().lock().lines().map_while(Result::ok) {
+        each();
+    }
 }
 
 /// `USER_HZ` is 100 on every Linux that Rust runs on.

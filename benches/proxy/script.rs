@@ -72,7 +72,11 @@ impl Shape {
             Self::Prompt => prompt(1_000_000),
             _ => prompt(800),
         };
-        let stream = if self.is_stream() { r#","stream":true"# } else { "" };
+        let stream = if self.is_stream() {
+            r#","stream":true"#
+        } else {
+            ""
+        };
         let name = self.name();
         Bytes::from(format!(
             r#"{{"model":"{name}","messages":[{{"role":"system","content":"You are terse."}},{{"role":"user","content":"{prompt}"}}],"temperature":0.2,"max_tokens":256{stream}}}"#
@@ -136,7 +140,11 @@ pub(crate) fn verify(shape: Shape, tail: Tail, provider: &[u8], body: &mut [u8])
         blank_stamps(body);
     }
     let Some(rest) = body.strip_prefix(provider) else {
-        let at = body.iter().zip(provider).take_while(|(a, b)| a == b).count();
+        let at = body
+            .iter()
+            .zip(provider)
+            .take_while(|(a, b)| a == b)
+            .count();
         let from = at.saturating_sub(60);
         bail!(
             "the answer ({} bytes) differs from the provider's ({} bytes) at byte {at}: {:?}",
@@ -146,13 +154,24 @@ pub(crate) fn verify(shape: Shape, tail: Tail, provider: &[u8], body: &mut [u8])
         );
     };
     if tail == Tail::None || !shape.is_stream() {
-        ensure!(rest.is_empty(), "{} bytes follow the provider's", rest.len());
+        ensure!(
+            rest.is_empty(),
+            "{} bytes follow the provider's",
+            rest.len()
+        );
         return Ok(());
     }
-    let event = rest.strip_suffix(DONE).context("arbstr's [DONE] is missing")?;
+    let event = rest
+        .strip_suffix(DONE)
+        .context("arbstr's [DONE] is missing")?;
     let one = memmem::find_iter(event, b"\n\n").count() == 1;
-    let own = memmem::find(event, b"\"arbstr\":{").is_some() && memmem::find(event, b"\"cost_sats\":").is_some();
-    ensure!(one && own, "not arbstr's event: {:?}", String::from_utf8_lossy(event));
+    let own = memmem::find(event, b"\"arbstr\":{").is_some()
+        && memmem::find(event, b"\"cost_sats\":").is_some();
+    ensure!(
+        one && own,
+        "not arbstr's event: {:?}",
+        String::from_utf8_lossy(event)
+    );
     Ok(())
 }
 

@@ -151,7 +151,10 @@ impl Subject {
 
     /// Opens the idle streams of `plan`, and weighs the subject before, while they are open, and after they left.
     pub(crate) fn hold(&mut self, plan: &Plan, stage: &mut Stage) -> Result<Memory> {
-        let process = self.process.as_ref().context("the provider is not weighed")?;
+        let process = self
+            .process
+            .as_ref()
+            .context("the provider is not weighed")?;
         let before = process.resident()?;
         let mut load = self.start_load(plan)?;
         let opened = load.read_line()?;
@@ -164,7 +167,11 @@ impl Subject {
         std::thread::sleep(SETTLING);
         let after = process.resident()?;
         self.settle(&outcome)?;
-        Ok(Memory { before, open, after })
+        Ok(Memory {
+            before,
+            open,
+            after,
+        })
     }
 
     /// Stops the subject; arbstr must end cleanly and leave no other row behind.
@@ -202,7 +209,9 @@ fn free_address() -> Result<SocketAddr> {
 }
 
 fn write_config(folder: &Path, listen: SocketAddr, provider: SocketAddr) -> Result<PathBuf> {
-    let models = script::ALL.map(|shape| format!("{:?}", shape.name())).join(", ");
+    let models = script::ALL
+        .map(|shape| format!("{:?}", shape.name()))
+        .join(", ");
     let database = folder.join("arbstr.db");
     let config = format!(
         r#"[server]

@@ -5,11 +5,17 @@ use crate::figures::{Bar, Line};
 /// The lines of the table, and the machine and the mode they hold for.
 pub(crate) fn render(lines: &[Line], mode: &str) -> String {
     let mut rows = vec![
-        ["measured", "floor", "arbstr", "unit", "ratio", "turns", "bar", "reached"].map(str::to_owned),
+        [
+            "measured", "floor", "arbstr", "unit", "ratio", "turns", "bar", "reached",
+        ]
+        .map(str::to_owned),
         ["-", "-:", "-:", "-", "-:", "-", "-", "-"].map(str::to_owned),
     ];
     rows.extend(lines.iter().map(row));
-    let mut text: String = rows.iter().map(|cells| format!("| {} |\n", cells.join(" | "))).collect();
+    let mut text: String = rows
+        .iter()
+        .map(|cells| format!("| {} |\n", cells.join(" | ")))
+        .collect();
     text.push_str(&format!("\n{mode}; {}\n", machine()));
     text
 }
@@ -22,8 +28,16 @@ pub(crate) fn describe(line: &Line) -> String {
 fn row(line: &Line) -> [String; 8] {
     let (low, high) = line.spread();
     let compares = line.floor() > 0.0 && line.proxy() > 0.0;
-    let ratio = if compares { format!("{:.2}", line.ratio()) } else { "–".to_owned() };
-    let turns = if compares { format!("{low:.2} to {high:.2}") } else { "–".to_owned() };
+    let ratio = if compares {
+        format!("{:.2}", line.ratio())
+    } else {
+        "–".to_owned()
+    };
+    let turns = if compares {
+        format!("{low:.2} to {high:.2}")
+    } else {
+        "–".to_owned()
+    };
     let bar = match line.bar {
         Bar::None => "–".to_owned(),
         Bar::Ratio(bar) => format!("{bar} x"),
@@ -57,8 +71,12 @@ fn figure(value: f64) -> String {
 
 fn machine() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name"));
-    let model = model.map_or("unknown processor", |rest| rest.trim_start_matches([' ', '\t', ':']));
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"));
+    let model = model.map_or("unknown processor", |rest| {
+        rest.trim_start_matches([' ', '\t', ':'])
+    });
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     format!("{model}, {cores} cores, Linux {}", kernel.trim())

@@ -17,7 +17,6 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use memchr::memmem;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -27,18 +26,18 @@ use crate::script::{self, PACE_MS, Shape};
 
 /// Answers until standard input ends; each line on it lets the idle streams that are open then come to their end.
 pub(crate) fn run() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        process::announce(listener.local_addr()?)?;
-        let (release, released) = watch::channel(());
-        tokio::spawn(serve(listener, Scripts::new(released)));
-        let mut lines = BufReader::new(tokio::io::stdin()).lines();
-        while lines.next_line().await?.is_some() {
-            release.send_replace(());
-        }
-        Ok(())
-    })
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+    process::announce(listener.local_addr()?)?;
+    let (release, released) = watch::channel(());
+    runtime.spawn(serve(listener, Scripts::new(released)));
+    process::follow_parent(|| {
+        release.send_replace(());
+    });
+    Ok(())
 }
 
 /// Every answer, made once.
@@ -95,12 +94,16 @@ async fn serve_connection(socket: TcpStream, scripts: Arc<Scripts>) {
         return;
     }
     let service = service_fn(move |request| respond(request, Arc::clone(&scripts)));
-    let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service);
+    let connection =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service);
     // A proxy that leaves in the middle shows in what the client got.
     let _ = connection.await;
 }
 
-async fn respond(request: Request<Incoming>, scripts: Arc<Scripts>) -> Result<Response<Answer>, Infallible> {
+async fn respond(
+    request: Request<Incoming>,
+    scripts: Arc<Scripts>,
+) -> Result<Response<Answer>, Infallible> {
     let body = match request.into_body().collect().await {
         Ok(body) => body.to_bytes(),
         Err(_) => Bytes::new(),
@@ -152,7 +155,10 @@ impl Body for Stream {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = &mut *self;
         let Some(event) = this.events.get(this.next) else {
             return Poll::Ready(None);

@@ -50,7 +50,11 @@ impl Connection {
         socket.set_nodelay(true)?;
         let (sender, connection) = handshake(TokioIo::new(socket)).await?;
         tokio::task::spawn_local(connection);
-        Ok(Self { to, sender, expected })
+        Ok(Self {
+            to,
+            sender,
+            expected,
+        })
     }
 
     /// Sends one request and reads its answer to the end; `opened` gains a permit at the first event.
@@ -63,7 +67,8 @@ impl Connection {
         let started = Instant::now();
         let answer = self.sender.send_request(request).await?;
         let mut body = self.read(answer, seen, opened).await?;
-        seen.latencies.push(u64::try_from(started.elapsed().as_nanos())?);
+        seen.latencies
+            .push(u64::try_from(started.elapsed().as_nanos())?);
         let expected = &self.expected;
         script::verify(expected.shape, expected.tail, &expected.provider, &mut body)?;
         seen.requests += 1;
@@ -71,7 +76,12 @@ impl Connection {
         Ok(())
     }
 
-    async fn read(&self, answer: Response<Incoming>, seen: &mut Seen, opened: &Semaphore) -> Result<Vec<u8>> {
+    async fn read(
+        &self,
+        answer: Response<Incoming>,
+        seen: &mut Seen,
+        opened: &Semaphore,
+    ) -> Result<Vec<u8>> {
         let status = answer.status();
         let length = self.expected.provider.len() + 1024;
         let mut read = Vec::with_capacity(length);
@@ -95,7 +105,11 @@ impl Connection {
                 }
             }
         }
-        ensure!(status == 200, "status {status}: {}", String::from_utf8_lossy(&read));
+        ensure!(
+            status == 200,
+            "status {status}: {}",
+            String::from_utf8_lossy(&read)
+        );
         Ok(read)
     }
 }
