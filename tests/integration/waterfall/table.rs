@@ -1,4 +1,4 @@
-//! Section 5 of the contract, line by line: every way to fail x {JSON, stream} x {one, several candidates}.
+//! Every way to fail before the first event x {JSON, stream} x {one, several candidates}, a line each.
 
 use std::thread;
 
@@ -72,7 +72,7 @@ fn returned(status: u16) -> Case {
     }
 }
 
-/// Section 5, line by line.
+/// The outcome table, line by line.
 #[expect(clippy::too_many_lines, reason = "one table, a line per case")]
 fn cases() -> Vec<Case> {
     let mut cases = vec![
