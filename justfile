@@ -25,6 +25,10 @@ bench:
 bench-proxy *ARGS:
     cargo bench --bench proxy -- {{ARGS}}
 
+# Thousands of requests while all providers flap; see benches/README.md.
+soak *ARGS:
+    cargo bench --bench soak -- {{ARGS}}
+
 # Real client libraries against the binary (needs python3 and node); see tests/clients/run.sh.
 clients:
     tests/clients/run.sh

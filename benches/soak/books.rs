@@ -159,7 +159,9 @@ impl Books<'_> {
         }
         let rows = self.ledger.rows.values();
         let missed = |row: &Row| {
-            let failed = |(_, outcome): &&(String, String)| outcome != "status=200";
+            let failed = |(_, outcome): &&(String, String)| {
+                outcome != "status=200" && outcome != "error=cancelled"
+            };
             row.attempts.iter().filter(failed).count()
         };
         let failed: usize = rows.map(missed).sum();
@@ -302,19 +304,20 @@ impl Books<'_> {
     }
 
     fn judge_recoveries(&self, report: &mut Report) {
-        let end = self.visits.iter().map(|visit| visit.began).max();
-        let Some(end) = end else { return };
-        let mut waits: Vec<Duration> = Vec::new();
+        let Some(end) = self.visits.iter().map(|visit| visit.began).max() else {
+            return;
+        };
+        let mut waits: Vec<(Duration, u32)> = Vec::new();
         for index in 0..script::PROVIDERS {
             for (up, down) in self.recoveries(index, end) {
-                match self.wait_for_traffic(index, up) {
-                    Some(wait) if wait <= RECOVERY => waits.push(wait),
-                    late if self.was_asked_for(index, up) => {
-                        let id = script::provider(index);
-                        let lasted = down - up;
+                let first = self.first_traffic(index, up);
+                match first {
+                    Some((wait, request)) if wait <= RECOVERY => waits.push((wait, request)),
+                    _ if self.was_asked_for(index, up) => {
                         let found = format!(
-                            "{id} came up {:.1?} before the last request, stayed up for {lasted:.1?} and was asked after {late:.1?}",
-                            end - up
+                            "house-{index} came up {:.1?} before the last request, stayed up for {:.1?}, first (wait, request): {first:.2?}",
+                            end - up,
+                            down - up
                         );
                         report.violate(RECOVERIES, found);
                     }
@@ -323,8 +326,10 @@ impl Books<'_> {
             }
         }
         report.tell("recoveries observed", waits.len());
-        let slowest = waits.iter().max().copied().unwrap_or_default();
-        report.tell("slowest way back to traffic", format!("{slowest:.2?}"));
+        if let Some((wait, request)) = waits.iter().max() {
+            let slowest = format!("{wait:.2?} (request {request})");
+            report.tell("slowest way back to traffic", slowest);
+        }
         report.sum_up(RECOVERIES);
     }
 
@@ -339,15 +344,15 @@ impl Books<'_> {
         spans.filter(|(up, down)| *up + RECOVERY <= *down).collect()
     }
 
-    /// How long after `up` a request came for the model that this provider sells cheapest.
-    fn wait_for_traffic(&self, index: usize, up: Instant) -> Option<Duration> {
+    /// The first request after `up` for the model that this provider sells cheapest, and how long after.
+    fn first_traffic(&self, index: usize, up: Instant) -> Option<(Duration, u32)> {
         let book = self.street.houses()[index].book();
         let mut own = book
             .sightings
             .iter()
             .filter(|sighting| sighting.model == index);
         own.find(|sighting| sighting.at >= up)
-            .map(|first| first.at - up)
+            .map(|first| (first.at - up, first.request))
     }
 
     /// Whether, once a circuit must be due, there was a request that should have come here.

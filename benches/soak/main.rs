@@ -3,7 +3,7 @@
 //! Five providers on loopback flap by a seed, the release binary stands in front of them, and thousands of requests go
 //! through it. Everybody keeps books: the clients, the providers, arbstr's log and its database. The run ends with a
 //! table of what was seen; an entry that contradicts another, or a promise, is a violation and the exit code is 1.
-//! `README.md` beside this file says what is held against what.
+//! `benches/README.md` says what is held against what.
 #![expect(clippy::disallowed_methods, reason = "a bench looks at the clock")]
 
 mod books;

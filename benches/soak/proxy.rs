@@ -44,7 +44,7 @@ impl Proxy {
         let mut command = Command::new(env!("CARGO_BIN_EXE_arbstr"));
         command.arg("serve").arg("-c").arg(&config);
         // The return of an unused probe is logged for debugging only, and without it the story of a circuit has gaps.
-        command.env("RUST_LOG", "info,arbstr::flow::explain=debug");
+        command.env("RUST_LOG", "info,arbstr=debug");
         command.stderr(File::create(folder.join("log"))?);
         let mut proxy = Self {
             child: command.spawn()?,

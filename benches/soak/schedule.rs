@@ -1,9 +1,9 @@
 //! Who fails when, and how: pure, so that a seed repeats it.
 //!
-//! Each provider goes through phases of its own; now and then all that are free to fail do so at the same moment. So that
-//! somebody is always up, a guardian reigns: during its reign a provider is up. Reigns overlap by more than the longest time that one request takes to ask everybody and more than a
-//! circuit stays open, since a request that asked the new guardian just before it came up, and the old one just after
-//! it went down, has met nobody.
+//! Each provider goes through phases of its own; now and then all that are free to fail do so at the same moment. So
+//! that somebody is always up, a guardian reigns: during its reign a provider is up. Reigns overlap by more than the
+//! longest time that one request takes to ask everybody and more than a circuit stays open, since a request that asked
+//! the new guardian just before it came up, and the old one just after it went down, has met nobody.
 
 use std::sync::Arc;
 use std::time::Duration;
