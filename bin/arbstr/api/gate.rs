@@ -1,4 +1,4 @@
-//! Who may come in: browser pages, host names and tokens (SPEC sections 3 and 10).
+//! Who may come in: browser pages, host names and tokens.
 //!
 //! A web page the operator happens to visit can send requests to loopback. Two checks stop it from spending sats: its
 //! `Origin` must be listed, and on a loopback listener the `Host` must be loopback too, so that a name rebound to

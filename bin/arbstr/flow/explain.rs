@@ -10,7 +10,7 @@ use crate::app::Live;
 use crate::clock::whole_ms;
 use crate::upstream::fault::{Miss, MissKind};
 
-/// The plan as `/v1/cost` and `/v1/requests/{id}` show it (SPEC section 3).
+/// The plan as `/v1/cost` and `/v1/requests/{id}` show it.
 pub(crate) fn plan(plan: &Plan) -> String {
     let candidates = plan.candidates.iter().map(CandidateJson::of).collect();
     let shape = PlanJson {

@@ -1,6 +1,6 @@
 //! One attempt at one provider: from the request to an answer the client may see, or to the reason why not.
 //!
-//! Nothing of it reaches the client before it is known to be good (SPEC section 5): a JSON answer is read whole, a
+//! Nothing of it reaches the client before it is known to be good: a JSON answer is read whole, a
 //! stream is read to its first event.
 
 use std::time::{Duration, Instant};

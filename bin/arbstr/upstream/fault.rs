@@ -236,14 +236,14 @@ pub(super) fn find_source<'a, T: Error + 'static>(
         if let Some(found) = error.downcast_ref::<T>() {
             return Some(found);
         }
-        // An `io::Error` hides the error it wraps from `source`.
+        // `source` of an `io::Error` passes over the error that it wraps.
         let wrapped = error
             .downcast_ref::<io::Error>()
             .and_then(io::Error::get_ref);
-        if let Some(found) = wrapped.and_then(|wrapped| wrapped.downcast_ref::<T>()) {
-            return Some(found);
-        }
-        next = error.source();
+        next = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
     }
     None
 }
@@ -261,4 +261,21 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
         last = source;
     }
     last.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_found_however_deep_it_is_wrapped() {
+        let fault = || rustls::Error::General("no".to_owned());
+        let once = io::Error::new(io::ErrorKind::InvalidData, fault());
+        let twice = io::Error::other(io::Error::other(fault()));
+        for error in [once, twice] {
+            assert!(find_source::<rustls::Error>(&error).is_some(), "{error:?}");
+        }
+        let other = io::Error::other(io::Error::from(io::ErrorKind::ConnectionRefused));
+        assert!(!is_tls(&other));
+    }
 }

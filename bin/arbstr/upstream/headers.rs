@@ -1,4 +1,4 @@
-//! Which headers cross arbstr, in both directions (SPEC section 4).
+//! Which headers cross arbstr, in both directions.
 //!
 //! Towards the provider by a list: a client's credentials and cookies can never leave by accident. Towards the
 //! client everything but what belongs to one connection or to the provider's own site, and what only arbstr may say.

@@ -36,7 +36,7 @@ pub const fn disagrees(ours: Sats, reported: Sats) -> bool {
     gap.saturating_mul(100) > ours.nanosats().unsigned_abs()
 }
 
-/// The largest count that is believed (SPEC section 8).
+/// The largest count that is believed.
 const MAX_COUNT: u64 = 1 << 40;
 
 fn price(usage: &Usage, output: u64, rates: &Rates) -> Option<Sats> {

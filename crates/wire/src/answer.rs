@@ -1,6 +1,6 @@
 //! A JSON answer that was read whole: is it one, and what does it report?
 //!
-//! A 200 that is empty, cut, not JSON, or an error in disguise is a failed attempt (SPEC section 5), so each of these is
+//! A 200 that is empty, cut, not JSON, or an error in disguise is a failed attempt, so each of these is
 //! told apart before a client sees anything.
 
 use std::borrow::Cow;

@@ -1,6 +1,6 @@
 //! A strict reader of JSON text that finds spans instead of building values.
 //!
-//! arbstr edits bodies by span (SPEC section 4), so it has to know where a member lies, not what is in the other
+//! arbstr edits bodies by span, so it has to know where a member lies, not what is in the other
 //! thousand of them. A [`Cursor`] walks the text once, front to back, accepts exactly RFC 8259 and builds nothing.
 //! It never recurses: nesting costs a bit each, up to [`MAX_DEPTH`].
 //!

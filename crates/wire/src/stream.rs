@@ -1,4 +1,4 @@
-//! The stream contract (SPEC section 6): what of a provider's stream reaches the client, and what is learned from it.
+//! The stream contract: what of a provider's stream reaches the client, and what is learned from it.
 //!
 //! ```text
 //!   provider's bytes ──► Rewriter ──► client's bytes
@@ -37,7 +37,7 @@ pub enum Metadata {
 
 /// What no error event may tell a client.
 ///
-/// A provider's own error event is passed on as it is (SPEC 6.5), but for the provider's key, should it echo that.
+/// A provider's own error event is passed on as it is, but for the provider's key, should it echo that.
 pub trait Secrets: std::fmt::Debug + Send + Sync {
     /// Calls `f` with each of them.
     fn for_each(&self, f: &mut dyn FnMut(&str));

@@ -1,6 +1,6 @@
 //! Tokens and costs as a provider reports them.
 //!
-//! A number is kept only when it is a sane count (SPEC section 8): a whole number from 0 to 2^40. Anything else
+//! A number is kept only when it is a sane count: a whole number from 0 to 2^40. Anything else
 //! leaves its field `None` and sets [`Usage::insane`], so that no cost is computed from a lie.
 
 use crate::json::{self, Cursor, JsonError, Kind};

@@ -1,4 +1,4 @@
-//! SPEC 6.4 and 6.5: every way a stream can end, as the client's bytes.
+//! Every way a stream can end, as the client's bytes.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! SPEC 6.3: what arbstr's asking for usage caused is kept from a client that did not ask, and nothing else is.
+//! What arbstr's asking for usage caused is kept from a client that did not ask, and nothing else is.
 
 use super::relay::{ASKED, TRAILER, UNASKED, every, relay, whole};
 use arbstr_wire::Rewriter;
