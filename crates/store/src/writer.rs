@@ -267,14 +267,18 @@ impl Writer {
     }
 
     fn commit(&mut self) -> Result<(), Trouble> {
-        let batch = &self.batch;
+        let (batch, owner) = (&self.batch, &self.owner);
         if batch.records.is_empty() && batch.position.is_none() {
             return Ok(());
         }
-        let connection = self.connection.as_mut().ok_or(ConnectError::Foreign)?;
-        let unmatched = match apply::apply(connection, &self.owner, &batch.records, batch.position)
-        {
-            Err(error) if is_about_a_record(&error) => self.commit_singly()?,
+        // A turn connects before it commits.
+        let Some(connection) = &mut self.connection else {
+            return Ok(());
+        };
+        let unmatched = match apply::apply(connection, owner, &batch.records, batch.position) {
+            Err(error) if is_about_a_record(&error) => {
+                commit_singly(connection, owner, batch, &self.intake)?
+            }
             result => result?,
         };
         let owned = |record: &&Record| matches!(record, Record::Owner(_));
@@ -286,24 +290,6 @@ impl Writer {
         self.batch.from_memory = 0;
         self.batch.position = None;
         Ok(())
-    }
-
-    /// Finds the record that the database will never take, and does without it.
-    fn commit_singly(&mut self) -> Result<u64, Trouble> {
-        let connection = self.connection.as_mut().ok_or(ConnectError::Foreign)?;
-        let mut unmatched = 0;
-        for record in &self.batch.records {
-            match apply::apply(connection, &self.owner, std::slice::from_ref(record), None) {
-                Ok(none) => unmatched += none,
-                Err(error) if is_about_a_record(&error) => {
-                    tracing::error!(%error, "the database refuses a record for good");
-                    self.intake.note_dropped(1);
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        apply::apply(connection, &self.owner, &[], self.batch.position)?;
-        Ok(unmatched)
     }
 
     /// Removes sealed segments; the batch that ended them is committed.
@@ -341,6 +327,28 @@ impl Writer {
             drop(apply::bury(connection, &self.owner));
         }
     }
+}
+
+/// Finds the record that the database will never take, and does without it.
+fn commit_singly(
+    connection: &mut Connection,
+    owner: &str,
+    batch: &Batch,
+    intake: &Intake,
+) -> Result<u64, Trouble> {
+    let mut unmatched = 0;
+    for record in &batch.records {
+        match apply::apply(connection, owner, std::slice::from_ref(record), None) {
+            Ok(none) => unmatched += none,
+            Err(error) if is_about_a_record(&error) => {
+                tracing::error!(%error, "the database refuses a record for good");
+                intake.note_dropped(1);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    apply::apply(connection, owner, &[], batch.position)?;
+    Ok(unmatched)
 }
 
 /// Whether the same connection may work again later.

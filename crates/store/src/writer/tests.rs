@@ -190,3 +190,19 @@ fn applying_a_journal_twice_changes_nothing() {
     });
     assert_eq!(ledgers.count(), 1);
 }
+
+#[test]
+fn record_that_the_database_refuses_costs_itself_alone() {
+    let bench = Bench::new("refused", 10);
+    let connection = bench.connect();
+    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON requests WHEN new.correlation_id = '7'
+        BEGIN SELECT raise(ABORT, 'never'); END";
+    connection.execute_batch(refuse).unwrap();
+    let mut writer = bench.writer(connection);
+    bench.serve(0..20);
+    turn_until_drained(&mut writer);
+    let status = bench.intake.status(0);
+    assert_eq!((bench.count(), status.depth, status.dropped), (19, 0, 1));
+    // Its completion found no row.
+    assert_eq!(status.unmatched, 1);
+}
