@@ -1,6 +1,7 @@
 //! The config's providers and policies in the words of `route`.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, PoisonError};
 
 use arbstr_route::{
     Change, CircuitSettings, Event, Market, MarketSpec, OfferSpec, Policies, ProviderSpec, Retry,
@@ -79,6 +80,11 @@ fn fingerprint(provider: &Provider) -> u64 {
 
 /// Logs what changed in the standing of providers since somebody looked last: one line a change, not one a request.
 pub(super) fn log_changes(market: &Market) {
+    if !market.has_changes() {
+        return;
+    }
+    // Taken and told by one at a time, so that the log has them in order.
+    let _turn = IN_ORDER.lock().unwrap_or_else(PoisonError::into_inner);
     for Change {
         provider,
         model,
@@ -109,3 +115,5 @@ pub(super) fn log_changes(market: &Market) {
         }
     }
 }
+
+static IN_ORDER: Mutex<()> = Mutex::new(());

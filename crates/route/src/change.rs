@@ -74,9 +74,14 @@ impl ChangeLog {
         self.waiting.store(queue.len(), Ordering::Release);
     }
 
+    /// Whether there is anything to take.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0
+    }
+
     /// Takes all changes, oldest first.
     pub(crate) fn take(&self) -> Vec<Change> {
-        if self.waiting.load(Ordering::Acquire) == 0 {
+        if !self.is_waiting() {
             return Vec::new();
         }
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);

@@ -80,6 +80,13 @@ pub(crate) struct Pass {
     probe: bool,
 }
 
+impl Pass {
+    /// Whether this is the one probe of a half-open circuit.
+    pub(crate) const fn is_probe(self) -> bool {
+        self.probe
+    }
+}
+
 /// The circuit of one thing that can fail.
 #[derive(Debug)]
 pub(crate) struct Circuit {

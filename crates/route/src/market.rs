@@ -208,6 +208,12 @@ impl Market {
         Plan::build(facts, &field, now)
     }
 
+    /// Whether anything changed since the changes were taken; one atomic load.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        self.changes.is_waiting()
+    }
+
     /// Takes what changed since the last call, oldest first; one atomic load when nothing did.
     #[must_use]
     pub fn take_changes(&self) -> Vec<Change> {

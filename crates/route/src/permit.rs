@@ -69,13 +69,13 @@ impl Permit {
         let (connections, connections_turn) = provider_state.connections.enter();
         let (answers, answers_turn) = offer_state.answers.enter();
         let slot = provider_state.limit.enter();
-        drop((provider_state, offer_state));
         if let Some(turn) = connections_turn {
             offer.provider.report(turn);
         }
         if let Some(turn) = answers_turn {
             offer.report(turn);
         }
+        drop((provider_state, offer_state));
         Ok(Self {
             offer: Arc::clone(offer),
             connections,
@@ -89,9 +89,9 @@ impl Permit {
     /// take; a broken one counts as a failure.
     pub fn finish(mut self, end: End, usage: Option<&Usage>, now: Instant) {
         let settings = self.offer.provider.circuit;
-        let turn = {
+        {
             let mut state = self.offer.lock();
-            match end {
+            let turn = match end {
                 End::Complete => {
                     state
                         .answers
@@ -99,10 +99,8 @@ impl Permit {
                 }
                 End::Broken => state.answers.on_failure(&mut self.answers, now, &settings),
                 End::ClientGone => None,
-            }
-        };
-        if let Some(turn) = turn {
-            self.offer.report(turn);
+            };
+            turn.into_iter().for_each(|turn| self.offer.report(turn));
         }
         if end == End::Complete {
             self.offer.provider.lock().limit.on_success();
@@ -127,23 +125,29 @@ impl Permit {
     ) {
         let offer = Arc::clone(&self.offer);
         let mut provider_state = offer.provider.lock();
-        let provider_events = self.settle_provider(&mut provider_state, verdict, now);
+        // Reported under the lock, so that changes are told in the order in which they came about.
+        for event in self
+            .settle_provider(&mut provider_state, verdict, now)
+            .into_iter()
+            .flatten()
+        {
+            offer.provider.report(event);
+        }
         drop(provider_state);
         let mut offer_state = offer.lock();
-        let offer_events = self.settle_offer(&mut offer_state, verdict, now);
+        for event in self
+            .settle_offer(&mut offer_state, verdict, now)
+            .into_iter()
+            .flatten()
+        {
+            offer.report(event);
+        }
         match outcome {
             Outcome::Good { .. } => self.record_latency(&mut offer_state, took),
             Outcome::Timeout(TimeoutKind::FirstEvent | TimeoutKind::Response) => {
                 self.record_latency(&mut offer_state, took.saturating_mul(2));
             }
             _ => {}
-        }
-        drop(offer_state);
-        for event in provider_events.into_iter().flatten() {
-            offer.provider.report(event);
-        }
-        for event in offer_events.into_iter().flatten() {
-            offer.report(event);
         }
     }
 
@@ -200,6 +204,10 @@ impl Permit {
                     .on_success(&mut self.answers, Proof::Begun, settings)
             }
             (_, Blame::Offer) => state.answers.on_failure(&mut self.answers, now, settings),
+            // A probe that could not even connect has its answer: the model is not back.
+            (_, Blame::Provider) if self.answers.is_probe() => {
+                state.answers.on_failure(&mut self.answers, now, settings)
+            }
             _ => state.answers.on_return(&mut self.answers),
         };
         let suspended = verdict.suspend == Some(Scope::Offer)
@@ -236,16 +244,16 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let connections = {
+        {
             let mut state = self.offer.provider.lock();
             state.limit.leave();
-            state.connections.on_return(&mut self.connections)
-        };
-        let answers = self.offer.lock().answers.on_return(&mut self.answers);
-        connections
-            .into_iter()
-            .for_each(|turn| self.offer.provider.report(turn));
-        answers.into_iter().for_each(|turn| self.offer.report(turn));
+            let turn = state.connections.on_return(&mut self.connections);
+            turn.into_iter()
+                .for_each(|turn| self.offer.provider.report(turn));
+        }
+        let mut state = self.offer.lock();
+        let turn = state.answers.on_return(&mut self.answers);
+        turn.into_iter().for_each(|turn| self.offer.report(turn));
     }
 }
 

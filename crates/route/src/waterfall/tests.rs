@@ -578,6 +578,20 @@ fn when_all_are_open_the_one_due_soonest_is_probed() {
 }
 
 #[test]
+fn a_probe_that_cannot_connect_keeps_its_circuit_open() {
+    let now = start();
+    let market = market(&["a", "b"]);
+    break_circuit(&market, "a", now);
+    let due = now + secs(31);
+    let mut walk = Walk::new(&market, due);
+    let probe = walk.step().unwrap();
+    assert_eq!(probe.offer.provider(), "a");
+    let refused = Outcome::Connect(crate::ConnectFault::Refused);
+    walk.fall.on_outcome(probe, refused, due);
+    assert!(matches!(circuits(&market, due)[0], Standing::Open { due_in } if due_in > secs(1)));
+}
+
+#[test]
 fn a_request_that_waits_for_a_probe_goes_on_when_it_comes_back() {
     let now = start();
     let later = now + secs(2);
