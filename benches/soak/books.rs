@@ -312,8 +312,12 @@ impl Books<'_> {
             for (up, down) in self.recoveries(index, end) {
                 let first = self.first_traffic(index, up);
                 match first {
-                    Some((wait, request)) if wait <= RECOVERY => waits.push((wait, request)),
-                    _ if self.was_asked_for(index, up) => {
+                    Some((wait, request)) if wait <= RECOVERY => {
+                        if self.was_asked_for(index, (up, up + wait)) {
+                            waits.push((wait, request));
+                        }
+                    }
+                    _ if self.was_asked_for(index, (up + OPEN, up + RECOVERY - OPEN / 10)) => {
                         let found = format!(
                             "house-{index} came up {:.1?} before the last request, stayed up for {:.1?}, first (wait, request): {first:.2?}",
                             end - up,
@@ -355,12 +359,10 @@ impl Books<'_> {
             .map(|first| (first.at - up, first.request))
     }
 
-    /// Whether, once a circuit must be due, there was a request that should have come here.
-    fn was_asked_for(&self, index: usize, up: Instant) -> bool {
-        let from = up + Duration::from_secs(OPEN_SECS);
-        let to = up + RECOVERY - Duration::from_millis(100);
+    /// Whether there was a request in that time that should have come here, had no circuit been open.
+    fn was_asked_for(&self, index: usize, (from, to): (Instant, Instant)) -> bool {
         let mut own = self.visits.iter().filter(|visit| visit.model == index);
-        own.any(|visit| visit.began >= from && visit.began <= to)
+        own.any(|visit| visit.began >= from && visit.began < to)
     }
 }
 
@@ -436,4 +438,5 @@ const COSTS: &str = "costs that are not what was billed";
 const ATTEMPTS: &str = "attempts that the provider saw otherwise";
 const RECOVERIES: &str = "recoveries unnoticed for longer than open_secs + 1 s";
 const SECRETS: &str = "secrets";
+const OPEN: Duration = Duration::from_secs(OPEN_SECS);
 const RECOVERY: Duration = Duration::from_secs(OPEN_SECS + 1);
