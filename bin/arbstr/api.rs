@@ -22,7 +22,7 @@ use hyper::{Method, Request, Response};
 use self::fault::Fault;
 pub(crate) use self::reply::Reply;
 use crate::app::App;
-use crate::clock;
+use crate::arrival::Arrival;
 
 /// Answers one request of one client.
 ///
@@ -44,38 +44,9 @@ pub(crate) async fn answer(
             Err(fault) => fault.into_reply(),
         },
     };
-    reply.headers_mut().insert(REQUEST_ID, arrival.id_header());
+    reply.headers_mut().insert(REQUEST_ID, id_header(&arrival));
     gate::allow_origin(&app, origin.as_ref(), reply.headers_mut());
     Ok(reply)
-}
-
-/// When a request came, and the name it goes by from then on.
-#[derive(Debug, Clone)]
-pub(crate) struct Arrival {
-    /// The UUIDv7 of `x-arbstr-request-id` and of the record.
-    pub(crate) id: Arc<str>,
-    /// For durations.
-    pub(crate) at: std::time::Instant,
-    /// For the record: ms since the epoch.
-    pub(crate) timestamp_ms: i64,
-    /// Differs from request to request.
-    pub(crate) random: u64,
-}
-
-impl Arrival {
-    fn now() -> Self {
-        let id = uuid::Uuid::now_v7();
-        Self {
-            id: id.to_string().into(),
-            at: clock::now(),
-            timestamp_ms: clock::unix_ms(),
-            random: id.as_u64_pair().1,
-        }
-    }
-
-    fn id_header(&self) -> HeaderValue {
-        HeaderValue::from_str(&self.id).expect("a UUID is a valid header value")
-    }
 }
 
 async fn route(
@@ -152,6 +123,10 @@ impl<'a> Route<'a> {
             }
         }
     }
+}
+
+fn id_header(arrival: &Arrival) -> HeaderValue {
+    HeaderValue::from_str(&arrival.id).expect("a UUID is a valid header value")
 }
 
 const REQUEST_ID: &str = "x-arbstr-request-id";

@@ -21,9 +21,10 @@ use hyper::{HeaderMap, Response};
 
 use self::attempts::{Journey, Wish};
 use self::departure::{Attended, Departure};
+use crate::api::Reply;
 use crate::api::fault::Fault;
-use crate::api::{Arrival, Reply};
 use crate::app::{App, Live};
+use crate::arrival::Arrival;
 use crate::clock;
 use crate::ledger::{About, Bill, Ending, Entry};
 
@@ -62,8 +63,9 @@ async fn serve(
     let live = app.keep_live();
     let request =
         Request::parse(asked.endpoint, &asked.body).map_err(|error| Fault::malformed(&error))?;
-    let about = About::of(&request, &asked.headers);
-    let plan = match plan(&live, &asked.headers, &request) {
+    let policy = policy(&asked.headers)?;
+    let about = About::of(&request, policy, &asked.headers);
+    let plan = match plan(&live, policy, &request) {
         Ok(plan) => plan,
         Err(fault) => return Err(refuse(&app, &asked, about, fault)),
     };
@@ -78,11 +80,11 @@ async fn serve(
     journey.answer(end)
 }
 
-/// The ranked candidates of a request.
+/// The policy that a client asks for.
 ///
 /// # Errors
-/// An unknown model or policy, or a policy that leaves nobody.
-pub(crate) fn plan(live: &Live, headers: &HeaderMap, request: &Request<'_>) -> Result<Plan, Fault> {
+/// A name that is not text.
+pub(crate) fn policy(headers: &HeaderMap) -> Result<Option<&str>, Fault> {
     let not_text = |_| {
         Fault::invalid_request(
             "unknown_policy",
@@ -90,10 +92,21 @@ pub(crate) fn plan(live: &Live, headers: &HeaderMap, request: &Request<'_>) -> R
             "the x-arbstr-policy header is not plain text",
         )
     };
-    let policy = headers
-        .get(POLICY)
+    headers
+        .get("x-arbstr-policy")
         .map(|name| name.to_str().map_err(not_text))
-        .transpose()?;
+        .transpose()
+}
+
+/// The ranked candidates of a request.
+///
+/// # Errors
+/// An unknown model or policy, or a policy that leaves nobody.
+pub(crate) fn plan(
+    live: &Live,
+    policy: Option<&str>,
+    request: &Request<'_>,
+) -> Result<Plan, Fault> {
     live.market
         .plan(&Facts::of(request, policy), clock::now())
         .map_err(|refusal| Fault::refused(&refusal))
@@ -109,6 +122,3 @@ fn refuse(app: &App, asked: &Asked, about: About, fault: Fault) -> Fault {
     );
     fault
 }
-
-/// Names the policy that shall apply.
-pub(crate) const POLICY: &str = "x-arbstr-policy";

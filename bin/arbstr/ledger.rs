@@ -11,9 +11,8 @@ use arbstr_store::{Attempt, Completion, Opening, Store};
 use arbstr_wire::{Endpoint, Observation, Request, Usage};
 use hyper::HeaderMap;
 
-use crate::api::Arrival;
+use crate::arrival::Arrival;
 use crate::clock;
-use crate::flow::POLICY;
 
 /// The open record of one request.
 #[derive(Debug)]
@@ -89,7 +88,7 @@ pub(crate) struct Bill {
 
 impl About {
     /// What `request` says, and what its client calls it.
-    pub(crate) fn of(request: &Request<'_>, headers: &HeaderMap) -> Self {
+    pub(crate) fn of(request: &Request<'_>, policy: Option<&str>, headers: &HeaderMap) -> Self {
         let text = |name: &str| {
             let value = headers.get(name)?.to_str().ok()?;
             Some(value.chars().take(HEADER_CHARS).collect::<String>())
@@ -97,7 +96,7 @@ impl About {
         Self {
             endpoint: request.endpoint(),
             model: request.model().to_owned(),
-            policy: text(POLICY),
+            policy: policy.map(str::to_owned),
             streaming: request.is_stream(),
             client_id: text("x-request-id"),
             traceparent: text("traceparent"),

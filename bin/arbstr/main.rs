@@ -4,6 +4,7 @@
 
 mod api;
 mod app;
+mod arrival;
 mod cli;
 mod clock;
 mod config;

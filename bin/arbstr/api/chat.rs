@@ -11,9 +11,10 @@ use hyper::header;
 use hyper::{Request, Response, StatusCode};
 use tokio::time::{timeout, timeout_at};
 
+use super::Reply;
 use super::fault::{Fault, json_reply};
-use super::{Arrival, Reply};
 use crate::app::App;
+use crate::arrival::Arrival;
 use crate::clock;
 use crate::flow;
 
@@ -55,7 +56,8 @@ pub(crate) async fn cost(
     let live = app.keep_live();
     let request = arbstr_wire::Request::parse(Endpoint::Chat, &body)
         .map_err(|error| Fault::malformed(&error))?;
-    let plan = flow::plan(&live, &head.headers, &request)?;
+    let policy = flow::policy(&head.headers)?;
+    let plan = flow::plan(&live, policy, &request)?;
     Ok(json_reply(StatusCode::OK, flow::explain::plan(&plan)))
 }
 

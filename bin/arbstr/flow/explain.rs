@@ -4,9 +4,9 @@ use arbstr_route::{Candidate, Offer, Plan, Tried, Waterfall};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::api::Arrival;
 use crate::api::query::exact;
 use crate::app::Live;
+use crate::arrival::Arrival;
 use crate::clock::whole_ms;
 use crate::upstream::fault::{Miss, MissKind};
 

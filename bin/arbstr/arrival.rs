@@ -1,0 +1,31 @@
+//! A request's name and the moment it came, which everything later refers to.
+
+use std::sync::Arc;
+
+use crate::clock;
+
+/// When a request came, and the name it goes by from then on.
+#[derive(Debug, Clone)]
+pub(crate) struct Arrival {
+    /// The UUIDv7 of `x-arbstr-request-id` and of the record.
+    pub(crate) id: Arc<str>,
+    /// For durations.
+    pub(crate) at: std::time::Instant,
+    /// For the record: ms since the epoch.
+    pub(crate) timestamp_ms: i64,
+    /// Differs from request to request.
+    pub(crate) random: u64,
+}
+
+impl Arrival {
+    /// A request that has just come.
+    pub(crate) fn now() -> Self {
+        let id = uuid::Uuid::now_v7();
+        Self {
+            id: id.to_string().into(),
+            at: clock::now(),
+            timestamp_ms: clock::unix_ms(),
+            random: id.as_u64_pair().1,
+        }
+    }
+}
