@@ -73,10 +73,11 @@ fn rate(stage: &mut Stage) -> Result<Vec<Line>> {
     for round in &rounds {
         for turn in [&round.floor, &round.proxy] {
             let rate = turn.outcome.requests as f64 / turn.outcome.seconds;
-            anyhow::ensure!(
-                rate > RATE * 0.97,
-                "only {rate:.0} of {RATE} requests per second were sent"
-            );
+            if rate < RATE * 0.97 {
+                eprintln!(
+                    "  the machine is too busy: only {rate:.0} requests per second were sent"
+                );
+            }
         }
     }
     Ok(vec![cpu_per_request(
