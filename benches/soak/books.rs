@@ -313,9 +313,8 @@ impl Books<'_> {
                 let first = self.first_traffic(index, up);
                 match first {
                     Some((wait, request)) if wait <= RECOVERY => {
-                        if self.was_asked_for(index, (up, up + wait)) {
-                            waits.push((wait, request));
-                        }
+                        let was_asked = self.was_asked_for(index, (up, up + wait));
+                        waits.extend(was_asked.then_some((wait, request)));
                     }
                     _ if self.was_asked_for(index, (up + OPEN, up + RECOVERY - OPEN / 10)) => {
                         let found = format!(
