@@ -71,7 +71,8 @@ async fn read(app: &App, mut incoming: Incoming, expects_continue: bool) -> Resu
         }
         return Err(too_large());
     }
-    let mut collected = Collected::default();
+    let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(0);
+    let mut collected = Collected::expecting(announced);
     let started = clock::now();
     loop {
         let due = started
@@ -102,15 +103,25 @@ async fn read(app: &App, mut incoming: Incoming, expects_continue: bool) -> Resu
 struct Collected {
     first: Bytes,
     joined: Vec<u8>,
+    expected: usize,
 }
 
 impl Collected {
+    /// Room for what a client announces, within reason: it may announce what it never sends.
+    fn expecting(announced: usize) -> Self {
+        Self {
+            expected: announced.min(RESERVED_BYTES),
+            ..Self::default()
+        }
+    }
+
     fn push(&mut self, data: Bytes) {
         if self.first.is_empty() && self.joined.is_empty() {
             self.first = data;
             return;
         }
         if self.joined.is_empty() {
+            self.joined.reserve(self.expected);
             self.joined
                 .extend_from_slice(&std::mem::take(&mut self.first));
         }
@@ -141,3 +152,5 @@ async fn discard(mut incoming: Incoming) {
 const BODY_TIME: Duration = Duration::from_secs(30);
 const BODY_BYTES_PER_SEC: usize = 16 * 1024;
 const DISCARD_TIME: Duration = Duration::from_secs(2);
+/// At most this much is set aside before it has come.
+const RESERVED_BYTES: usize = 2 * 1024 * 1024;

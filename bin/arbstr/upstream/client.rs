@@ -63,7 +63,7 @@ impl Client {
                 .build(dialer.clone())
         };
         Self {
-            pooled: build(usize::MAX),
+            pooled: build(POOL_CONNECTIONS),
             fresh: build(0),
         }
     }
@@ -275,6 +275,8 @@ impl Service<Name> for Resolver {
 }
 
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+/// Idle connections that are kept; each holds its buffers.
+const POOL_CONNECTIONS: usize = 128;
 const POOL_IDLE: Duration = Duration::from_secs(90);
 const H2_PING: Duration = Duration::from_secs(30);
 /// What one stream may have in hand before its client takes it.

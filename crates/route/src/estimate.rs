@@ -12,9 +12,8 @@ use arbstr_wire::Request;
 /// message. Tokens that are given as numbers are counted as they are.
 #[must_use]
 pub fn estimate_input(request: &Request<'_>) -> u64 {
-    let size = request.size();
     let mut text = Script::default();
-    request.for_each_text(|part| text.add(part.raw()));
+    let size = request.survey(|part| text.add(part.raw()));
     let frames = size.messages.saturating_mul(TOKENS_PER_MESSAGE);
     let media = size.media.saturating_mul(TOKENS_PER_MEDIUM);
     [

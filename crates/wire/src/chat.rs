@@ -2,29 +2,30 @@
 //!
 //! Read liberally: what is not a message in a known shape is passed over, for the provider to judge.
 
-use crate::json::{Cursor, JsonError, Kind};
+use crate::json::{Cursor, JsonError, Kind, Str};
 use crate::request::{Role, Size, Text};
 
-/// Calls `f` with every text of the `messages` array at `at`.
-pub(crate) fn for_each_text<'a>(body: &'a [u8], at: usize, f: &mut dyn FnMut(Text<'a>)) {
-    // The body was checked when it was parsed, so a walk over it cannot fail.
-    let _ = walk(body, at, &mut |piece| {
-        if let Piece::Text(text) = piece {
-            f(text);
-        }
-    });
-}
-
-/// How large the `messages` array at `at` is.
-pub(crate) fn size(body: &[u8], at: usize) -> Size {
+/// Calls `f` with every text of the `messages` array at `at`, and says how large all of it is.
+pub(crate) fn survey<'a>(body: &'a [u8], at: usize, f: &mut dyn FnMut(Text<'a>)) -> Size {
     let mut size = Size::default();
+    // The body was checked when it was parsed, so a walk over it cannot fail.
     let _ = walk(body, at, &mut |piece| match piece {
         Piece::Message => size.messages += 1,
-        Piece::Text(text) => size.text_bytes += text.string.raw().len() as u64,
+        Piece::Text(text) => {
+            size.text_bytes += text.string.raw().len() as u64;
+            f(text);
+        }
         Piece::ToolCalls(bytes) => size.tool_bytes += bytes as u64,
         Piece::Media => size.media += 1,
     });
     size
+}
+
+/// What a message says, as far as it is text.
+enum Content<'a> {
+    None,
+    Text(Str<'a>),
+    Parts(usize),
 }
 
 enum Piece<'a> {
@@ -38,41 +39,48 @@ fn walk<'a>(body: &'a [u8], at: usize, f: &mut dyn FnMut(Piece<'a>)) -> Result<(
     let mut messages = Cursor::at(body, at);
     messages.open_array()?;
     while messages.next_element()? {
-        let span = messages.skip()?;
         f(Piece::Message);
-        if body[span.start] == b'{' {
-            message(body, span.start, f)?;
+        if messages.peek()? == Kind::Object {
+            message(body, &mut messages, f)?;
+        } else {
+            messages.pass()?;
         }
     }
     Ok(())
 }
 
-/// One message. Its role may stand behind its content, so both are found before either is used.
-fn message<'a>(body: &'a [u8], at: usize, f: &mut dyn FnMut(Piece<'a>)) -> Result<(), JsonError> {
-    let mut cursor = Cursor::at(body, at);
+/// One message. Its role may stand behind its content, so both are found before either is used. A long text is passed
+/// once.
+fn message<'a>(
+    body: &'a [u8],
+    cursor: &mut Cursor<'a>,
+    f: &mut dyn FnMut(Piece<'a>),
+) -> Result<(), JsonError> {
     let mut role = Role::Other;
-    let mut content = None;
+    let mut content = Content::None;
     cursor.open_object()?;
     while let Some(key) = cursor.next_key()? {
         let kind = cursor.peek()?;
         if key.is("role") && kind == Kind::String {
             role = role_of(cursor.string()?.raw());
-            continue;
-        }
-        let span = cursor.skip()?;
-        if key.is("content") {
-            content = Some((span.start, kind));
-        } else if key.is("tool_calls") && kind == Kind::Array {
-            f(Piece::ToolCalls(span.len()));
+        } else if key.is("content") && kind == Kind::String {
+            content = Content::Text(cursor.string()?);
+        } else {
+            let span = cursor.skip()?;
+            if key.is("content") {
+                content = match kind {
+                    Kind::Array => Content::Parts(span.start),
+                    _ => Content::None,
+                };
+            } else if key.is("tool_calls") && kind == Kind::Array {
+                f(Piece::ToolCalls(span.len()));
+            }
         }
     }
     match content {
-        Some((at, Kind::String)) => f(Piece::Text(Text {
-            role,
-            string: Cursor::at(body, at).string()?,
-        })),
-        Some((at, Kind::Array)) => parts(body, at, role, f)?,
-        _ => {}
+        Content::Text(string) => f(Piece::Text(Text { role, string })),
+        Content::Parts(at) => parts(body, at, role, f)?,
+        Content::None => {}
     }
     Ok(())
 }

@@ -3,18 +3,15 @@
 use crate::json::{Cursor, JsonError, Kind};
 use crate::request::{Role, Size, Text};
 
-/// Calls `f` with every prompt that is a text, given the offset of the `prompt` value.
-pub(crate) fn for_each_text<'a>(body: &'a [u8], at: usize, f: &mut dyn FnMut(Text<'a>)) {
-    // The body was checked when it was parsed, so a walk over it cannot fail.
-    let _ = walk(body, at, &mut Size::default(), f);
-}
-
-/// How large the prompts at `at` are, and how many there are.
-pub(crate) fn size(body: &[u8], at: usize) -> Size {
+/// Calls `f` with every prompt that is a text, given the offset of the `prompt` value, and says how large and how many
+/// all prompts are.
+pub(crate) fn survey<'a>(body: &'a [u8], at: usize, f: &mut dyn FnMut(Text<'a>)) -> Size {
     let mut size = Size::default();
     let mut text_bytes = 0;
+    // The body was checked when it was parsed, so a walk over it cannot fail.
     let _ = walk(body, at, &mut size, &mut |text| {
-        text_bytes += text.string.raw().len() as u64
+        text_bytes += text.string.raw().len() as u64;
+        f(text);
     });
     Size { text_bytes, ..size }
 }

@@ -1,3 +1,3 @@
 //! The inputs of an embeddings request. They come in the shapes of a completion's prompts.
 
-pub(crate) use crate::completions::{for_each_text, size};
+pub(crate) use crate::completions::survey;

@@ -268,28 +268,28 @@ impl<'a> Request<'a> {
             .is_some()
     }
 
-    /// Walks the texts once and adds up how large they are.
+    /// How large the request is; walks all of it.
     pub fn size(&self) -> Size {
+        self.survey(|_| {})
+    }
+
+    /// Calls `f` with every text, in order: message contents and their text parts, prompts or inputs.
+    pub fn for_each_text(&self, f: impl FnMut(Text<'a>)) {
+        self.survey(f);
+    }
+
+    /// [`Self::for_each_text`] and [`Self::size`] in one walk.
+    pub fn survey(&self, mut f: impl FnMut(Text<'a>)) -> Size {
         let mut size = match (self.endpoint, self.text_offset()) {
             (_, None) => Size::default(),
-            (Endpoint::Chat, Some(at)) => chat::size(self.body, at),
-            (Endpoint::Completions, Some(at)) => completions::size(self.body, at),
-            (Endpoint::Embeddings, Some(at)) => embeddings::size(self.body, at),
+            (Endpoint::Chat, Some(at)) => chat::survey(self.body, at, &mut f),
+            (Endpoint::Completions, Some(at)) => completions::survey(self.body, at, &mut f),
+            (Endpoint::Embeddings, Some(at)) => embeddings::survey(self.body, at, &mut f),
         };
         for name in [Name::Tools, Name::Functions] {
             size.tool_bytes += self.members.value(self.body, name).map_or(0, <[u8]>::len) as u64;
         }
         size
-    }
-
-    /// Calls `f` with every text, in order: message contents and their text parts, prompts or inputs.
-    pub fn for_each_text(&self, mut f: impl FnMut(Text<'a>)) {
-        let Some(at) = self.text_offset() else { return };
-        match self.endpoint {
-            Endpoint::Chat => chat::for_each_text(self.body, at, &mut f),
-            Endpoint::Completions => completions::for_each_text(self.body, at, &mut f),
-            Endpoint::Embeddings => embeddings::for_each_text(self.body, at, &mut f),
-        }
     }
 
     /// Where this body is to be edited before it goes upstream.

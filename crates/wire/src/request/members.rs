@@ -111,7 +111,9 @@ impl Members {
         let n = self.number(body, Name::N)?.unwrap_or(1).max(1);
         let prompts = match (endpoint, &self.spans[Name::Text as usize]) {
             (Endpoint::Completions, Some(prompt)) => {
-                completions::size(body, prompt.start).messages.max(1)
+                completions::survey(body, prompt.start, &mut |_| {})
+                    .messages
+                    .max(1)
             }
             _ => 1,
         };
