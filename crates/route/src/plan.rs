@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arbstr_price::{Quote, Rates, Sats, Tokens, quote};
+use arbstr_price::{Quote, Sats, Tokens, quote};
 use arbstr_wire::{Endpoint, Request};
 
 use crate::candidate::{Candidate, Glance, Offer, Skip};
@@ -174,14 +174,6 @@ impl Plan {
         self.candidates
             .iter()
             .filter(|candidate| !candidate.is_ruled_out())
-    }
-
-    /// The rates of the dearest candidate, at which the reference cost is reckoned; `None` when no price is known.
-    #[must_use]
-    pub fn reference(&self) -> Option<Rates> {
-        self.eligible()
-            .max_by_key(|candidate| candidate.expected_cost())
-            .and_then(|candidate| candidate.offer.rates)
     }
 }
 

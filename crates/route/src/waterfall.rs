@@ -265,12 +265,6 @@ impl Waterfall {
         &self.plan
     }
 
-    /// The plan, when nothing else is needed any more.
-    #[must_use]
-    pub fn into_plan(self) -> Plan {
-        self.plan
-    }
-
     /// The attempts so far, in order.
     #[must_use]
     pub fn attempts(&self) -> &[Tried] {
