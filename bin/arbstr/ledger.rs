@@ -58,6 +58,15 @@ pub(crate) struct Winner {
     pub(crate) reported_cost: Option<Sats>,
 }
 
+/// What came of one attempt beside its outcome.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Fruit {
+    /// The status of its answer, if there was one.
+    pub(crate) status: Option<u16>,
+    /// What it cost although it failed, as far as the provider told.
+    pub(crate) sunk_cost: Option<Sats>,
+}
+
 /// How a request ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -84,6 +93,8 @@ pub(crate) struct Bill {
     pub(crate) cost: Option<Sats>,
     /// What the tokens seen would cost, when the exact cost is unknown.
     pub(crate) estimated: Option<Sats>,
+    /// What a stream that did not come to its end cost all the same, by the last usage it reported.
+    pub(crate) sunk: Option<Sats>,
 }
 
 impl About {
@@ -157,13 +168,14 @@ impl Entry {
         });
     }
 
-    /// Notes how the attempt that began last came out.
-    pub(crate) fn attempt_ended(&mut self, outcome: &str, status: Option<u16>, now: Instant) {
+    /// Notes how the attempt that began last came out, and what it cost if it failed.
+    pub(crate) fn attempt_ended(&mut self, outcome: &str, fruit: Fruit, now: Instant) {
         let Some(attempt) = self.attempts.last_mut() else {
             return;
         };
         outcome.clone_into(&mut attempt.outcome);
-        attempt.status = status;
+        attempt.status = fruit.status;
+        attempt.sunk_cost = fruit.sunk_cost;
         attempt.duration = now
             .saturating_duration_since(self.arrival.at)
             .saturating_sub(attempt.started_after);
@@ -212,16 +224,18 @@ impl Entry {
             usage,
             cost,
             estimated,
+            sunk: None,
         }
     }
 
     /// What a stream costs; `trusted`: it came to its proper end, so that its usage is final.
     pub(crate) fn bill_stream(&self, seen: &Observation<'_>, trusted: bool) -> Bill {
         let reported = seen.usage.unwrap_or_default();
-        let cost = if trusted {
-            self.cost_of(&reported)
+        let charged = self.cost_of(&reported);
+        let (cost, sunk) = if trusted {
+            (charged, None)
         } else {
-            None
+            (None, charged)
         };
         let estimated = if cost.is_none() {
             self.estimate(&reported, streamed_tokens(seen))
@@ -232,6 +246,7 @@ impl Entry {
             usage: if trusted { reported } else { Usage::default() },
             cost,
             estimated,
+            sunk,
         }
     }
 
@@ -243,7 +258,7 @@ impl Entry {
     fn record(&mut self, ending: &Ending, bill: &Bill, finish_reason: Option<&str>) {
         self.completed = true;
         let now = clock::now();
-        self.extend_last_attempt(now);
+        self.close_last_attempt(bill, now);
         let winner = self.winner.as_ref();
         let reported = winner
             .and_then(|winner| winner.reported_cost)
@@ -283,11 +298,12 @@ impl Entry {
         self.store.complete(completion);
     }
 
-    /// The winning attempt lasts until its last byte.
-    fn extend_last_attempt(&mut self, now: Instant) {
+    /// The winning attempt lasts until its last byte, which may be where its stream broke.
+    fn close_last_attempt(&mut self, bill: &Bill, now: Instant) {
         let since_arrival = now.saturating_duration_since(self.arrival.at);
         if let (Some(_), Some(attempt)) = (&self.winner, self.attempts.last_mut()) {
             attempt.duration = since_arrival.saturating_sub(attempt.started_after);
+            attempt.sunk_cost = bill.sunk;
         }
     }
 
@@ -347,6 +363,21 @@ impl Ending {
 /// A cost as its exact decimal text.
 pub(crate) fn decimal(cost: Option<Sats>) -> Option<String> {
     cost.map(|cost| cost.to_string())
+}
+
+/// What a failed attempt cost: the usage it reported at the provider's rates, else what the provider says it charged.
+pub(crate) fn sunk_cost(
+    endpoint: Endpoint,
+    usage: Option<&Usage>,
+    rates: Option<&Rates>,
+    reported: Option<Sats>,
+) -> Option<Sats> {
+    let charged = usage
+        .zip(rates)
+        .and_then(|(usage, rates)| charge(endpoint, usage, rates));
+    charged
+        .or_else(|| usage.and_then(arbstr_price::reported_cost))
+        .or(reported)
 }
 
 fn charge(endpoint: Endpoint, usage: &Usage, rates: &Rates) -> Option<Sats> {

@@ -15,7 +15,7 @@ use hyper::{HeaderMap, StatusCode, Uri};
 pub(crate) use self::body::Body;
 use self::client::Client;
 pub(crate) use self::client::tls_config;
-pub(crate) use self::headers::client_headers;
+pub(crate) use self::headers::{client_headers, reported_cost};
 use crate::config::Provider;
 
 /// The head of a provider's answer.

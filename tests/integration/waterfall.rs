@@ -1,6 +1,7 @@
 //! The waterfall: which failures reach a client, which provider is asked next, and what is remembered of it.
 
 mod memory;
+mod sunk;
 mod table;
 
 use std::thread;

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use arbstr_price::Sats;
 use arbstr_route::{End as PermitEnd, Failure, Finish, Offer, Permit};
-use arbstr_wire::{Answer, ReportedCost, fault::relay_fault};
+use arbstr_wire::{Answer, fault::relay_fault};
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
@@ -16,7 +15,7 @@ use crate::api::fault::Fault;
 use crate::clock;
 use crate::ledger::{Bill, Ending, Winner, decimal};
 use crate::relay::{self, Conditions, Course, Patience};
-use crate::upstream::{Head, Opened, attempt::Good, client_headers};
+use crate::upstream::{Head, Opened, attempt::Good, client_headers, reported_cost};
 
 impl Journey {
     /// Turns the outcome into the client's answer and, unless a stream goes on, completes the record.
@@ -47,7 +46,7 @@ impl Journey {
             rates: offer.rates().copied(),
             sent_at,
             latency: head.first_byte.saturating_duration_since(sent_at),
-            reported_cost: reported_in(&head.headers),
+            reported_cost: reported_cost(&head.headers),
         });
     }
 
@@ -225,15 +224,6 @@ fn respond(head: Head, body: Reply) -> Response<Reply> {
     reply
 }
 
-/// A cost that a provider reports in a header of its answer.
-fn reported_in(headers: &HeaderMap) -> Option<Sats> {
-    let value = headers.get(&ROUTSTR_COST)?.to_str().ok()?;
-    match ReportedCost::from_msats_header(value)? {
-        ReportedCost::Nanosats(nanosats) => Some(Sats::from_nanosats(i128::from(nanosats))),
-        _ => None,
-    }
-}
-
 fn redacted(headers: HeaderMap, secrets: &[&str]) -> HeaderMap {
     let echoes = |value: &HeaderValue| {
         let bytes = value.as_bytes();
@@ -257,4 +247,3 @@ static ATTEMPTS: HeaderName = HeaderName::from_static("x-arbstr-attempts");
 static COST: HeaderName = HeaderName::from_static("x-arbstr-cost-sats");
 const RETRIES: HeaderName = HeaderName::from_static("x-arbstr-retries");
 const LATENCY: HeaderName = HeaderName::from_static("x-arbstr-latency-ms");
-static ROUTSTR_COST: HeaderName = HeaderName::from_static("x-routstr-cost-msats");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arbstr_price::Sats;
 use arbstr_route::{Attempt, Finish, Offer, Outcome, Permit, Plan, Step, Waterfall};
 use arbstr_wire::{Edits, Request, Rewriter, Settings, Splicer};
 
@@ -11,12 +12,12 @@ use super::{Asked, explain};
 use crate::app::{App, Live};
 use crate::clock;
 use crate::config::{FirstEvent, Provider};
-use crate::ledger::Entry;
+use crate::ledger::{self, Entry, Fruit};
 use crate::lifeline::Thread;
 use crate::relay::Leaving;
-use crate::upstream::Upstream;
 use crate::upstream::attempt::{Call, Good, Limits, attempt};
 use crate::upstream::fault::Miss;
+use crate::upstream::{Upstream, reported_cost};
 
 /// What of the request the attempts still need.
 #[derive(Debug, Clone, Copy)]
@@ -127,9 +128,15 @@ impl Journey {
             .attempt_started(offer.provider(), offer.upstream_model(), clock::now());
         let (result, injected) = self.call(&attempt, provider, upstream).await;
         let now = clock::now();
-        let status = match &result {
-            Ok(good) => Some(good.head().status.as_u16()),
-            Err(miss) => miss.status(),
+        let fruit = match &result {
+            Ok(good) => Fruit {
+                status: Some(good.head().status.as_u16()),
+                sunk_cost: None,
+            },
+            Err(miss) => Fruit {
+                status: miss.status(),
+                sunk_cost: self.sunk_cost(miss, &offer),
+            },
         };
         let outcome = match &result {
             Ok(good) => Outcome::Good {
@@ -137,7 +144,7 @@ impl Journey {
             },
             Err(miss) => miss.outcome(self.wish.streaming, injected),
         };
-        self.entry.attempt_ended(&outcome.to_string(), status, now);
+        self.entry.attempt_ended(&outcome.to_string(), fruit, now);
         let after = self.fall.on_outcome(attempt, outcome, now);
         live.log_changes();
         match result {
@@ -183,6 +190,15 @@ impl Journey {
             () = self.thread.cut() => Err(Miss::cancelled()),
         };
         (result, spliced.injected_usage)
+    }
+
+    fn sunk_cost(&self, miss: &Miss, offer: &Offer) -> Option<Sats> {
+        let reported = miss
+            .head
+            .as_ref()
+            .and_then(|head| reported_cost(&head.headers));
+        let usage = miss.usage.as_ref();
+        ledger::sunk_cost(self.asked.endpoint, usage, offer.rates(), reported)
     }
 
     async fn wait(&self, duration: Duration) {

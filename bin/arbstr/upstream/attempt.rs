@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use arbstr_wire::{Answer, Endpoint, FirstEvent, Rewriter};
+use arbstr_wire::{Answer, Endpoint, FirstEvent, Rewriter, usage_in};
 use bytes::{Bytes, BytesMut};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -152,8 +152,10 @@ async fn whole(call: &Call<'_>, mut head: Head, mut body: Body) -> Result<Good, 
             head.headers = headers::client_headers(&head.headers, body.is_recoded());
             Ok(Good::Whole(head, bytes, answer))
         }
-        Ok(_) => Err(Miss::answered(head, MissKind::NoResult)),
-        Err(error) => Err(Miss::answered(head, MissKind::BadAnswer(error))),
+        Ok(answer) => Err(Miss::answered(head, MissKind::NoResult).having_used(answer.usage)),
+        Err(error) => {
+            Err(Miss::answered(head, MissKind::BadAnswer(error)).having_used(usage_in(&bytes)))
+        }
     }
 }
 
@@ -184,8 +186,9 @@ async fn open_stream(
             }
             FirstEvent::Good => break,
             FirstEvent::Fault => {
-                let fault = rewriter.observation().fault.cloned();
-                return Err(Miss::answered(head, MissKind::ErrorEvent(fault)));
+                let seen = rewriter.observation();
+                let kind = MissKind::ErrorEvent(seen.fault.cloned());
+                return Err(Miss::answered(head, kind).having_used(seen.usage));
             }
             FirstEvent::Done => return Err(Miss::answered(head, MissKind::NoEvent)),
         }
@@ -217,10 +220,7 @@ async fn refused(call: &Call<'_>, head: Head, body: Option<Body>) -> Miss {
         Some(mut body) => read_some(&mut body, limits, FAULT_BYTES).await,
         None => Bytes::new(),
     };
-    Miss {
-        body,
-        ..Miss::answered(head, MissKind::Status)
-    }
+    Miss::answered(head, MissKind::Status).having_said(body)
 }
 
 /// Reads a body that must be complete.

@@ -8,7 +8,7 @@ use std::io;
 use std::time::Duration;
 
 use arbstr_route::{self as route, ConnectFault, Outcome, TimeoutKind};
-use arbstr_wire::{AnswerError, Fault};
+use arbstr_wire::{AnswerError, Fault, Usage, usage_in};
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap};
 
@@ -26,6 +26,8 @@ pub(crate) struct Miss {
     pub(crate) head: Option<Head>,
     /// The provider's error body, as far as it was read.
     pub(crate) body: Bytes,
+    /// What the provider says it used for it all the same.
+    pub(crate) usage: Option<Usage>,
 }
 
 /// What went wrong with an attempt.
@@ -99,15 +101,29 @@ impl Miss {
             kind,
             head: None,
             body: Bytes::new(),
+            usage: None,
         }
     }
 
     /// A miss after a head.
     pub(super) fn answered(head: Head, kind: MissKind) -> Self {
         Self {
-            kind,
             head: Some(head),
-            body: Bytes::new(),
+            ..Self::new(kind)
+        }
+    }
+
+    /// The same with what the provider used for it.
+    pub(super) fn having_used(self, usage: Option<Usage>) -> Self {
+        Self { usage, ..self }
+    }
+
+    /// The same with the body that told it.
+    pub(super) fn having_said(self, body: Bytes) -> Self {
+        Self {
+            usage: usage_in(&body),
+            body,
+            ..self
         }
     }
 

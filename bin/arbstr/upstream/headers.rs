@@ -3,6 +3,8 @@
 //! Towards the provider by a list: a client's credentials and cookies can never leave by accident. Towards the
 //! client everything but what belongs to one connection or to the provider's own site, and what only arbstr may say.
 
+use arbstr_price::Sats;
+use arbstr_wire::ReportedCost;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::secret::Secret;
@@ -77,11 +79,22 @@ pub(crate) fn client_headers(provider: &HeaderMap, rewritten: bool) -> HeaderMap
     headers
 }
 
+/// A cost that a provider reports in a header of its answer.
+pub(crate) fn reported_cost(headers: &HeaderMap) -> Option<Sats> {
+    let value = headers.get(&ROUTSTR_COST)?.to_str().ok()?;
+    match ReportedCost::from_msats_header(value)? {
+        ReportedCost::Nanosats(nanosats) => Some(Sats::from_nanosats(i128::from(nanosats))),
+        _ => None,
+    }
+}
+
 fn sensitive(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
+
+static ROUTSTR_COST: HeaderName = HeaderName::from_static("x-routstr-cost-msats");
 
 static FORWARDED: [HeaderName; 9] = [
     header::CONTENT_TYPE,

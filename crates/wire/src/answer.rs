@@ -105,6 +105,13 @@ impl Answer {
     }
 }
 
+/// The usage that a body reports although it is no good answer, as an error of a provider that charges for it may.
+///
+/// `None` when it is not a JSON object, or reports none.
+pub fn usage_in(body: &[u8]) -> Option<Usage> {
+    Outline::read(body).ok()??.usage()
+}
+
 /// An embedding has no output; its usage does not say so.
 fn whole_for(endpoint: Endpoint, usage: Usage) -> Usage {
     match endpoint {

@@ -48,7 +48,7 @@ pub mod splice;
 pub mod stream;
 pub mod usage;
 
-pub use answer::{Answer, AnswerError};
+pub use answer::{Answer, AnswerError, usage_in};
 pub use fault::{Fault, redact, redact_text, relay_fault};
 pub use models::{Model, Offer, write_model, write_models};
 pub use request::{Endpoint, Request, RequestError, Role, Size, StreamOptions, Text};
