@@ -3,7 +3,9 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Answer, DONE, House, Provider, ask_stream, chunk, finish, usage_chunk};
+use crate::harness::{
+    Answer, DONE, House, Provider, Seller, ask_stream, chunk, finish, usage_chunk,
+};
 
 /// The proxy before this one wrote every stream down as failed and without a cost.
 #[test]
@@ -35,4 +37,19 @@ fn a_client_that_stops_at_the_first_done_is_a_success() {
         thread::sleep(Duration::from_millis(10));
         arbstr.row(&id).assert_success();
     }
+}
+
+/// Comments say nothing of the answer, however many come: a provider that then dies has given nothing.
+#[test]
+fn a_flood_of_comments_is_no_first_event() {
+    let flood = Answer::sse().send(": processing\n".repeat(10_000)).reset();
+    let (bad, good) = (Provider::always(flood), Provider::healthy(1, 1));
+    let arbstr = House::new()
+        .seller(Seller::new("bad", &bad).rates("1", "1"))
+        .seller(Seller::new("good", &good))
+        .start();
+    let mut reply = arbstr.chat(&ask_stream("model-a"));
+    let body = reply.finish();
+    assert!(!body.contains("error") && body.ends_with(DONE), "{body}");
+    assert_eq!(reply.needs("x-arbstr-provider"), "good");
 }

@@ -221,8 +221,8 @@ impl Draft {
 
     /// Whether the block has data, and so is an event.
     #[inline]
-    pub(crate) fn has_data(&self) -> bool {
-        self.lines != Lines::None
+    pub(crate) const fn has_data(&self) -> bool {
+        !matches!(self.lines, Lines::None)
     }
 
     /// The event that the block `base` makes, with `base` starting at stream offset `start`.

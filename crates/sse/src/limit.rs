@@ -127,6 +127,7 @@ mod tests {
             assert!(parser.next(&mut input).is_none());
             assert!(parser.held.capacity() <= 128 * 1024);
             assert_eq!(parser.pending_from(), parser.position());
+            assert!(parser.is_overflowing());
         }
         let mut input = &b"\nretry: 5\n\ndata: next\n\n"[..];
         let Some(Item::Overflow(overflow)) = parser.next(&mut input) else {
@@ -144,7 +145,10 @@ mod tests {
     #[test]
     fn a_long_block_without_data_is_no_event() {
         let mut parser = Parser::new(Limits { max_event: 16 });
-        let mut input = &b"event: far too long for that\nid: 2\n\n"[..];
+        let mut input = &b"event: far too long for that\nid: 2\n"[..];
+        assert!(parser.next(&mut input).is_none());
+        assert!(!parser.is_overflowing());
+        let mut input = &b"\n"[..];
         assert!(parser.next(&mut input).is_none());
         assert_eq!(parser.last_event_id(), b"2");
     }

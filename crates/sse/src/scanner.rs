@@ -162,6 +162,13 @@ impl Parser {
         }
     }
 
+    /// Whether the stream stands inside an event that has passed the limit, so that an
+    /// [`Overflow`](crate::Overflow) is still to come. A block without a `data` line so far is no event yet.
+    #[must_use]
+    pub const fn is_overflowing(&self) -> bool {
+        matches!(self.mode, Mode::Overflow | Mode::OverlongLine) && self.draft.has_data()
+    }
+
     /// The last event id, as of the last blank line; empty when there is none. It is what a client that reconnects
     /// sends as `Last-Event-ID`.
     #[must_use]

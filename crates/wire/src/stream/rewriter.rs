@@ -276,7 +276,7 @@ impl Rewriter {
     /// An event too large to be held opens the gate while it is still coming: whoever waits for it holds its bytes.
     fn note_overflow(&mut self) {
         let waits = self.observer.first_event() == FirstEvent::None;
-        if waits && self.released_to > MAX_EVENT as u64 && !self.boundary.missing().is_empty() {
+        if waits && self.parser.is_overflowing() {
             self.observer.mark_overflowing();
         }
     }

@@ -61,6 +61,33 @@ fn an_endless_line_passes_as_it_comes_and_holds_little() {
 }
 
 #[test]
+fn only_an_event_opens_the_gate_however_much_comes_before_it() {
+    let kib = |count: usize| "x".repeat(count * 1024);
+    let cases = [
+        (": keep-alive\n".repeat(20_000), FirstEvent::None),
+        (": keep-alive\n\n".repeat(20_000), FirstEvent::None),
+        (format!(": {}", kib(200)), FirstEvent::None),
+        (format!(": {}\n: x\n", kib(200)), FirstEvent::None),
+        (format!("event: {}\n", kib(200)), FirstEvent::None),
+        (format!("event: {}\ndata: x", kib(200)), FirstEvent::None),
+        (format!("event: {}\ndata: x\n", kib(200)), FirstEvent::Good),
+        (format!("data: {}", kib(60)), FirstEvent::None),
+        (format!("data: {}", kib(70)), FirstEvent::Good),
+        ("data: x\n".repeat(20_000), FirstEvent::Good),
+    ];
+    for (stream, first) in cases {
+        for size in [1_000, 16_384, stream.len()] {
+            let mut rewriter = Rewriter::new(UNASKED);
+            for chunk in stream.as_bytes().chunks(size) {
+                rewriter.push(Bytes::copy_from_slice(chunk));
+            }
+            let begin = &stream[..40.min(stream.len())];
+            assert_eq!(rewriter.first_event(), first, "{begin:?} in {size}");
+        }
+    }
+}
+
+#[test]
 fn many_small_lines_of_one_event_are_one_event_over_the_limit() {
     let lines = "data: 12345678\n".repeat(20_000);
     let stream = format!("{lines}\n{USAGE}{DONE}");
