@@ -7,6 +7,7 @@ pub(crate) mod chat;
 pub(crate) mod fault;
 pub(crate) mod gate;
 pub(crate) mod health;
+mod metrics;
 pub(crate) mod models;
 pub(crate) mod query;
 mod reply;
@@ -46,6 +47,7 @@ pub(crate) async fn answer(
     };
     reply.headers_mut().insert(REQUEST_ID, id_header(&arrival));
     gate::allow_origin(&app, origin.as_ref(), reply.headers_mut());
+    app.metrics.answered(reply.status());
     Ok(reply)
 }
 
@@ -77,6 +79,7 @@ async fn route(
         Route::Request(id) => query::request(app, id).await,
         Route::Health => Ok(health::health(app)),
         Route::Providers => Ok(health::providers(app)),
+        Route::Metrics => metrics::metrics(app).await,
         Route::Cost => chat::cost(app, request).await,
     }
 }
@@ -89,6 +92,7 @@ enum Route<'a> {
     Request(&'a str),
     Health,
     Providers,
+    Metrics,
     Cost,
 }
 
@@ -101,6 +105,7 @@ impl<'a> Route<'a> {
             "/v1/models" => Self::Models,
             "/health" => Self::Health,
             "/providers" => Self::Providers,
+            "/metrics" => Self::Metrics,
             "/v1/cost" => Self::Cost,
             _ => {
                 if let Some(id) = path.strip_prefix("/v1/models/").filter(|id| !id.is_empty()) {
@@ -118,9 +123,12 @@ impl<'a> Route<'a> {
     fn allow(&self) -> &'static str {
         match self {
             Self::Inference(_) | Self::Cost => "POST",
-            Self::Models | Self::Model(_) | Self::Request(_) | Self::Health | Self::Providers => {
-                "GET, HEAD"
-            }
+            Self::Models
+            | Self::Model(_)
+            | Self::Request(_)
+            | Self::Health
+            | Self::Providers
+            | Self::Metrics => "GET, HEAD",
         }
     }
 }

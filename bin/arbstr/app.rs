@@ -15,6 +15,7 @@ use hyper::header::HeaderName;
 
 use crate::config::{Config, Provider};
 use crate::lifeline::Lifeline;
+use crate::metrics::{Meters, Metrics};
 use crate::secret::Secret;
 use crate::upstream::{Upstream, tls_config};
 
@@ -24,6 +25,8 @@ pub(crate) struct App {
     live: ArcSwap<Live>,
     /// The records.
     pub(crate) store: Store,
+    /// What is counted over all settings.
+    pub(crate) metrics: Arc<Metrics>,
     /// Shutdown.
     pub(crate) lifeline: Lifeline,
     listen: SocketAddr,
@@ -39,12 +42,15 @@ pub(crate) struct Live {
     pub(crate) market: Market,
     /// Connections, in the order of `config.providers`.
     pub(crate) upstreams: Vec<Upstream>,
+    /// What is counted under them.
+    pub(crate) meters: Meters,
 }
 
 impl App {
     /// A process that listens at `listen`.
     pub(crate) fn new(live: Live, store: Store, listen: SocketAddr, started_ms: i64) -> Self {
         Self {
+            metrics: Arc::clone(live.meters.metrics()),
             live: ArcSwap::from_pointee(live),
             store,
             lifeline: Lifeline::new(),
@@ -105,6 +111,7 @@ impl Live {
             .map(|provider| Upstream::new(provider, &tls))
             .collect::<Result<_, _>>()?;
         Ok(Self {
+            meters: Meters::build(&config, previous.map(|live| &live.meters)),
             config,
             market,
             upstreams,
@@ -119,7 +126,7 @@ impl Live {
 
     /// Logs what changed in the standing of providers.
     pub(crate) fn log_changes(&self) {
-        market::log_changes(&self.market);
+        market::log_changes(&self.market, self.meters.metrics());
     }
 
     /// `text` of a provider's making without any key it may echo.

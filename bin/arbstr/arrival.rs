@@ -11,6 +11,8 @@ pub(crate) struct Arrival {
     pub(crate) id: Arc<str>,
     /// For durations.
     pub(crate) at: std::time::Instant,
+    /// When all of it had come.
+    pub(crate) read_at: std::time::Instant,
     /// For the record: ms since the epoch.
     pub(crate) timestamp_ms: i64,
     /// Differs from request to request.
@@ -21,9 +23,11 @@ impl Arrival {
     /// A request that has just come.
     pub(crate) fn now() -> Self {
         let id = uuid::Uuid::now_v7();
+        let at = clock::now();
         Self {
             id: id.to_string().into(),
-            at: clock::now(),
+            at,
+            read_at: at,
             timestamp_ms: clock::unix_ms(),
             random: id.as_u64_pair().1,
         }

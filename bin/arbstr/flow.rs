@@ -67,10 +67,11 @@ async fn serve(
     let about = About::of(&request, policy, &asked.headers);
     let plan = match plan(&live, policy, &request) {
         Ok(plan) => plan,
-        Err(fault) => return Err(refuse(&app, &asked, about, fault)),
+        Err(fault) => return Err(refuse(&app, &live, &asked, about, fault)),
     };
     let entry = Entry::open(
-        &app.store,
+        &app,
+        &live,
         &asked.arrival,
         about.planned(&plan, explain::plan(&plan)),
     );
@@ -113,8 +114,8 @@ pub(crate) fn plan(
 }
 
 /// A request that nobody could serve is on record too.
-fn refuse(app: &App, asked: &Asked, about: About, fault: Fault) -> Fault {
-    let entry = Entry::open(&app.store, &asked.arrival, about);
+fn refuse(app: &App, live: &Arc<Live>, asked: &Asked, about: About, fault: Fault) -> Fault {
+    let entry = Entry::open(app, live, &asked.arrival, about);
     entry.complete(
         &Ending::Refused(fault.status(), fault.code().to_owned()),
         &Bill::default(),

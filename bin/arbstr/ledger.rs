@@ -3,6 +3,9 @@
 //! An [`Entry`] is opened before the first upstream byte and completed exactly once: by the stage that knows the
 //! outcome, or by `Drop` when a panic or a lost task took that stage away.
 
+mod watch;
+
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arbstr_price::{Rates, Sats};
@@ -11,6 +14,8 @@ use arbstr_store::{Attempt, Completion, Opening, Store};
 use arbstr_wire::{Endpoint, Observation, Request, Usage};
 use hyper::HeaderMap;
 
+use self::watch::Watch;
+use crate::app::{App, Live};
 use crate::arrival::Arrival;
 use crate::clock;
 
@@ -18,6 +23,7 @@ use crate::clock;
 #[derive(Debug)]
 pub(crate) struct Entry {
     store: Store,
+    watch: Watch,
     arrival: Arrival,
     about: About,
     attempts: Vec<Attempt>,
@@ -137,8 +143,8 @@ impl About {
 
 impl Entry {
     /// Puts the request on record.
-    pub(crate) fn open(store: &Store, arrival: &Arrival, about: About) -> Self {
-        store.open_request(Opening {
+    pub(crate) fn open(app: &App, live: &Arc<Live>, arrival: &Arrival, about: About) -> Self {
+        app.store.open_request(Opening {
             correlation_id: arrival.id.to_string(),
             timestamp_ms: arrival.timestamp_ms,
             endpoint: endpoint_word(about.endpoint).to_owned(),
@@ -148,7 +154,8 @@ impl Entry {
             plan: about.plan.clone(),
         });
         Self {
-            store: store.clone(),
+            store: app.store.clone(),
+            watch: Watch::begin(live),
             arrival: arrival.clone(),
             about,
             attempts: Vec::new(),
@@ -179,6 +186,16 @@ impl Entry {
         attempt.duration = now
             .saturating_duration_since(self.arrival.at)
             .saturating_sub(attempt.started_after);
+    }
+
+    /// Notes that nobody was asked for this long, on purpose.
+    pub(crate) fn paused(&mut self, pause: Duration) {
+        self.watch.paused(pause);
+    }
+
+    /// Notes that the answer is relayed from now on.
+    pub(crate) fn streams(&mut self) {
+        self.watch.streams();
     }
 
     /// Notes whose answer the client gets.
@@ -258,6 +275,7 @@ impl Entry {
     fn record(&mut self, ending: &Ending, bill: &Bill, finish_reason: Option<&str>) {
         self.completed = true;
         let now = clock::now();
+        let overhead = self.overhead(now);
         self.close_last_attempt(bill, now);
         let winner = self.winner.as_ref();
         let reported = winner
@@ -294,8 +312,15 @@ impl Entry {
             plan: None,
             attempts: std::mem::take(&mut self.attempts),
         };
-        log(&self.about, &completion);
+        self.watch.ended(&self.about, &completion, overhead);
         self.store.complete(completion);
+    }
+
+    /// What arbstr added to an answered request; to be asked while the last attempt's duration is still that to its answer.
+    fn overhead(&self, now: Instant) -> Option<Duration> {
+        self.winner.as_ref()?;
+        let done = (!self.watch.is_stream()).then_some(now);
+        Some(self.watch.overhead(&self.arrival, &self.attempts, done))
     }
 
     /// The winning attempt lasts until its last byte, which may be where its stream broke.
@@ -402,25 +427,6 @@ fn endpoint_word(endpoint: Endpoint) -> &'static str {
         Endpoint::Completions => "completions",
         Endpoint::Embeddings => "embeddings",
     }
-}
-
-fn log(about: &About, row: &Completion) {
-    tracing::info!(
-        request_id = %row.correlation_id,
-        model = about.model.as_str(),
-        provider = row.provider.as_deref().unwrap_or("-"),
-        streaming = about.streaming,
-        client_id = about.client_id,
-        traceparent = about.traceparent,
-        input_tokens = row.input_tokens,
-        output_tokens = row.output_tokens,
-        cost_sats = decimal(row.cost),
-        latency_ms = row.latency.map(clock::whole_ms),
-        duration_ms = clock::whole_ms(row.duration),
-        attempts = row.attempts.len(),
-        outcome = row.error_message.as_deref().unwrap_or("success"),
-        "request"
-    );
 }
 
 /// The JSON around the text of one `chat.completion.chunk`, in bytes.

@@ -57,10 +57,12 @@ fn serve(
         return;
     }
     let stream = Guard::new(stream, app.live().config.timeouts.client_stall, HEAD_TIME);
+    let open = app.metrics.connection();
     let app = Arc::clone(app);
     let service = service_fn(move |request| api::answer(Arc::clone(&app), request));
     let connection = graceful.watch(http.serve_connection(stream, service).into_owned());
     connections.spawn(async move {
+        let _open = open;
         if let Err(error) = connection.await {
             tracing::debug!(%error, "client connection ended early");
         }

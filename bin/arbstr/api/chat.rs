@@ -34,7 +34,10 @@ pub(crate) async fn serve(
     flow::run(
         app,
         flow::Asked {
-            arrival: arrival.clone(),
+            arrival: Arrival {
+                read_at: clock::now(),
+                ..arrival.clone()
+            },
             endpoint,
             headers: head.headers,
             body,

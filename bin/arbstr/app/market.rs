@@ -9,6 +9,7 @@ use arbstr_route::{
 };
 
 use crate::config::{self, Config, Provider};
+use crate::metrics::Metrics;
 
 /// Everything that routing decides by.
 pub(super) fn spec(config: &Config) -> MarketSpec {
@@ -78,8 +79,8 @@ fn fingerprint(provider: &Provider) -> u64 {
     hasher.finish()
 }
 
-/// Logs what changed in the standing of providers since somebody looked last: one line a change, not one a request.
-pub(super) fn log_changes(market: &Market) {
+/// Logs and counts what changed in the standing of providers since somebody looked last: one line a change, not one a request.
+pub(super) fn log_changes(market: &Market, metrics: &Metrics) {
     if !market.has_changes() {
         return;
     }
@@ -94,6 +95,7 @@ pub(super) fn log_changes(market: &Market) {
         let model = model.as_deref().unwrap_or("all");
         match event {
             Event::Opened => {
+                metrics.circuit_opened(&provider);
                 tracing::warn!(%provider, model, "circuit opened: too many failures in a row")
             }
             Event::Probing => {

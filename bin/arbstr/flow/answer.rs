@@ -78,13 +78,14 @@ impl Journey {
     }
 
     fn stream(
-        self,
+        mut self,
         offer: &Offer,
         mut head: Head,
         opened: Opened,
         permit: Option<Permit>,
     ) -> Response<Reply> {
         self.tell(&mut head.headers);
+        self.entry.streams();
         let (provider, _) = self.live.provider(offer);
         let until = provider
             .timeouts

@@ -114,7 +114,10 @@ impl Journey {
                         return served;
                     }
                 }
-                Step::Wait(duration) => self.wait(duration).await,
+                Step::Wait(duration) => {
+                    self.entry.paused(duration);
+                    self.wait(duration).await;
+                }
                 Step::Finish(finish) => return Outlook::Unserved(finish),
             }
         }
@@ -144,6 +147,8 @@ impl Journey {
             },
             Err(miss) => miss.outcome(self.wish.streaming, injected),
         };
+        live.meters
+            .attempt_ended(offer.provider(), outcome.kind(), fruit.status);
         self.entry.attempt_ended(&outcome.to_string(), fruit, now);
         let after = self.fall.on_outcome(attempt, outcome, now);
         live.log_changes();

@@ -1,0 +1,94 @@
+//! One request as those who watch the process see it: a line in the log, and what is counted.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arbstr_store::{Attempt, Completion};
+
+use super::{About, decimal};
+use crate::app::Live;
+use crate::arrival::Arrival;
+use crate::clock;
+use crate::metrics::Held;
+
+/// What is seen of a request while it lasts.
+#[derive(Debug)]
+pub(super) struct Watch {
+    live: Arc<Live>,
+    paused: Duration,
+    _in_flight: Held,
+    stream: Option<Held>,
+}
+
+impl Watch {
+    /// A request that begins under `live`.
+    pub(super) fn begin(live: &Arc<Live>) -> Self {
+        Self {
+            live: Arc::clone(live),
+            paused: Duration::ZERO,
+            _in_flight: live.meters.metrics().request(),
+            stream: None,
+        }
+    }
+
+    /// Nobody was asked for this long, on purpose.
+    pub(super) fn paused(&mut self, pause: Duration) {
+        self.paused += pause;
+    }
+
+    /// From now on its answer is relayed.
+    pub(super) fn streams(&mut self) {
+        self.stream = Some(self.live.meters.metrics().stream());
+    }
+
+    /// Whether its answer was relayed.
+    pub(super) fn is_stream(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// What arbstr itself took of the time until the answer was there: all but the client's upload, the attempts and the
+    /// pauses between them. `done`: when the answer had been written, where all of it was written at once.
+    pub(super) fn overhead(
+        &self,
+        arrival: &Arrival,
+        attempts: &[Attempt],
+        done: Option<Instant>,
+    ) -> Duration {
+        let attempted: Duration = attempts.iter().map(|attempt| attempt.duration).sum();
+        let answered = attempts
+            .last()
+            .map(|last| last.started_after + last.duration);
+        done.map(|done| done.saturating_duration_since(arrival.at))
+            .or(answered)
+            .unwrap_or_default()
+            .saturating_sub(arrival.read_at.saturating_duration_since(arrival.at))
+            .saturating_sub(attempted + self.paused)
+    }
+
+    /// Tells how it ended.
+    pub(super) fn ended(&self, about: &About, row: &Completion, overhead: Option<Duration>) {
+        self.live
+            .meters
+            .request_ended(&about.model, about.streaming, row, overhead);
+        log(about, row);
+    }
+}
+
+fn log(about: &About, row: &Completion) {
+    tracing::info!(
+        request_id = row.correlation_id.as_str(),
+        model = about.model.as_str(),
+        provider = row.provider.as_deref().unwrap_or("-"),
+        streaming = about.streaming,
+        client_id = about.client_id,
+        traceparent = about.traceparent,
+        input_tokens = row.input_tokens,
+        output_tokens = row.output_tokens,
+        cost_sats = decimal(row.cost),
+        latency_ms = row.latency.map(clock::whole_ms),
+        duration_ms = clock::whole_ms(row.duration),
+        attempts = row.attempts.len(),
+        outcome = row.error_message.as_deref().unwrap_or("success"),
+        "request"
+    );
+}

@@ -1,0 +1,303 @@
+//! One look at everything, as Prometheus text.
+//!
+//! What is counted comes from the registry; how things stand is asked here and now, so that it costs nothing while
+//! nobody scrapes.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use arbstr_route::{ProviderSnapshot, Standing};
+use arbstr_store::Status;
+use prometheus::TextEncoder;
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+
+use super::Metrics;
+use super::process::Process;
+use super::spending::{Spending, Total};
+use crate::app::App;
+use crate::clock;
+
+/// All metrics in the text format that Prometheus scrapes, version 0.0.4.
+pub(crate) fn text(app: &App) -> String {
+    let live = app.live();
+    let mut families = app.metrics.registry.gather();
+    families.extend(spending(&app.metrics));
+    families.extend(providers(&live.market.snapshot(clock::now())));
+    families.extend(store(&app.store.status(clock::unix_ms())));
+    families.extend(process(app));
+    families.retain(|family| !family.get_metric().is_empty());
+    families.sort_by(|one, other| one.name().cmp(other.name()));
+    TextEncoder::new()
+        .encode_to_string(&families)
+        .expect("every family has a name and samples of its kind")
+}
+
+fn spending(metrics: &Metrics) -> Vec<MetricFamily> {
+    let all = metrics
+        .spending
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    let sats = |name: &str, help: &str, total: fn(&Spending) -> &Total| {
+        let samples = all.iter().map(|of| {
+            (
+                vec![("model", &*of.model), ("provider", &*of.provider)],
+                total(of).as_f64(),
+            )
+        });
+        family(name, help, MetricType::COUNTER, samples)
+    };
+    let unknown = all.iter().map(|of| {
+        (
+            vec![("model", &*of.model), ("provider", &*of.provider)],
+            as_f64(of.unknown.load(Ordering::Relaxed)),
+        )
+    });
+    vec![
+        sats(
+            "arbstr_cost_sats_total",
+            "What answers cost, where it is known.",
+            |of| &of.cost,
+        ),
+        sats(
+            "arbstr_reference_cost_sats_total",
+            "What they would have cost at the dearest candidates; less arbstr_cost_sats_total it is what was saved.",
+            |of| &of.reference,
+        ),
+        sats(
+            "arbstr_estimated_cost_sats_total",
+            "What answers of unknown cost seem to have cost; not in arbstr_cost_sats_total.",
+            |of| &of.estimated,
+        ),
+        family(
+            "arbstr_cost_unknown_total",
+            "Answers of unknown cost.",
+            MetricType::COUNTER,
+            unknown,
+        ),
+    ]
+}
+
+fn providers(all: &[ProviderSnapshot]) -> Vec<MetricFamily> {
+    let each = |name: &str, help: &str, value: fn(&ProviderSnapshot) -> Option<f64>| {
+        let samples = all
+            .iter()
+            .filter_map(|of| Some((vec![("provider", &*of.name)], value(of)?)));
+        family(name, help, MetricType::GAUGE, samples)
+    };
+    let offers = || {
+        all.iter().flat_map(|of| {
+            of.offers.iter().map(move |offer| {
+                (
+                    vec![("model", &*offer.model), ("provider", &*of.name)],
+                    offer,
+                )
+            })
+        })
+    };
+    let circuits = offers().map(|(labels, offer)| (labels, state(&offer.circuit)));
+    let suspended = offers().map(|(labels, offer)| {
+        (
+            labels,
+            offer.suspended_for.unwrap_or_default().as_secs_f64(),
+        )
+    });
+    vec![
+        each(
+            "arbstr_provider_circuit_state",
+            "The circuit of a provider's connections: 0 closed, 1 half open, 2 open.",
+            |of| Some(state(&of.connections)),
+        ),
+        each(
+            "arbstr_provider_in_flight",
+            "Requests in flight at a provider.",
+            |of| Some(of.in_flight.into()),
+        ),
+        each(
+            "arbstr_provider_concurrency_limit",
+            "How many there may be, as configured or learned; absent while there is no limit.",
+            |of| of.limit.map(f64::from),
+        ),
+        each(
+            "arbstr_provider_cooldown_seconds",
+            "For how much longer a provider is left alone, as it asked.",
+            |of| Some(of.cooling_for.unwrap_or_default().as_secs_f64()),
+        ),
+        each(
+            "arbstr_provider_suspended_seconds",
+            "For how much longer a provider is left out for its key or balance.",
+            |of| Some(of.suspended_for.unwrap_or_default().as_secs_f64()),
+        ),
+        family(
+            "arbstr_circuit_state",
+            "The circuit of a model at a provider: 0 closed, 1 half open, 2 open.",
+            MetricType::GAUGE,
+            circuits,
+        ),
+        family(
+            "arbstr_suspended_seconds",
+            "For how much longer a model is left out at a provider.",
+            MetricType::GAUGE,
+            suspended,
+        ),
+    ]
+}
+
+fn store(status: &Status) -> Vec<MetricFamily> {
+    let one = |name: &str, help: &str, kind: MetricType, value: f64| {
+        family(name, help, kind, [(Vec::new(), value)])
+    };
+    let (gauge, counter) = (MetricType::GAUGE, MetricType::COUNTER);
+    let yes = |is: bool| f64::from(u8::from(is));
+    vec![
+        one(
+            "arbstr_store_queue_records",
+            "Records that are not in the database yet.",
+            gauge,
+            as_f64(status.depth),
+        ),
+        one(
+            "arbstr_store_lag_seconds",
+            "Age of the oldest of them.",
+            gauge,
+            status.lag.as_secs_f64(),
+        ),
+        one(
+            "arbstr_store_memory_only_records",
+            "Those of them that a crash would lose.",
+            gauge,
+            as_f64(status.memory_only),
+        ),
+        one(
+            "arbstr_store_dropped_records_total",
+            "Records lost for want of room.",
+            counter,
+            as_f64(status.dropped),
+        ),
+        one(
+            "arbstr_store_unmatched_records_total",
+            "Records that found no row to work on.",
+            counter,
+            as_f64(status.unmatched),
+        ),
+        one(
+            "arbstr_store_database_ready",
+            "Whether the database could be written when it was last tried.",
+            gauge,
+            yes(status.database_ready),
+        ),
+        one(
+            "arbstr_store_journal_ready",
+            "Whether the journal is open.",
+            gauge,
+            yes(status.journal_ready),
+        ),
+    ]
+}
+
+fn process(app: &App) -> Vec<MetricFamily> {
+    let one = |name: &str, help: &str, kind: MetricType, value: f64| {
+        family(name, help, kind, [(Vec::new(), value)])
+    };
+    let (gauge, counter) = (MetricType::GAUGE, MetricType::COUNTER);
+    let version = vec![("version", env!("CARGO_PKG_VERSION"))];
+    let build = family(
+        "arbstr_build_info",
+        "Always 1; the version is a label.",
+        gauge,
+        [(version, 1.0)],
+    );
+    let started = one(
+        "process_start_time_seconds",
+        "Start time of the process, in seconds since the epoch.",
+        gauge,
+        as_f64(app.started_secs()),
+    );
+    let mut families = vec![build, started];
+    if let Some(process) = Process::now() {
+        families.extend([
+            one(
+                "process_cpu_seconds_total",
+                "User and system CPU time spent, in seconds.",
+                counter,
+                process.cpu_seconds,
+            ),
+            one(
+                "process_resident_memory_bytes",
+                "Resident memory size in bytes.",
+                gauge,
+                process.resident_bytes,
+            ),
+            one(
+                "process_virtual_memory_bytes",
+                "Virtual memory size in bytes.",
+                gauge,
+                process.virtual_bytes,
+            ),
+            one("process_threads", "Threads.", gauge, process.threads),
+            one(
+                "process_open_fds",
+                "Open file descriptors.",
+                gauge,
+                process.open_fds,
+            ),
+            one(
+                "process_max_fds",
+                "Most file descriptors that may be open.",
+                gauge,
+                process.max_fds,
+            ),
+        ]);
+    }
+    families
+}
+
+fn family<'a>(
+    name: &str,
+    help: &str,
+    kind: MetricType,
+    samples: impl IntoIterator<Item = (Vec<(&'a str, &'a str)>, f64)>,
+) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    let samples = samples
+        .into_iter()
+        .map(|(labels, value)| sample(kind, &labels, value));
+    family.set_metric(samples.collect());
+    family
+}
+
+fn sample(kind: MetricType, labels: &[(&str, &str)], value: f64) -> Metric {
+    let pair = |(name, value): &(&str, &str)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    };
+    let mut metric = Metric::from_label(labels.iter().map(pair).collect());
+    if kind == MetricType::COUNTER {
+        let mut counter = Counter::default();
+        counter.set_value(value);
+        metric.set_counter(counter);
+    } else {
+        let mut gauge = Gauge::default();
+        gauge.set_value(value);
+        metric.set_gauge(gauge);
+    }
+    metric
+}
+
+fn state(standing: &Standing) -> f64 {
+    match standing {
+        Standing::Closed => 0.0,
+        Standing::HalfOpen => 1.0,
+        Standing::Open { .. } => 2.0,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "Prometheus has only doubles")]
+fn as_f64(count: u64) -> f64 {
+    count as f64
+}
