@@ -3,15 +3,22 @@
 //! 0 is success, 1 a failure, 2 a usage error or a bad config.
 
 pub(crate) mod check;
+pub(crate) mod completions;
+pub(crate) mod cost;
 pub(crate) mod init;
+pub(crate) mod providers;
+mod screen;
+mod table;
 
 use std::fmt;
+use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
 
-use crate::config;
+use crate::config::{self, Config};
 
 /// Sends each LLM request to the cheapest provider that can serve it.
 ///
@@ -34,6 +41,12 @@ pub(crate) enum Command {
     Init(init::Init),
     /// Say whether a config is good, and what it comes to
     Check(check::Check),
+    /// List providers, their models and prices, and their circuits when arbstr is running
+    Providers(providers::Providers),
+    /// Say what each provider would charge for a request, cheapest first
+    Cost(cost::Cost),
+    /// Print a shell's completion script
+    Completions(completions::Completions),
 }
 
 /// `arbstr serve`
@@ -61,6 +74,7 @@ impl Serve {
             listen: self.listen,
             allow_open: self.allow_open,
             mock: self.mock,
+            keys_optional: false,
         }
     }
 }
@@ -104,12 +118,42 @@ impl From<config::LoadError> for Failure {
     }
 }
 
+/// The config as a command reads it that calls nobody: without the keys that are not set here, and whoever may listen.
+fn load_config(named: Option<&Path>, env: config::Env<'_>) -> Result<(PathBuf, Config), Failure> {
+    let file = config::locate(named, env, &|path: &Path| path.exists())?;
+    let options = config::Options {
+        allow_open: true,
+        keys_optional: true,
+        ..config::Options::default()
+    };
+    let config = config::load(&file, env, &options)?;
+    Ok((file, config))
+}
+
+/// Prints a value as one line of JSON.
+fn json_line(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+    let text = serde_json::to_string(value)?;
+    writeln!(out, "{}", screen::harmless_json(&text))
+}
+
+/// How printing an answer ended: whoever closes the pipe, such as `head`, has read enough.
+fn printed(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Failed(format!("cannot print: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 const EXAMPLES: &str = "\
 Examples:
   arbstr serve --mock      try it: no config, no key, no network
   arbstr init              write ./arbstr.toml to fill in
   arbstr check             see what is wrong with it
   arbstr serve             run
+  arbstr providers         see who sells what at which price
+  arbstr cost -m gpt-4o    see what a request would cost at each
 
 Exit codes: 0 success, 1 failure, 2 usage error or bad config";
 
@@ -119,7 +163,7 @@ Examples:
   arbstr serve -c /etc/arbstr/config.toml
   arbstr serve --listen 127.0.0.1:9000
 
-Stops on SIGTERM or SIGINT once streams have ended; reads its config again on SIGHUP or when the file changes.
+Stops on SIGTERM or SIGINT once streams have ended; reads its config again on SIGHUP or when the file changes. \
 The environment variable RUST_LOG sets what is logged, for instance RUST_LOG=debug.";
 
 #[cfg(test)]
@@ -134,18 +178,28 @@ mod tests {
 
     #[test]
     fn understands_its_own_examples() {
-        let examples = [EXAMPLES, SERVE_EXAMPLES, init::EXAMPLES, check::EXAMPLES].concat();
+        let examples = [
+            EXAMPLES,
+            SERVE_EXAMPLES,
+            init::EXAMPLES,
+            check::EXAMPLES,
+            providers::EXAMPLES,
+            cost::EXAMPLES,
+            completions::EXAMPLES,
+        ]
+        .join("\n");
         let mut tried = 0;
         for line in examples
             .lines()
             .filter(|line| line.starts_with("  arbstr "))
         {
             let command = line.trim().split("   ").next().unwrap_or_default();
+            let command = command.split(['>', '|']).next().unwrap_or_default();
             let parsed = Cli::try_parse_from(command.split_whitespace());
             assert!(parsed.is_ok(), "{command}: {parsed:?}");
             tried += 1;
         }
-        assert!(tried >= 9, "{tried}");
+        assert!(tried >= 15, "{tried}");
     }
 
     #[test]

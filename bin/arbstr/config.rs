@@ -28,7 +28,9 @@ use hyper::header::HeaderName;
 
 pub(crate) use self::base_url::BaseUrl;
 pub(crate) use self::locate::{LoadError, NoConfig, load, locate};
+pub(crate) use self::nearest::nearest;
 pub(crate) use self::problem::Problems;
+pub(crate) use self::resolve::DEFAULT_LISTEN;
 use crate::secret::Secret;
 
 /// Looks an environment variable up.
@@ -43,6 +45,8 @@ pub(crate) struct Options {
     pub(crate) allow_open: bool,
     /// The providers are built in: a file need not name any.
     pub(crate) mock: bool,
+    /// Nobody will be called: keys and tokens whose variables are not set here may be missing.
+    pub(crate) keys_optional: bool,
 }
 
 /// A config file's content.
@@ -214,6 +218,8 @@ pub(crate) enum KeySource {
     Config(Vec<String>),
     /// The variable that belongs to the provider's name.
     Env(String),
+    /// `api_key` names these variables, and they are not set here.
+    Unset(Vec<String>),
     /// The file has the key itself.
     Literal,
     /// There is none.
@@ -288,18 +294,22 @@ impl fmt::Debug for Source<'_> {
 impl fmt::Display for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Config(variables) => {
-                let quoted: Vec<String> = variables
-                    .iter()
-                    .map(|name| format!("${{{name}}}"))
-                    .collect();
-                f.write_str(&quoted.join(" "))
-            }
+            Self::Config(variables) => f.write_str(&references(variables)),
+            Self::Unset(variables) => write!(f, "{} is not set", references(variables)),
             Self::Env(variable) => f.write_str(variable),
             Self::Literal => f.write_str("written in the file"),
             Self::None => f.write_str("none"),
         }
     }
+}
+
+/// `${A} ${B}`
+fn references(variables: &[String]) -> String {
+    let quoted: Vec<String> = variables
+        .iter()
+        .map(|name| format!("${{{name}}}"))
+        .collect();
+    quoted.join(" ")
 }
 
 #[cfg(test)]

@@ -33,6 +33,9 @@ fn main() -> ExitCode {
         Command::Serve(options) => serve::run(options),
         Command::Init(options) => cli::init::run(options, &mut out),
         Command::Check(options) => cli::check::run(options, &env, &mut out),
+        Command::Providers(options) => cli::providers::run(options, &env, &mut out),
+        Command::Cost(options) => cli::cost::run(options, &env, &mut out),
+        Command::Completions(options) => cli::completions::run(options, &mut out),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

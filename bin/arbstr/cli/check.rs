@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::Failure;
+use super::screen::Screen;
+use super::table::{Cell, Column, Table};
+use super::{Failure, printed};
 use crate::config::{self, Config, Env, Options, Provider};
 
 /// `arbstr check`
@@ -32,14 +34,10 @@ pub(crate) fn run(options: &Check, env: Env<'_>, out: &mut dyn Write) -> Result<
         ..Options::default()
     };
     let config = config::load(&file, env, &from_command_line)?;
-    match print(&file, &config, out) {
-        // Whoever reads the answer has read enough, for instance `head`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        printed => printed.map_err(|error| Failure::Failed(format!("cannot print: {error}"))),
-    }
+    printed(print(&file, &config, Screen::of_stdout(), out))
 }
 
-fn print(file: &Path, config: &Config, out: &mut dyn Write) -> io::Result<()> {
+fn print(file: &Path, config: &Config, screen: Screen, out: &mut dyn Write) -> io::Result<()> {
     let protected = match config.server.auth_token {
         Some(_) => "clients need the token",
         None => "clients need no token",
@@ -47,7 +45,7 @@ fn print(file: &Path, config: &Config, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}: good", file.display())?;
     writeln!(out, "listens on {}; {protected}", config.server.listen)?;
     writeln!(out, "records go to {}\n", config.database.path.display())?;
-    print_table(&rows(&config.providers), out)?;
+    table(&config.providers).print(out, screen)?;
     if !config.warnings.is_empty() {
         writeln!(out)?;
     }
@@ -57,40 +55,26 @@ fn print(file: &Path, config: &Config, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-type Row = [String; 5];
-
-fn rows(providers: &[Provider]) -> Vec<Row> {
-    let head = ["PROVIDER", "TIER", "KEY", "URL", "MODELS"].map(str::to_owned);
-    let row = |provider: &Provider| {
+fn table(providers: &[Provider]) -> Table {
+    let columns = ["PROVIDER", "TIER", "KEY", "URL", "MODELS"].map(Column::text);
+    let mut table = Table::new(columns.to_vec());
+    for provider in providers {
         let models: Vec<&str> = provider
             .models
             .iter()
             .map(|model| model.name.as_str())
             .collect();
-        [
-            provider.name.clone(),
-            provider.tier.to_string(),
-            provider.key_source.to_string(),
-            provider.url.to_string(),
-            models.join(", "),
-        ]
-    };
-    std::iter::once(head)
-        .chain(providers.iter().map(row))
-        .collect()
-}
-
-/// Columns as wide as their widest cell; the last one, which is the longest, comes without padding.
-fn print_table(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths: Vec<usize> = (0..4).map(|column| width(column).unwrap_or(0)).collect();
-    for row in rows {
-        for (cell, width) in row.iter().zip(&widths) {
-            write!(out, "{cell:<width$}  ")?;
-        }
-        writeln!(out, "{}", row[4])?;
+        let (key, url) = (provider.key_source.to_string(), provider.url.to_string());
+        let texts = [
+            &provider.name,
+            provider.tier.as_str(),
+            &key,
+            &url,
+            &models.join(", "),
+        ];
+        table.row(texts.map(Cell::text));
     }
-    Ok(())
+    table
 }
 
 pub(super) const EXAMPLES: &str = "\
@@ -139,7 +123,7 @@ mod tests {
         };
         let config = config::read(&source, &env, &Options::default()).unwrap();
         let mut out = Vec::new();
-        print(source.file, &config, &mut out).unwrap();
+        print(source.file, &config, Screen::PLAIN, &mut out).unwrap();
         let shown = String::from_utf8(out).unwrap();
         assert_eq!(shown, EXPECTED);
         assert!(!shown.contains("secret-of") && !shown.contains("sk-literal"));

@@ -84,6 +84,16 @@ impl Template {
         push(&mut text, rest);
         Ok(Expanded { text, variables })
     }
+
+    /// The variables in it that the environment does not have, when that is all that is wrong with it.
+    pub(super) fn unset(&self, env: Env<'_>) -> Vec<String> {
+        let faults = self.expand(env).err().unwrap_or_default();
+        let names = faults.into_iter().map(|fault| match fault {
+            ExpandError::Unset(name) => Some(name),
+            _ => None,
+        });
+        names.collect::<Option<_>>().unwrap_or_default()
+    }
 }
 
 impl std::fmt::Debug for Template {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::problem::{At, Place, Problem};
 use super::raw::{self, Raw};
 use super::reader::Number;
-use super::value::{Least, Values};
+use super::value::{Key, Least, Values};
 use super::{
     Circuit, Config, Database, Env, FirstEvent, Metadata, OnClientDisconnect, Options, Retry,
     Server, Source, Stream, Timeouts,
@@ -29,7 +29,7 @@ pub(super) fn resolve(
     options: &Options,
     problems: Vec<Problem>,
 ) -> Result<Config, Vec<Problem>> {
-    let mut values = Values::new(env, problems);
+    let mut values = Values::new(env, options.keys_optional, problems);
     refuse_unavailable(raw, &mut values);
     let stream = stream(&raw.stream, &mut values);
     let timeouts = timeouts(&raw.timeouts, &DEFAULT_TIMEOUTS, &mut values);
@@ -93,7 +93,9 @@ fn set(at: Option<&At<Number>>) -> Option<&Place> {
 fn server(raw: &raw::Server, options: &Options, values: &mut Values<'_>) -> Server {
     let listen = listen(raw, options, values);
     let auth_token = raw.auth_token.as_ref().and_then(|at| {
-        let read = values.text(at)?;
+        let Key::Known(read) = values.key(at)? else {
+            return None;
+        };
         if read.text.is_empty() || !read.text.bytes().all(|byte| byte.is_ascii_graphic()) {
             let expected = "one or more visible ASCII characters without blanks";
             values.reject(&at.place, "a token that no client can send", expected);
@@ -299,7 +301,9 @@ fn literal_warning(place: &Place, variable: &str) -> String {
     )
 }
 
-const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+/// Where arbstr listens unless it is told otherwise.
+pub(crate) const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const DEFAULT_TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_secs(5),
     first_event: FirstEvent::Auto,

@@ -493,6 +493,42 @@ fn no_problem_quotes_a_secret() {
 }
 
 #[test]
+fn where_nobody_is_called_keys_may_be_missing_and_nothing_else() {
+    let text = format!(
+        "[server]\nauth_token = \"${{NO_TOKEN}}\"\n{PROVIDER}api_key = \"${{NO_A}}${{NO_B}}\"\n\
+         headers = {{ \"x-key\" = \"${{NO_C}}\" }}"
+    );
+    let read_for = |text: &str, keys_optional| {
+        let source = Source {
+            file: Path::new("a.toml"),
+            text,
+            mode: None,
+        };
+        let options = Options {
+            keys_optional,
+            ..Options::default()
+        };
+        read(&source, &|_| None, &options).map_err(|problems| problems.list.len())
+    };
+    assert_eq!(read_for(&text, false).unwrap_err(), 4);
+    let config = read_for(&text, true).unwrap();
+    assert_eq!(config.server.auth_token, None);
+    let alpha = &config.providers[0];
+    assert_eq!((&alpha.api_key, alpha.headers.len()), (&None, 0));
+    assert_eq!(
+        alpha.key_source.to_string(),
+        "${NO_A} ${NO_B} is not set",
+        "the names, for the operator"
+    );
+    for wrong in [
+        text.replace("${NO_A}", "${no closing"),
+        text.replace("https://a.example", "${NO_HOST}"),
+    ] {
+        assert!(read_for(&wrong, true).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn warns_of_what_works_but_should_be_known() {
     let open = Options {
         allow_open: true,

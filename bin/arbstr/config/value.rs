@@ -19,6 +19,7 @@ use super::reader::{Number, quote};
 /// The environment, and what was found wrong so far.
 pub(super) struct Values<'a> {
     env: Env<'a>,
+    keys_optional: bool,
     /// What makes the config unusable.
     pub(super) problems: Vec<Problem>,
     /// What its operator should know all the same.
@@ -33,11 +34,20 @@ pub(super) struct Text {
     pub(super) variables: Vec<String>,
 }
 
+/// A key or token, as far as it is known here.
+pub(super) enum Key {
+    /// Its text.
+    Known(Text),
+    /// The variables it is in, which are not set.
+    Unset(Vec<String>),
+}
+
 impl<'a> Values<'a> {
     /// Starts with the problems that reading found.
-    pub(super) fn new(env: Env<'a>, problems: Vec<Problem>) -> Self {
+    pub(super) fn new(env: Env<'a>, keys_optional: bool, problems: Vec<Problem>) -> Self {
         Self {
             env,
+            keys_optional,
             problems,
             warnings: Vec::new(),
         }
@@ -73,6 +83,17 @@ impl<'a> Values<'a> {
                 None
             }
         }
+    }
+
+    /// Expands a key or token; without its variables only where keys may be missing.
+    pub(super) fn key(&mut self, at: &At<Template>) -> Option<Key> {
+        if self.keys_optional {
+            let unset = at.value.unset(self.env);
+            if !unset.is_empty() {
+                return Some(Key::Unset(unset));
+            }
+        }
+        self.text(at).map(Key::Known)
     }
 
     /// An expanded string that `read` understands. What was found is quoted as the file has it, unexpanded.

@@ -10,7 +10,7 @@ use super::super::nearest::nearest;
 use super::super::problem::{At, Problem};
 use super::super::raw::{self, Prices};
 use super::super::reader::quote;
-use super::super::value::{Values, name};
+use super::super::value::{Key, Values, name};
 use super::super::{BaseUrl, KeySource, Model, Provider, Stream, Tier, Timeouts};
 use super::{ON_CLIENT_DISCONNECT, literal_warning, timeouts};
 use crate::secret::Secret;
@@ -109,8 +109,10 @@ fn api_key(
     let Some(at) = &raw.api_key else {
         return name.map_or((None, KeySource::None), |name| env_key(raw, name, values));
     };
-    let Some(read) = values.text(at) else {
-        return (None, KeySource::None);
+    let read = match values.key(at) {
+        Some(Key::Known(read)) => read,
+        Some(Key::Unset(variables)) => return (None, KeySource::Unset(variables)),
+        None => return (None, KeySource::None),
     };
     if !is_sendable(&read.text) {
         let expected = "one or more visible ASCII characters without blanks";
@@ -200,7 +202,7 @@ fn headers(
             values.reject(&at.place, found, "each header once");
             continue;
         }
-        let Some(read) = values.text(at) else {
+        let Some(Key::Known(read)) = values.key(at) else {
             continue;
         };
         if HeaderValue::from_str(&read.text).is_err() {
