@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Real client libraries (openai for Python and for Node) through the real binary: against its own mock and against a
-# scripted provider. Needs python3, node, npm and the package registries; nothing is installed outside CLIENTS_DIR.
+# Real client libraries through the real binary, against its own mock and against a scripted provider: openai for Python
+# and for Node, and the frameworks on top. Needs python3, node, npm and the package registries; nothing is installed
+# outside CLIENTS_DIR.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 root="$(cd "$here/../.." && pwd)"
@@ -12,8 +13,17 @@ arbstr="${CARGO_TARGET_DIR:-$root/target}/debug/arbstr"
 
 if [ ! -x "$work/venv/bin/python" ]; then python3 -m venv "$work/venv"; fi
 "$work/venv/bin/python" -c 'import openai' 2>/dev/null || "$work/venv/bin/pip" install -q openai
-if [ ! -d "$work/node_modules/openai" ]; then (cd "$work" && npm install --silent --no-audit --no-fund openai); fi
-cp "$here/drive.mjs" "$work/drive.mjs"
+# Each framework in an environment of its own: they do not agree on a version of openai.
+frameworks=(langchain-openai litellm "pydantic-ai-slim[openai]" instructor)
+for package in "${frameworks[@]}"; do
+  env="$work/${package%%[*}"
+  if [ ! -e "$env/installed" ]; then python3 -m venv "$env" && "$env/bin/pip" install -q "$package" && touch "$env/installed"; fi
+done
+packages=(openai ai @ai-sdk/openai @ai-sdk/openai-compatible @langchain/openai)
+for package in "${packages[@]}"; do
+  if [ ! -d "$work/node_modules/$package" ]; then (cd "$work" && npm install --silent --no-audit --no-fund "${packages[@]}"); fi
+done
+cp "$here"/*.mjs "$work/"
 
 house="$(mktemp -d)"
 started=()
@@ -68,5 +78,6 @@ mock="$(after "$house/mock.log" 'listening on http://')"
 
 export ARBSTR_URL="http://$scripted/v1" MOCK_URL="http://$mock/v1" PROVIDER_URL="http://$provider/v1" ARBSTR_DB="$house/arbstr.db"
 "$work/venv/bin/python" "$here/drive.py"
-(cd "$work" && node drive.mjs)
+(cd "$work" && node drive.mjs && node frameworks.mjs)
+for package in "${frameworks[@]}"; do "$work/${package%%[*}/bin/python" "$here/frameworks.py" "${package%%[*}"; done
 echo "clients: all good"
