@@ -14,6 +14,7 @@ mod lifeline;
 mod metrics;
 mod mock;
 mod relay;
+mod scratch;
 mod secret;
 mod serve;
 mod server;

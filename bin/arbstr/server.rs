@@ -7,10 +7,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -25,11 +25,11 @@ use crate::app::App;
 pub(crate) async fn run(app: Arc<App>, listener: TcpListener, mut stop: mpsc::Receiver<()>) {
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
-    let http = builder();
+    let protocols = Arc::new(Protocols::new());
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => serve(&app, &http, (&graceful, &mut connections), stream),
+                Ok((stream, _)) => serve(&app, &protocols, (&graceful, &mut connections), stream),
                 Err(error) => refuse(&error).await,
             },
             Some(_) = connections.join_next() => {}
@@ -47,7 +47,7 @@ pub(crate) async fn run(app: Arc<App>, listener: TcpListener, mut stop: mpsc::Re
 
 fn serve(
     app: &Arc<App>,
-    http: &auto::Builder<TokioExecutor>,
+    protocols: &Arc<Protocols>,
     (graceful, connections): (&GracefulShutdown, &mut JoinSet<()>),
     stream: TcpStream,
 ) {
@@ -56,17 +56,60 @@ fn serve(
         tracing::debug!(%error, "client left while it was accepted");
         return;
     }
-    let stream = Guard::new(stream, app.live().config.timeouts.client_stall, HEAD_TIME);
+    let guard = Guard::new(stream, app.live().config.timeouts.client_stall, HEAD_TIME);
+    let (app, protocols) = (Arc::clone(app), Arc::clone(protocols));
+    let watcher = graceful.watcher();
     let open = app.metrics.connection();
-    let app = Arc::clone(app);
-    let service = service_fn(move |request| api::answer(Arc::clone(&app), request));
-    let connection = graceful.watch(http.serve_connection(stream, service).into_owned());
     connections.spawn(async move {
         let _open = open;
-        if let Err(error) = connection.await {
+        if let Err(error) = protocols.speak(app, guard, watcher).await {
             tracing::debug!(%error, "client connection ended early");
         }
     });
+}
+
+/// How connections are served in each version of HTTP.
+struct Protocols {
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+}
+
+impl Protocols {
+    fn new() -> Self {
+        let mut http1 = http1::Builder::new();
+        http1
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE_TIME)
+            .max_buf_size(MAX_HEAD);
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(H2_STREAMS)
+            .max_header_list_size(H2_HEADERS)
+            .max_send_buf_size(H2_SEND_BUFFER)
+            .keep_alive_interval(Some(H2_PING));
+        Self { http1, http2 }
+    }
+
+    /// Serves a connection to its end, in the version that its client speaks.
+    async fn speak(
+        &self,
+        app: Arc<App>,
+        mut guard: Guard,
+        watcher: Watcher,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let is_http2 = guard.speaks_http2().await?;
+        let service = service_fn(move |request| api::answer(Arc::clone(&app), request));
+        if is_http2 {
+            // Boxed, so that the usual connection does not carry the room for this one.
+            let connection = self.http2.serve_connection(guard, service);
+            Box::pin(watcher.watch(connection)).await?;
+        } else {
+            let connection = self.http1.serve_connection(guard, service);
+            watcher.watch(connection).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Running out of file descriptors must not spin: the next accept waits until some may have been closed.
@@ -106,21 +149,6 @@ async fn finish(app: &App, graceful: GracefulShutdown, mut stop: mpsc::Receiver<
     if timeout(CUT_TIME, all_done).await.is_err() {
         tracing::warn!("some clients did not take their last bytes in time");
     }
-}
-
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE_TIME)
-        .max_buf_size(MAX_HEAD);
-    http.http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(H2_STREAMS)
-        .max_header_list_size(H2_HEADERS)
-        .max_send_buf_size(H2_SEND_BUFFER)
-        .keep_alive_interval(Some(H2_PING));
-    http
 }
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

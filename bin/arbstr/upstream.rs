@@ -3,8 +3,10 @@
 pub(crate) mod attempt;
 mod body;
 mod client;
+mod connection;
 pub(crate) mod fault;
 mod headers;
+mod pool;
 
 use std::time::Instant;
 

@@ -143,6 +143,7 @@ fn dependencies_point_one_way_and_only_the_binary_knows_sockets() {
         "arbstr-price",
         "arbstr-route",
         "arbstr-store",
+        "arbstr-http1",
         "arbstr",
     ];
     for (name, dependencies) in used() {

@@ -6,7 +6,6 @@
 //! Reading: a head that was begun must be complete in time, and what comes in passes the [`Watch`] for smuggled requests on its way to hyper. It is read into one buffer a
 //! thread and copied from there, because what hyper's own read buffer was filled with cannot be seen from outside.
 
-use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -20,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use super::head::Watch;
+use crate::scratch;
 
 /// A client connection whose writes fail once the client has taken nothing for `limit`, and whose reads fail at a
 /// request with two framings.
@@ -30,6 +30,8 @@ pub(super) struct Guard {
     stalled: Option<Pin<Box<Sleep>>>,
     head_limit: Duration,
     head_due: Option<Pin<Box<Sleep>>>,
+    /// Read already, to tell the protocol by it.
+    ahead: Vec<u8>,
 }
 
 impl Guard {
@@ -43,6 +45,36 @@ impl Guard {
             stalled: None,
             head_limit,
             head_due: Some(Box::pin(sleep(head_limit))),
+            ahead: Vec::new(),
+        }
+    }
+
+    /// Waits for the first bytes, which tell HTTP/2 from HTTP/1. They are not lost: the first read gives them out.
+    ///
+    /// # Errors
+    /// As for a read.
+    pub(super) async fn speaks_http2(&mut self) -> io::Result<bool> {
+        std::future::poll_fn(|cx| scratch::lend(|scratch| self.poll_protocol(cx, scratch))).await
+    }
+
+    fn poll_protocol(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+    ) -> Poll<io::Result<bool>> {
+        loop {
+            let known = self.ahead.len().min(PREFACE.len());
+            if self.ahead[..known] != PREFACE[..known] {
+                return Poll::Ready(Ok(false));
+            }
+            if known == PREFACE.len() {
+                return Poll::Ready(Ok(true));
+            }
+            let length = ready!(self.poll_socket(cx, scratch))?;
+            if length == 0 {
+                return Poll::Ready(Ok(false));
+            }
+            self.ahead.extend_from_slice(&scratch[..length]);
         }
     }
 
@@ -65,13 +97,26 @@ impl Guard {
         cursor: &mut ReadBufCursor<'_>,
         scratch: &mut [u8],
     ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let length = self.ahead.len().min(cursor.remaining());
+            cursor.put_slice(&self.ahead[..length]);
+            self.ahead.drain(..length);
+            return Poll::Ready(Ok(()));
+        }
         let space = scratch.len().min(cursor.remaining());
-        let mut buf = ReadBuf::new(&mut scratch[..space]);
+        let length = ready!(self.poll_socket(cx, &mut scratch[..space]))?;
+        cursor.put_slice(&scratch[..length]);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads what there is, if the watches let it pass; 0 at the end.
+    fn poll_socket(&mut self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buf = ReadBuf::new(space);
         if Pin::new(self.stream.inner_mut())
             .poll_read(cx, &mut buf)?
             .is_pending()
         {
-            return self.watch_head(cx);
+            return self.watch_head(cx).map_ok(|()| 0);
         }
         if self.watch.push(buf.filled()).is_err() {
             // A client that has just sent a head has room for this; one that has not gets a bare close.
@@ -86,8 +131,7 @@ impl Guard {
             Some(due) => Some(due),
             None => Some(Box::pin(sleep(self.head_limit))),
         };
-        cursor.put_slice(buf.filled());
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(buf.filled().len()))
     }
 
     fn watch_write<T>(
@@ -120,7 +164,7 @@ impl Read for Guard {
         cx: &mut Context<'_>,
         mut cursor: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        SCRATCH.with_borrow_mut(|scratch| self.read_through(cx, &mut cursor, scratch))
+        scratch::lend(|scratch| self.read_through(cx, &mut cursor, scratch))
     }
 }
 
@@ -156,11 +200,8 @@ impl Write for Guard {
     }
 }
 
-thread_local! {
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
-}
-
-const SCRATCH_BYTES: usize = 64 * 1024;
+/// What an HTTP/2 client sends first (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const TWO_FRAMINGS: &str = concat!(
     "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: 154\r\n\r\n",
     r#"{"error":{"message":"a request may have Content-Length or Transfer-Encoding, not both","type":"invalid_request_error","param":null,"code":"two_framings"}}"#

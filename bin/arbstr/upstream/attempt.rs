@@ -7,12 +7,10 @@ use std::time::{Duration, Instant};
 
 use arbstr_wire::{Answer, Endpoint, FirstEvent, Rewriter, usage_in};
 use bytes::{Bytes, BytesMut};
-use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};
-use hyper::{Method, Request, Response};
 use tokio::time::timeout_at;
 
+use super::client::{Outgoing, Response};
 use super::fault::{Miss, MissKind};
 use super::{Body, Head, Opened, Upstream, headers};
 use crate::clock;
@@ -75,13 +73,12 @@ pub(crate) async fn attempt(mut call: Call<'_>) -> Result<Good, Miss> {
         Ok(sent) => sent?,
         Err(_) => return Err(Miss::new(call.limits.lost(MissKind::FirstTimeout))),
     };
-    let (parts, incoming) = response.into_parts();
     let head = Head {
-        status: parts.status,
-        headers: parts.headers,
+        status: response.status,
+        headers: response.headers,
         first_byte: clock::now(),
     };
-    let body = Body::new(&head.headers, incoming);
+    let body = Body::new(&head.headers, response.body);
     if !head.status.is_success() {
         return Err(refused(&call, head, body.ok()).await);
     }
@@ -118,13 +115,13 @@ impl Limits {
     }
 }
 
-async fn send(call: &Call<'_>) -> Result<Response<Incoming>, Miss> {
+async fn send(call: &Call<'_>) -> Result<Response, Miss> {
     let client = &call.upstream.client;
     let fault = match client.send(request(call)).await {
         Ok(response) => return Ok(response),
         Err(fault) => fault,
     };
-    if !fault.reused {
+    if !fault.is_stale {
         return Err(Miss::unsent(&fault));
     }
     // The connection was idle and may have been closed under the request: that says nothing about the provider yet.
@@ -134,12 +131,12 @@ async fn send(call: &Call<'_>) -> Result<Response<Incoming>, Miss> {
         .map_err(|fault| Miss::unsent(&fault))
 }
 
-fn request(call: &Call<'_>) -> Request<Full<Bytes>> {
-    let mut request = Request::new(Full::new(call.body.clone()));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = call.upstream.uri(call.endpoint);
-    *request.headers_mut() = headers::upstream_headers(call.client_headers, &call.upstream.headers);
-    request
+fn request(call: &Call<'_>) -> Outgoing {
+    Outgoing {
+        uri: call.upstream.uri(call.endpoint),
+        headers: headers::upstream_headers(call.client_headers, &call.upstream.headers),
+        body: call.body.clone(),
+    }
 }
 
 async fn whole(call: &Call<'_>, mut head: Head, mut body: Body) -> Result<Good, Miss> {

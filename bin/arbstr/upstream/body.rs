@@ -4,19 +4,20 @@
 //! that everything behind reads plain bytes. The decoder is fed small pieces: a few kilobytes that would inflate to
 //! megabytes are spread over many polls instead of landing in memory at once.
 
+use std::error::Error;
 use std::io::Write;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use flate2::write::MultiGzDecoder;
-use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderMap};
+
+use super::client::Source;
 
 /// A provider's body, decoded.
 #[derive(Debug)]
 pub(crate) struct Body {
-    incoming: Incoming,
+    source: Source,
     coding: Coding,
 }
 
@@ -35,7 +36,7 @@ enum Coding {
 pub(crate) enum BodyFault {
     /// The connection broke, or its framing is wrong.
     #[error("the connection broke: {0}")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] Box<dyn Error + Send + Sync>),
     /// The gzip inside is damaged or cut.
     #[error("the gzip coding is damaged: {0}")]
     Coding(#[source] std::io::Error),
@@ -61,7 +62,7 @@ impl Body {
     ///
     /// # Errors
     /// When the coding is neither gzip nor none.
-    pub(crate) fn new(headers: &HeaderMap, incoming: Incoming) -> Result<Self, UnknownCoding> {
+    pub(crate) fn new(headers: &HeaderMap, source: Source) -> Result<Self, UnknownCoding> {
         let declared = headers
             .get(header::CONTENT_ENCODING)
             .map(|coding| coding.to_str().unwrap_or("?").trim());
@@ -79,7 +80,7 @@ impl Body {
             }
             Some(name) => return Err(UnknownCoding(name.to_owned())),
         };
-        Ok(Self { incoming, coding })
+        Ok(Self { source, coding })
     }
 
     /// Whether the client's headers must not repeat the provider's length and coding.
@@ -106,7 +107,7 @@ impl Body {
                     Err(error) => return Poll::Ready(Some(Err(BodyFault::Coding(error)))),
                 }
             }
-            match (ready!(poll_data(&mut self.incoming, cx)), &mut self.coding) {
+            match (ready!(self.source.poll_data(cx)), &mut self.coding) {
                 (Some(Ok(bytes)), Coding::Plain) => return Poll::Ready(Some(Ok(bytes))),
                 (Some(Ok(bytes)), Coding::Gzip { packed, .. }) => *packed = bytes,
                 (Some(Err(error)), _) => return Poll::Ready(Some(Err(BodyFault::Broken(error)))),
@@ -146,23 +147,6 @@ fn unpack(
         return Ok((!rest.is_empty()).then(|| rest.into()));
     }
     Ok(None)
-}
-
-fn poll_data(
-    incoming: &mut Incoming,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<Bytes, hyper::Error>>> {
-    loop {
-        match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
-            None => return Poll::Ready(None),
-            Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(bytes) if !bytes.is_empty() => return Poll::Ready(Some(Ok(bytes))),
-                // Trailers and empty frames say nothing to anyone.
-                _ => {}
-            },
-        }
-    }
 }
 
 /// Deflate expands at most about a thousandfold, so a piece of this size comes out as at most 64 KiB.

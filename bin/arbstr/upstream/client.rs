@@ -1,36 +1,83 @@
-//! Connections to one provider: dialled with a time limit, pooled, and able to say whether they were used before.
+//! The way to one provider: connections dialled with a time limit, pooled, and able to say whether they were used before.
 //!
 //! A request that dies on a pooled connection before any byte came back may only have met a keep-alive that the
 //! provider had just closed; the attempt is then made once more on a fresh connection ([`Client::send_fresh`]).
-//! Redirects are not followed and proxy environment variables are not read: hyper does neither by itself.
+//! Redirects are not followed and proxy environment variables are not read.
+//!
+//! HTTP/1.1 is spoken by [`Connection`], HTTP/2 by hyper, on one connection for all requests; TLS decides between them.
 
+use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use arbstr_http1::write_request;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper::{Request, Response, Uri};
+use hyper::body::{Body as _, Incoming};
+use hyper::client::conn::http2;
+use hyper::header::{self, HeaderMap};
+use hyper::{Method, Request, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
-use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
-use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::client::legacy::connect::{Connection as _, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::fault::{ConnectTimeout, DnsFault, find_source};
+use super::connection::{Answer, Connection, Unanswered};
+use super::fault::{ConnectTimeout, DnsFault};
+use super::pool::Pool;
 
-/// A pooled HTTP client for one provider.
-#[derive(Clone)]
+/// An HTTP client for one provider.
 pub(crate) struct Client {
-    pooled: legacy::Client<Dialer, Full<Bytes>>,
-    fresh: legacy::Client<Dialer, Full<Bytes>>,
+    dialer: Dialer,
+    pool: Pool,
+    /// The one connection of a provider that speaks HTTP/2.
+    shared: Mutex<Option<Multiplexed>>,
+}
+
+/// A POST to a provider.
+#[derive(Clone)]
+pub(crate) struct Outgoing {
+    /// Where to.
+    pub(crate) uri: Uri,
+    /// What goes along.
+    pub(crate) headers: HeaderMap,
+    /// The body.
+    pub(crate) body: Bytes,
+}
+
+/// The head of an answer, its body still to be read.
+pub(crate) struct Response {
+    /// Its status.
+    pub(crate) status: StatusCode,
+    /// Its headers.
+    pub(crate) headers: HeaderMap,
+    /// What reads its body.
+    pub(crate) body: Source,
+}
+
+/// Where the bytes of an answer come from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A connection of its own.
+    Http1(Box<Answer>),
+    /// A stream of a shared one.
+    Http2(Incoming),
+}
+
+/// A request that got no response head.
+#[derive(Debug)]
+pub(crate) struct SendFault {
+    /// What happened.
+    pub(crate) error: Box<dyn Error + Send + Sync>,
+    /// No connection was made.
+    pub(crate) is_connect: bool,
+    /// An earlier request had been answered on the same connection, and nothing came back this time.
+    pub(crate) is_stale: bool,
 }
 
 impl Client {
@@ -46,60 +93,80 @@ impl Client {
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(http);
-        let dialer = Dialer {
-            https,
-            limit: connect_limit,
-        };
-        let build = |idle: usize| {
-            legacy::Client::builder(TokioExecutor::new())
-                .pool_timer(TokioTimer::new())
-                .timer(TokioTimer::new())
-                .pool_idle_timeout(POOL_IDLE)
-                .pool_max_idle_per_host(idle)
-                .http2_keep_alive_interval(Some(H2_PING))
-                .http1_max_buf_size(READ_BUFFER)
-                .http2_initial_stream_window_size(H2_STREAM_WINDOW)
-                .http2_initial_connection_window_size(H2_CONNECTION_WINDOW)
-                .build(dialer.clone())
-        };
         Self {
-            pooled: build(POOL_CONNECTIONS),
-            fresh: build(0),
+            dialer: Dialer {
+                https,
+                limit: connect_limit,
+            },
+            pool: Pool::default(),
+            shared: Mutex::default(),
         }
     }
 
-    /// Sends on a pooled connection, or on a new one when none is idle.
-    pub(crate) async fn send(
-        &self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, SendFault> {
-        let sent = self.pooled.request(request).await;
-        match sent {
-            Ok(response) => {
-                if let Some(history) = response.extensions().get::<History>() {
-                    history.mark_used();
-                }
-                Ok(response)
-            }
-            Err(error) => {
-                let reused = was_reused(&error);
-                Err(SendFault { error, reused })
-            }
+    /// Sends on a connection that is open, or on a new one when none is free.
+    pub(crate) async fn send(&self, request: Outgoing) -> Result<Response, SendFault> {
+        match std::future::poll_fn(|cx| Poll::Ready(self.pool.take(cx))).await {
+            Some(connection) => self.exchange(connection, request).await,
+            None => self.send_fresh(request).await,
         }
     }
 
-    /// Sends on a connection of its own, which is not pooled afterwards.
-    pub(crate) async fn send_fresh(
-        &self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, SendFault> {
-        self.fresh
-            .request(request)
+    /// Sends on a connection that cannot have grown stale: a new one, or the shared one of HTTP/2, which is watched.
+    pub(crate) async fn send_fresh(&self, request: Outgoing) -> Result<Response, SendFault> {
+        let request = match self.shared() {
+            None => request,
+            Some(shared) => match shared.send(request).await {
+                Ok(response) => return Ok(response),
+                Err(Unsent::Failed(fault)) => return Err(fault),
+                // It had just ended; the provider has seen nothing of this.
+                Err(Unsent::Returned(request)) => request,
+            },
+        };
+        let stream = self
+            .dialer
+            .dial(request.uri.clone())
             .await
-            .map_err(|error| SendFault {
-                error,
-                reused: false,
-            })
+            .map_err(SendFault::connecting)?;
+        if !stream.connected().is_negotiated_h2() {
+            return self.exchange(Connection::new(stream), request).await;
+        }
+        let shared = Multiplexed::open(stream)
+            .await
+            .map_err(|error| SendFault::connecting(error.into()))?;
+        self.share(&shared);
+        shared.send(request).await.map_err(|unsent| match unsent {
+            Unsent::Failed(fault) => fault,
+            Unsent::Returned(_) => SendFault::sending("the connection closed at once"),
+        })
+    }
+
+    async fn exchange(
+        &self,
+        connection: Connection,
+        request: Outgoing,
+    ) -> Result<Response, SendFault> {
+        let mut head = Vec::with_capacity(HEAD_BYTES);
+        let Outgoing { uri, headers, body } = request;
+        write_request(&mut head, &Method::POST, &uri, &headers, body.len());
+        let (head, answer) = connection.exchange(head, body, &self.pool).await?;
+        Ok(Response {
+            status: head.status,
+            headers: head.headers,
+            body: Source::Http1(Box::new(answer)),
+        })
+    }
+
+    fn shared(&self) -> Option<Multiplexed> {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.take_if(|shared| shared.0.is_closed());
+        shared.clone()
+    }
+
+    /// Lets later requests use a connection, unless another was opened meanwhile.
+    fn share(&self, opened: &Multiplexed) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.take_if(|shared| shared.0.is_closed());
+        shared.get_or_insert_with(|| opened.clone());
     }
 }
 
@@ -109,28 +176,112 @@ impl std::fmt::Debug for Client {
     }
 }
 
-/// A request that got no response head.
-#[derive(Debug)]
-pub(crate) struct SendFault {
-    /// What hyper says.
-    pub(crate) error: legacy::Error,
-    /// An earlier request had been answered on the same connection.
-    pub(crate) reused: bool,
+impl Source {
+    /// The next bytes, never empty; `None` at a clean end.
+    pub(super) fn poll_data(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Box<dyn Error + Send + Sync>>>> {
+        match self {
+            Self::Http1(answer) => answer
+                .poll_data(cx)
+                .map(|read| read.map(|read| read.map_err(Into::into))),
+            Self::Http2(incoming) => loop {
+                match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
+                    None => return Poll::Ready(None),
+                    Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                    Some(Ok(frame)) => match frame.into_data() {
+                        Ok(bytes) if !bytes.is_empty() => return Poll::Ready(Some(Ok(bytes))),
+                        // Trailers and empty frames say nothing to anyone.
+                        _ => {}
+                    },
+                }
+            },
+        }
+    }
 }
 
-/// Whether the connection had carried an answer before, so that the fault may be no more than a keep-alive that the
-/// provider had closed. Not so where something came back, or where one of many requests on an HTTP/2 connection failed.
-fn was_reused(error: &legacy::Error) -> bool {
-    let Some(connection) = error
-        .connect_info()
-        .filter(|connection| !connection.is_negotiated_h2())
-    else {
-        return false;
-    };
-    let came_back = find_source::<hyper::Error>(error).is_some_and(hyper::Error::is_parse);
-    let mut extensions = hyper::http::Extensions::new();
-    connection.get_extras(&mut extensions);
-    !came_back && extensions.get::<History>().is_some_and(History::was_used)
+impl SendFault {
+    fn connecting(error: Box<dyn Error + Send + Sync>) -> Self {
+        Self {
+            error,
+            is_connect: true,
+            is_stale: false,
+        }
+    }
+
+    fn sending(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self {
+            error: error.into(),
+            is_connect: false,
+            is_stale: false,
+        }
+    }
+}
+
+impl From<Unanswered> for SendFault {
+    fn from(unanswered: Unanswered) -> Self {
+        Self {
+            is_stale: unanswered.is_stale,
+            ..Self::sending(unanswered.cause)
+        }
+    }
+}
+
+/// An HTTP/2 connection, shared by all who send on it.
+#[derive(Clone)]
+struct Multiplexed(http2::SendRequest<Full<Bytes>>);
+
+/// A request that an HTTP/2 connection did not answer.
+enum Unsent {
+    /// It may have gone out.
+    Failed(SendFault),
+    /// It certainly did not.
+    Returned(Outgoing),
+}
+
+impl Multiplexed {
+    async fn open(stream: Stream) -> Result<Self, hyper::Error> {
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Some(H2_PING))
+            .initial_stream_window_size(H2_STREAM_WINDOW)
+            .initial_connection_window_size(H2_CONNECTION_WINDOW)
+            .handshake(stream)
+            .await?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a provider's connection ended early");
+            }
+        });
+        Ok(Self(sender))
+    }
+
+    async fn send(mut self, outgoing: Outgoing) -> Result<Response, Unsent> {
+        if self.0.ready().await.is_err() {
+            return Err(Unsent::Returned(outgoing));
+        }
+        let mut request = Request::new(Full::new(outgoing.body.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = outgoing.uri.clone();
+        request.headers_mut().clone_from(&outgoing.headers);
+        // In HTTP/2 the authority says it.
+        request.headers_mut().remove(header::HOST);
+        match self.0.try_send_request(request).await {
+            Ok(response) => {
+                let (head, incoming) = response.into_parts();
+                Ok(Response {
+                    status: head.status,
+                    headers: head.headers,
+                    body: Source::Http2(incoming),
+                })
+            }
+            Err(mut error) => Err(match error.take_message() {
+                Some(_) => Unsent::Returned(outgoing),
+                None => Unsent::Failed(SendFault::sending(error.into_error())),
+            }),
+        }
+    }
 }
 
 /// The roots and versions every provider is verified with: the system's roots, or Mozilla's where the system has none.
@@ -165,93 +316,19 @@ struct Dialer {
     limit: Duration,
 }
 
-impl Service<Uri> for Dialer {
-    type Response = Dialed;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
-    type Future = Pin<Box<dyn Future<Output = Result<Dialed, Self::Error>> + Send>>;
+type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.https.poll_ready(cx)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let dialing = self.https.call(uri);
-        let limit = self.limit;
-        Box::pin(async move {
-            match tokio::time::timeout(limit, dialing).await {
-                Ok(stream) => Ok(Dialed {
-                    stream: stream?,
-                    history: History::default(),
-                }),
-                Err(_) => Err(Box::new(ConnectTimeout(limit)) as Self::Error),
-            }
-        })
-    }
-}
-
-/// Whether a connection has carried an answer before.
-#[derive(Debug, Clone, Default)]
-struct History(Arc<AtomicBool>);
-
-impl History {
-    fn mark_used(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    fn was_used(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// A connection that carries its [`History`].
-struct Dialed {
-    stream: MaybeHttpsStream<TokioIo<TcpStream>>,
-    history: History,
-}
-
-impl Connection for Dialed {
-    fn connected(&self) -> Connected {
-        self.stream.connected().extra(self.history.clone())
-    }
-}
-
-impl Read for Dialed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl Write for Dialed {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+impl Dialer {
+    async fn dial(&self, uri: Uri) -> Result<Stream, Box<dyn Error + Send + Sync>> {
+        let mut https = self.https.clone();
+        let dialing = async {
+            std::future::poll_fn(|cx| https.poll_ready(cx)).await?;
+            https.call(uri).await
+        };
+        match tokio::time::timeout(self.limit, dialing).await {
+            Ok(stream) => stream,
+            Err(_) => Err(Box::new(ConnectTimeout(self.limit))),
+        }
     }
 }
 
@@ -275,12 +352,10 @@ impl Service<Name> for Resolver {
 }
 
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
-/// Idle connections that are kept; each holds its buffers.
-const POOL_CONNECTIONS: usize = 128;
-const POOL_IDLE: Duration = Duration::from_secs(90);
+/// Room for the head of a usual request.
+const HEAD_BYTES: usize = 512;
 const H2_PING: Duration = Duration::from_secs(30);
 /// What one stream may have in hand before its client takes it.
-const READ_BUFFER: usize = 64 * 1024;
 const H2_STREAM_WINDOW: u32 = 64 * 1024;
 /// Wide, so that a stream whose client does not read cannot use it up for the others.
 const H2_CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;

@@ -129,17 +129,18 @@ impl Miss {
 
     /// A request that got no head.
     pub(super) fn unsent(fault: &SendFault) -> Self {
-        let text = innermost(&fault.error);
-        if !fault.error.is_connect() {
+        let error: &(dyn Error + 'static) = fault.error.as_ref();
+        let text = innermost(error);
+        if !fault.is_connect {
             return Self::new(MissKind::Closed(text));
         }
-        let kind = if find_source::<ConnectTimeout>(&fault.error).is_some() {
+        let kind = if find_source::<ConnectTimeout>(error).is_some() {
             ConnectFault::Timeout
-        } else if find_source::<DnsFault>(&fault.error).is_some() {
+        } else if find_source::<DnsFault>(error).is_some() {
             ConnectFault::Dns
-        } else if is_tls(&fault.error) {
+        } else if is_tls(error) {
             ConnectFault::Tls
-        } else if find_source::<io::Error>(&fault.error)
+        } else if find_source::<io::Error>(error)
             .is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
         {
             ConnectFault::Timeout

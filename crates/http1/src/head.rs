@@ -1,0 +1,343 @@
+//! The head of an answer: status, headers, and what they say about the body and the connection behind it.
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{StatusCode, Version};
+use memchr::memchr;
+
+use crate::body::Framing;
+
+/// The head of a final answer.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// Its status, never 1xx.
+    pub status: StatusCode,
+    /// Its headers, as they came.
+    pub headers: HeaderMap,
+    /// Where its body ends.
+    pub framing: Framing,
+    /// Whether another request may follow on the connection once the body is complete.
+    pub persists: bool,
+}
+
+/// Why the bytes are no head of an answer to read on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HeadFault {
+    /// It is not HTTP/1.
+    #[error("what came is no HTTP/1 answer")]
+    Malformed,
+    /// It, or what came before it, is longer than [`MAX_HEAD`].
+    #[error("the head of the answer is over {MAX_HEAD} bytes")]
+    TooLarge,
+    /// `Content-Length` is no number, or several that differ.
+    #[error("the answer has a bad content-length")]
+    BadLength,
+    /// HTTP/1.0 knows no transfer codings.
+    #[error("an HTTP/1.0 answer with a transfer-encoding")]
+    BadCoding,
+    /// 101, which nobody asked for.
+    #[error("the provider switched protocols unasked")]
+    Switched,
+}
+
+/// Reads heads, whatever pieces they come in; interim answers (1xx) are passed over.
+#[derive(Debug, Default)]
+pub struct HeadReader {
+    seen: Vec<u8>,
+    /// Bytes of interim heads and of blank lines before heads.
+    passed: usize,
+    /// The line that `seen` ends in has something in it.
+    in_line: bool,
+}
+
+impl HeadReader {
+    /// Takes in what came next. Tells the head once it is whole, and how many of these bytes were before the body.
+    ///
+    /// # Errors
+    /// When this is no answer; the connection must not be read on.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadFault> {
+        let mut at = 0;
+        loop {
+            if self.seen.is_empty() {
+                // Blank lines before a head are passed over (RFC 9112, section 2.2).
+                let blank = bytes[at..]
+                    .iter()
+                    .take_while(|byte| matches!(byte, b'\r' | b'\n'))
+                    .count();
+                self.passed += blank;
+                at += blank;
+            }
+            let whole = self.take_head(&bytes[at..]);
+            if self.passed + self.seen.len() > MAX_HEAD {
+                return Err(HeadFault::TooLarge);
+            }
+            let Some(length) = whole else {
+                return Ok(None);
+            };
+            at += length;
+            self.passed += self.seen.len();
+            if let Some(head) = parse(&std::mem::take(&mut self.seen).into())? {
+                return Ok(Some((head, at)));
+            }
+        }
+    }
+
+    /// Whether anything came that is not an interim answer.
+    pub const fn has_begun(&self) -> bool {
+        self.passed > 0 || !self.seen.is_empty()
+    }
+
+    /// Moves bytes of one head into `seen`; tells how many once the blank line behind it has come.
+    fn take_head(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        let room = &bytes[..bytes.len().min(MAX_HEAD + 1)];
+        while let Some(found) = memchr(b'\n', &room[at..]) {
+            let is_blank = !self.in_line && has_no_text(&room[at..at + found]);
+            self.in_line = false;
+            at += found + 1;
+            if is_blank {
+                self.seen.extend_from_slice(&room[..at]);
+                return Some(at);
+            }
+        }
+        self.in_line |= !has_no_text(&room[at..]);
+        self.seen.extend_from_slice(room);
+        None
+    }
+}
+
+fn has_no_text(line: &[u8]) -> bool {
+    line.iter().all(|byte| *byte == b'\r')
+}
+
+/// Reads a whole head; `None` for an interim one.
+fn parse(bytes: &Bytes) -> Result<Option<Head>, HeadFault> {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut answer = httparse::Response::new(&mut fields);
+    match answer.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
+        _ => return Err(HeadFault::Malformed),
+    }
+    let status = answer
+        .code
+        .and_then(|code| StatusCode::from_u16(code).ok())
+        .ok_or(HeadFault::Malformed)?;
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(HeadFault::Switched);
+    }
+    if status.is_informational() {
+        return Ok(None);
+    }
+    let version = if answer.version == Some(0) {
+        Version::HTTP_10
+    } else {
+        Version::HTTP_11
+    };
+    let mut headers = HeaderMap::with_capacity(answer.headers.len());
+    for field in answer.headers.iter() {
+        let name = HeaderName::from_bytes(field.name.as_bytes());
+        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
+        match (name, value) {
+            (Ok(name), Ok(value)) => headers.append(name, value),
+            _ => return Err(HeadFault::Malformed),
+        };
+    }
+    let framing = framing(version, status, &headers)?;
+    Ok(Some(Head {
+        status,
+        framing,
+        persists: framing != Framing::Close && persists(version, &headers),
+        headers,
+    }))
+}
+
+/// RFC 9112, section 6.3, for answers to anything but HEAD and CONNECT.
+fn framing(
+    version: Version,
+    status: StatusCode,
+    headers: &HeaderMap,
+) -> Result<Framing, HeadFault> {
+    if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        return Ok(Framing::Length(0));
+    }
+    if let Some(last) = headers
+        .get_all(header::TRANSFER_ENCODING)
+        .iter()
+        .next_back()
+    {
+        if version == Version::HTTP_10 {
+            return Err(HeadFault::BadCoding);
+        }
+        let last = last.as_bytes().rsplit(|byte| *byte == b',').next();
+        let is_chunked =
+            last.is_some_and(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"));
+        return Ok(if is_chunked {
+            Framing::Chunked
+        } else {
+            Framing::Close
+        });
+    }
+    Ok(length(headers)?.map_or(Framing::Close, Framing::Length))
+}
+
+/// What `Content-Length` says; it may be repeated, as long as it says the same.
+fn length(headers: &HeaderMap) -> Result<Option<u64>, HeadFault> {
+    let mut length = None;
+    for value in headers.get_all(header::CONTENT_LENGTH) {
+        for item in value.as_bytes().split(|byte| *byte == b',') {
+            let digits = str::from_utf8(item.trim_ascii()).ok();
+            let digits = digits.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+            let said = digits
+                .and_then(|text| text.parse().ok())
+                .ok_or(HeadFault::BadLength)?;
+            if length.replace(said).is_some_and(|before| before != said) {
+                return Err(HeadFault::BadLength);
+            }
+        }
+    }
+    Ok(length)
+}
+
+fn persists(version: Version, headers: &HeaderMap) -> bool {
+    let says = |word: &[u8]| {
+        headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+            .any(|token| token.trim_ascii().eq_ignore_ascii_case(word))
+    };
+    // Two framings at once: whoever stands behind the provider may have read the other one.
+    let is_twofold = headers.contains_key(header::TRANSFER_ENCODING)
+        && headers.contains_key(header::CONTENT_LENGTH);
+    !is_twofold && !says(b"close") && (version == Version::HTTP_11 || says(b"keep-alive"))
+}
+
+/// The most bytes that the heads of one answer may have.
+pub const MAX_HEAD: usize = 64 * 1024;
+const MAX_FIELDS: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(wire: &str) -> Result<Option<(Head, usize)>, HeadFault> {
+        HeadReader::default().push(wire.as_bytes())
+    }
+
+    fn framing_of(fields: &str) -> Result<(Framing, bool), HeadFault> {
+        let (head, _) = read(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"))?.expect("it is whole");
+        Ok((head.framing, head.persists))
+    }
+
+    #[test]
+    fn the_framing_follows_from_the_headers() {
+        let cases = [
+            ("content-length: 5\r\n", Ok((Framing::Length(5), true))),
+            ("Content-Length: 5, 5\r\n", Ok((Framing::Length(5), true))),
+            (
+                "content-length: 5\r\ncontent-length: 5\r\n",
+                Ok((Framing::Length(5), true)),
+            ),
+            (
+                "content-length: 5\r\nconnection: Close\r\n",
+                Ok((Framing::Length(5), false)),
+            ),
+            (
+                "transfer-encoding: Chunked\r\n",
+                Ok((Framing::Chunked, true)),
+            ),
+            (
+                "transfer-encoding: gzip, chunked\r\n",
+                Ok((Framing::Chunked, true)),
+            ),
+            (
+                "transfer-encoding: chunked\r\ncontent-length: 5\r\n",
+                Ok((Framing::Chunked, false)),
+            ),
+            ("transfer-encoding: gzip\r\n", Ok((Framing::Close, false))),
+            ("", Ok((Framing::Close, false))),
+            (
+                "content-length: 5\r\ncontent-length: 6\r\n",
+                Err(HeadFault::BadLength),
+            ),
+            ("content-length: +5\r\n", Err(HeadFault::BadLength)),
+            ("content-length: \r\n", Err(HeadFault::BadLength)),
+            (
+                "content-length: 99999999999999999999\r\n",
+                Err(HeadFault::BadLength),
+            ),
+        ];
+        for (fields, expected) in cases {
+            assert_eq!(framing_of(fields), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn http_1_0_persists_only_when_it_says_so() {
+        let of = |fields: &str| {
+            read(&format!(
+                "HTTP/1.0 200 OK\r\ncontent-length: 0\r\n{fields}\r\n"
+            ))
+        };
+        let persists =
+            |fields: &str| of(fields).map(|read| read.is_some_and(|(head, _)| head.persists));
+        assert_eq!(persists(""), Ok(false));
+        assert_eq!(persists("connection: keep-alive\r\n"), Ok(true));
+        assert_eq!(
+            persists("transfer-encoding: chunked\r\n"),
+            Err(HeadFault::BadCoding)
+        );
+    }
+
+    #[test]
+    fn statuses_without_a_body_have_none_whatever_they_say() {
+        for status in [204, 304] {
+            let wire = format!("HTTP/1.1 {status} X\r\ncontent-length: 5\r\n\r\n");
+            let (head, _) = read(&wire).expect("it is a head").expect("it is whole");
+            assert_eq!(head.framing, Framing::Length(0));
+        }
+    }
+
+    #[test]
+    fn interim_answers_and_blank_lines_are_passed_over_however_they_are_cut() {
+        let wire = "\r\n\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\nA: b\r\n\r\n";
+        for cut in 0..wire.len() {
+            let mut reader = HeadReader::default();
+            let (first, second) = wire.as_bytes().split_at(cut);
+            assert!(reader.push(first).expect("a part is no fault").is_none());
+            let (head, length) = reader
+                .push(second)
+                .expect("it is a head")
+                .expect("it is whole");
+            assert_eq!((head.status.as_u16(), length), (200, second.len()), "{cut}");
+            assert_eq!(head.headers["a"], "b");
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_is_refused() {
+        let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(101));
+        let long = format!("HTTP/1.1 200 OK\r\na: {}\r\n\r\n", "x".repeat(MAX_HEAD));
+        let endless = format!("HTTP/1.1 200 OK\r\na: {}", "x".repeat(MAX_HEAD));
+        let interims = "HTTP/1.1 100 Continue\r\n\r\n".repeat(3_000);
+        let blanks = "\r\n".repeat(MAX_HEAD);
+        let cases = [
+            ("HELLO\r\n\r\n", HeadFault::Malformed),
+            ("HTTP/1.1 200 OK\r\nno colon\r\n\r\n", HeadFault::Malformed),
+            ("HTTP/1.1 200 OK\r\na : b\r\n\r\n", HeadFault::Malformed),
+            ("HTTP/1.1 200 OK\r\na: b\r\r\n\r\n", HeadFault::Malformed),
+            ("HTTP/2 200\r\n\r\n", HeadFault::Malformed),
+            ("HTTP/1.1 099 X\r\n\r\n", HeadFault::Malformed),
+            ("HTTP/1.1 101 Switching\r\n\r\n", HeadFault::Switched),
+            (&many, HeadFault::Malformed),
+            (&long, HeadFault::TooLarge),
+            (&endless, HeadFault::TooLarge),
+            (&interims, HeadFault::TooLarge),
+            (&blanks, HeadFault::TooLarge),
+        ];
+        for (wire, expected) in cases {
+            let start = &wire[..wire.len().min(40)];
+            assert_eq!(read(wire).map(|_| ()), Err(expected), "{start:?}");
+        }
+    }
+}

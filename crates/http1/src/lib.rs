@@ -1,0 +1,28 @@
+//! HTTP/1.1 as a client speaks it, without I/O: a request's head out, an answer's head and body in.
+//!
+//! A general client reads a chunked body one chunk at a time, and a stream of events is one chunk an event: joined here
+//! are all chunks that one read brought. Nothing is kept between two reads but the state of the framing, so that a silent
+//! stream holds no buffer.
+//!
+//! ```
+//! use arbstr_http1::{BodyReader, HeadReader};
+//!
+//! let wire = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n";
+//! let (head, length) = HeadReader::default().push(wire)?.expect("the head is whole");
+//! assert_eq!(head.status, 200);
+//!
+//! let mut body = BodyReader::new(head.framing);
+//! let mut data = Vec::new();
+//! body.push(&wire[length..], &mut data)?;
+//! assert_eq!(data, b"hello!");
+//! assert!(body.is_complete());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod body;
+mod head;
+mod request;
+
+pub use body::{BodyFault, BodyReader, Framing};
+pub use head::{Head, HeadFault, HeadReader, MAX_HEAD};
+pub use request::write_request;
