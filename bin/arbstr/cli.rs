@@ -19,6 +19,7 @@ use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::config::{self, Config};
+use crate::log;
 
 /// Sends each LLM request to the cheapest provider that can serve it.
 ///
@@ -65,6 +66,9 @@ pub(crate) struct Serve {
     /// Serve the network without server.auth_token: everybody who reaches arbstr spends your sats
     #[arg(long)]
     pub(crate) allow_open: bool,
+    /// How the lines of the log look, on stderr
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub(crate) log_format: log::Format,
 }
 
 impl Serve {
@@ -162,6 +166,7 @@ Examples:
   arbstr serve --mock
   arbstr serve -c /etc/arbstr/config.toml
   arbstr serve --listen 127.0.0.1:9000
+  arbstr serve --log-format json
 
 Stops on SIGTERM or SIGINT once streams have ended; reads its config again on SIGHUP or when the file changes. \
 The environment variable RUST_LOG sets what is logged, for instance RUST_LOG=debug.";

@@ -11,6 +11,7 @@ mod config;
 mod flow;
 mod ledger;
 mod lifeline;
+mod log;
 mod metrics;
 mod mock;
 mod relay;

@@ -1,6 +1,5 @@
 //! `arbstr serve`: from a config to a listening proxy, and from a signal to the last flushed record.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +8,11 @@ use arbstr_store::{Options as StoreOptions, Store};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing_subscriber::EnvFilter;
 
 use crate::app::{App, Live};
 use crate::cli::{Failure, Serve};
 use crate::config::{self, Config, Source};
+use crate::log::Log;
 use crate::{clock, mock, server};
 
 /// Serves until SIGTERM or SIGINT.
@@ -21,7 +20,7 @@ use crate::{clock, mock, server};
 /// # Errors
 /// A bad config, an address that cannot be bound, a database from a newer arbstr.
 pub(crate) fn run(options: &Serve) -> Result<(), Failure> {
-    start_logging();
+    let _log = Log::start(options.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -53,17 +52,6 @@ async fn serve(options: &Serve) -> Result<(), Failure> {
     }
     server::run(app, listener, stop).await;
     close(store).await
-}
-
-/// Logs go to stderr, at `info` unless `RUST_LOG` says otherwise.
-fn start_logging() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
 }
 
 fn file_config(options: &Serve) -> Result<(Config, Option<PathBuf>), Failure> {

@@ -14,6 +14,7 @@ mod cost;
 mod durability;
 #[cfg(test)]
 mod harness;
+mod log;
 mod metrics;
 mod query;
 mod recorded;

@@ -15,7 +15,7 @@ use super::Metrics;
 use super::process::Process;
 use super::spending::{Spending, Total};
 use crate::app::App;
-use crate::clock;
+use crate::{clock, log};
 
 /// All metrics in the text format that Prometheus scrapes, version 0.0.4.
 pub(crate) fn text(app: &App) -> String {
@@ -213,7 +213,13 @@ fn process(app: &App) -> Vec<MetricFamily> {
         gauge,
         as_f64(app.started_secs()),
     );
-    let mut families = vec![build, started];
+    let dropped = one(
+        "arbstr_log_dropped_lines_total",
+        "Lines of the log that stderr did not take.",
+        counter,
+        as_f64(log::dropped_lines()),
+    );
+    let mut families = vec![build, started, dropped];
     if let Some(process) = Process::now() {
         families.extend([
             one(

@@ -342,8 +342,9 @@ impl Arbstr {
             .count()
     }
 
-    /// Everything it has said so far.
+    /// Everything it has said so far. A line may be 20 ms on its way.
     pub(crate) fn log(&self) -> String {
+        thread::sleep(Duration::from_millis(40));
         self.log.lock().unwrap().clone()
     }
 
