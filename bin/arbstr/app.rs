@@ -6,23 +6,30 @@ mod market;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
+use arbstr_price::BtcPrice;
 use arbstr_route::{Market, Offer};
 use arbstr_store::Store;
 use arc_swap::{ArcSwap, Guard};
 use hyper::header::HeaderName;
 
 use crate::config::{Config, Provider};
+use crate::discover::{self, Findings, News, Standing, Target};
 use crate::lifeline::Lifeline;
 use crate::metrics::{Meters, Metrics};
 use crate::secret::Secret;
 use crate::upstream::{Upstream, tls_config};
+use tokio::sync::Notify;
 
 /// What lives as long as the process.
 #[derive(Debug)]
 pub(crate) struct App {
     live: ArcSwap<Live>,
+    /// Held while a new one is made of the one in force, so that a reload and a discovery do not undo each other.
+    changing: Mutex<()>,
+    changed: Notify,
     /// The records.
     pub(crate) store: Store,
     /// What is counted over all settings.
@@ -41,7 +48,9 @@ pub(crate) struct Live {
     /// Who sells what, and how they have been doing.
     pub(crate) market: Market,
     /// Connections, in the order of `config.providers`.
-    pub(crate) upstreams: Vec<Upstream>,
+    pub(crate) upstreams: Vec<Arc<Upstream>>,
+    /// What the providers say of themselves.
+    findings: Findings,
     /// What is counted under them.
     pub(crate) meters: Meters,
 }
@@ -52,6 +61,8 @@ impl App {
         Self {
             metrics: Arc::clone(live.meters.metrics()),
             live: ArcSwap::from_pointee(live),
+            changing: Mutex::new(()),
+            changed: Notify::new(),
             store,
             lifeline: Lifeline::new(),
             listen,
@@ -59,9 +70,24 @@ impl App {
         }
     }
 
-    /// Puts new settings in force for requests to come.
-    pub(crate) fn replace(&self, live: Live) {
+    /// Puts in force what `make` makes of what is in force, for requests to come.
+    ///
+    /// # Errors
+    /// Those of `make`; then nothing changes.
+    pub(crate) fn update(
+        &self,
+        make: impl FnOnce(&Live) -> Result<Live, String>,
+    ) -> Result<(), String> {
+        let _turn = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = make(&self.live.load())?;
         self.live.store(Arc::new(live));
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Waits until something else is in force.
+    pub(crate) async fn replaced(&self) {
+        self.changed.notified().await;
     }
 
     /// The settings in force, for a short look.
@@ -97,8 +123,8 @@ impl Live {
     /// # Errors
     /// A sentence for the operator.
     pub(crate) fn from_config(config: Config, previous: Option<&Self>) -> Result<Self, String> {
-        let market = Market::build(market::spec(&config), previous.map(|live| &live.market))
-            .map_err(|error| error.to_string())?;
+        let findings =
+            Findings::inherit(&config, previous.map(|live| (&live.config, &live.findings)));
         let tls = tls_config(
             config
                 .providers
@@ -108,14 +134,69 @@ impl Live {
         let upstreams = config
             .providers
             .iter()
-            .map(|provider| Upstream::new(provider, &tls))
+            .map(|provider| Upstream::new(provider, &tls).map(Arc::new))
             .collect::<Result<_, _>>()?;
+        Self::assemble(config, findings, upstreams, previous)
+    }
+
+    /// The same with `news` of `target` taken in. What nobody wants any more changes nothing.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub(crate) fn learn(&self, target: &Target, news: News, now: Instant) -> Result<Self, String> {
+        let mut findings = self.findings.clone();
+        let has_btc = self.btc_price().is_some();
+        let place = |provider: &Provider| discover::target(provider) == *target;
+        match (news, self.config.providers.iter().position(place)) {
+            (News::List(read), Some(index)) => {
+                let list = &mut findings.lists[index];
+                list.on_read(read.map(Arc::new), now);
+                let name = &self.config.providers[index].name;
+                discover::log_list(name, (&self.findings.lists[index], list), has_btc, now);
+            }
+            (News::Bitcoin(read), _) => {
+                findings.btc.on_read(read, now);
+                discover::log_bitcoin(&self.findings.btc, &findings.btc, now);
+            }
+            (News::List(_), None) => {}
+        }
+        Self::assemble(
+            self.config.clone(),
+            findings,
+            self.upstreams.clone(),
+            Some(self),
+        )
+    }
+
+    fn assemble(
+        config: Config,
+        findings: Findings,
+        upstreams: Vec<Arc<Upstream>>,
+        previous: Option<&Self>,
+    ) -> Result<Self, String> {
+        let spec = market::spec(&config, &findings);
+        let market = Market::build(spec, previous.map(|live| &live.market))
+            .map_err(|error| error.to_string())?;
         Ok(Self {
             meters: Meters::build(&config, previous.map(|live| &live.meters)),
             config,
             market,
             upstreams,
+            findings,
         })
+    }
+
+    /// How the discovery of the provider at `index` of the config stands; `None` when it is not discovered.
+    pub(crate) fn discovery(&self, index: usize, now: Instant) -> Option<Standing> {
+        self.config.providers[index].discover?;
+        Some(Standing::of(&self.findings.lists[index], now))
+    }
+
+    /// What a bitcoin costs in dollars, if anybody said so.
+    pub(crate) fn btc_price(&self) -> Option<BtcPrice> {
+        self.findings
+            .btc_price(&self.config)
+            .map(|(price, _)| price)
     }
 
     /// The provider behind an offer of this market, and the way to it.

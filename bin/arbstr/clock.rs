@@ -42,3 +42,8 @@ pub(crate) fn unix_micros() -> i64 {
 pub(crate) fn whole_ms(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// Whole seconds since a moment, for those who read.
+pub(crate) fn age_secs(since: Option<Instant>, now: Instant) -> Option<u64> {
+    since.map(|since| now.saturating_duration_since(since).as_secs())
+}

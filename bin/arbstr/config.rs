@@ -9,6 +9,7 @@ mod base_url;
 mod expand;
 mod locate;
 mod nearest;
+mod preset;
 mod problem;
 mod raw;
 mod reader;
@@ -17,13 +18,15 @@ mod resolve;
 mod value;
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use arbstr_price::{Rate, Rates, Sats};
+use arbstr_price::{BtcPrice, Rate, Rates, Sats};
 pub(crate) use arbstr_route::{Strategy, Tier};
 pub(crate) use arbstr_wire::Metadata;
+use hyper::Uri;
 use hyper::header::HeaderName;
 
 pub(crate) use self::base_url::BaseUrl;
@@ -75,6 +78,8 @@ pub(crate) struct Config {
     pub(crate) retry: Retry,
     /// When to leave a provider alone.
     pub(crate) circuit: Circuit,
+    /// What dollars are worth.
+    pub(crate) prices: Prices,
     /// Who can be asked.
     pub(crate) providers: Vec<Provider>,
     /// Names that stand for several models.
@@ -173,6 +178,26 @@ pub(crate) struct Circuit {
     pub(crate) open_for: Duration,
 }
 
+/// `[prices]`
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Prices {
+    /// What a bitcoin costs by the operator's word.
+    pub(crate) usd_per_btc: Option<BtcPrice>,
+    /// Who is asked for it.
+    pub(crate) source: Option<BtcSource>,
+}
+
+/// Where the price of bitcoin is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BtcSource {
+    /// Answers with JSON.
+    pub(crate) url: Uri,
+    /// The JSON pointer to the price in it.
+    pub(crate) pointer: String,
+    /// How often.
+    pub(crate) every: Duration,
+}
+
 /// One of `[[providers]]`, with everything that applies to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Provider {
@@ -184,8 +209,12 @@ pub(crate) struct Provider {
     pub(crate) api_key: Option<Secret>,
     /// Where that key came from.
     pub(crate) key_source: KeySource,
-    /// What it sells, in the order of the file.
+    /// What the file says it sells, in that order; more may be discovered.
     pub(crate) models: Vec<Model>,
+    /// What a model costs for which neither the file nor the provider has a price of its own.
+    pub(crate) rates: Option<Rates>,
+    /// How often its own list of models is read; `None` for never.
+    pub(crate) discover: Option<Duration>,
     /// How good it is said to be.
     pub(crate) tier: Tier,
     /// Requests at a time; `None`: learned.
@@ -280,6 +309,16 @@ pub(crate) fn read(
         None => Err(problems),
     };
     outcome.map_err(|problems| Problems::new(source.file.to_owned(), problems))
+}
+
+impl Provider {
+    /// Changes when the provider behind a name is no longer the one that was learned about.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.url.to_string().hash(&mut hasher);
+        self.api_key.as_ref().map(Secret::expose).hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 impl fmt::Debug for Source<'_> {

@@ -8,7 +8,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arbstr_price::{Rates, Sats};
+use arbstr_price::{BtcPrice, Rates, Sats};
 use arbstr_route::Plan;
 use arbstr_store::{Attempt, Completion, Opening, Store};
 use arbstr_wire::{Endpoint, Observation, Request, Usage};
@@ -62,6 +62,8 @@ pub(crate) struct Winner {
     pub(crate) latency: Duration,
     /// Cost in a response header of its own, where it sends one.
     pub(crate) reported_cost: Option<Sats>,
+    /// What a bitcoin cost, for a provider that reports dollars.
+    pub(crate) btc_price: Option<BtcPrice>,
 }
 
 /// What came of one attempt beside its outcome.
@@ -278,9 +280,10 @@ impl Entry {
         let overhead = self.overhead(now);
         self.close_last_attempt(bill, now);
         let winner = self.winner.as_ref();
-        let reported = winner
-            .and_then(|winner| winner.reported_cost)
-            .or_else(|| arbstr_price::reported_cost(&bill.usage));
+        let reported = winner.and_then(|winner| winner.reported_cost).or_else(|| {
+            let btc = winner.and_then(|winner| winner.btc_price);
+            arbstr_price::reported_cost(&bill.usage, btc)
+        });
         let (success, status, message) = ending.columns();
         let completion = Completion {
             correlation_id: self.arrival.id.to_string(),
@@ -400,9 +403,7 @@ pub(crate) fn sunk_cost(
     let charged = usage
         .zip(rates)
         .and_then(|(usage, rates)| charge(endpoint, usage, rates));
-    charged
-        .or_else(|| usage.and_then(arbstr_price::reported_cost))
-        .or(reported)
+    charged.or(reported)
 }
 
 fn charge(endpoint: Endpoint, usage: &Usage, rates: &Rates) -> Option<Sats> {

@@ -13,7 +13,7 @@ use crate::app::{App, Live};
 use crate::cli::{Failure, Serve};
 use crate::config::{self, Config, Source};
 use crate::log::Log;
-use crate::{clock, mock, server};
+use crate::{clock, discover, mock, server};
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -50,6 +50,7 @@ async fn serve(options: &Serve) -> Result<(), Failure> {
     if let Some(file) = file {
         tokio::spawn(reload_on_change(Arc::clone(&app), file, options.options()));
     }
+    tokio::spawn(discover::run(Arc::clone(&app)));
     server::run(app, listener, stop).await;
     close(store).await
 }
@@ -151,9 +152,8 @@ fn reload(app: &App, file: &Path, options: &config::Options) {
     }
     let old = app.keep_live();
     let changes = config::reload::changes(&old.config, &config);
-    match Live::from_config(config, Some(&old)) {
-        Ok(live) => {
-            app.replace(live);
+    match app.update(|old| Live::from_config(config, Some(old))) {
+        Ok(()) => {
             tracing::info!(applied = ?changes.applied, "config reloaded");
             if !changes.needs_restart.is_empty() {
                 tracing::warn!(changes = ?changes.needs_restart, "these changes take effect at the next start");

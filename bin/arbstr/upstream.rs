@@ -5,6 +5,7 @@ mod body;
 mod client;
 mod connection;
 pub(crate) mod fault;
+pub(crate) mod fetch;
 mod headers;
 mod pool;
 
@@ -49,6 +50,7 @@ pub(crate) struct Upstream {
     chat: Uri,
     completions: Uri,
     embeddings: Uri,
+    models: Uri,
     headers: HeaderMap,
 }
 
@@ -71,6 +73,7 @@ impl Upstream {
             chat: uri(Endpoint::Chat),
             completions: uri(Endpoint::Completions),
             embeddings: uri(Endpoint::Embeddings),
+            models: provider.url.endpoint("/models"),
             headers,
         })
     }

@@ -11,6 +11,7 @@ mod api;
 mod architecture;
 mod config;
 mod cost;
+mod discovery;
 mod durability;
 #[cfg(test)]
 mod harness;

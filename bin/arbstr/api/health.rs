@@ -1,7 +1,7 @@
 //! `GET /health` and `GET /providers`: whether requests can be served, by whom, and what is not as it should be.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arbstr_route::{Health, OfferSnapshot, ProviderSnapshot, Standing};
 use hyper::{Response, StatusCode};
@@ -13,7 +13,8 @@ use super::Reply;
 use super::fault::json_reply;
 use super::query::exact;
 use crate::app::App;
-use crate::clock::{self, whole_ms};
+use crate::clock::{self, age_secs, whole_ms};
+use crate::discover::Standing as Discovery;
 
 /// 200 `ok` or `degraded`; 503 when no request can be served.
 pub(crate) fn health(app: &Arc<App>) -> Response<Reply> {
@@ -44,11 +45,13 @@ pub(crate) fn health(app: &Arc<App>) -> Response<Reply> {
 /// `GET /providers`: the settings and live state of each provider, keys masked.
 pub(crate) fn providers(app: &Arc<App>) -> Response<Reply> {
     let live = app.live();
-    let snapshots = live.market.snapshot(clock::now());
+    let now = clock::now();
+    let snapshots = live.market.snapshot(now);
     let data: Vec<ProviderJson<'_>> = snapshots
         .iter()
         .zip(&live.config.providers)
-        .map(|(state, config)| ProviderJson {
+        .enumerate()
+        .map(|(index, (state, config))| ProviderJson {
             name: &state.name,
             url: config.url.to_string(),
             tier: state.tier.as_str(),
@@ -58,7 +61,12 @@ pub(crate) fn providers(app: &Arc<App>) -> Response<Reply> {
             cooling_ms: state.cooling_for.map(whole_ms),
             in_flight: state.in_flight,
             concurrency_limit: state.limit,
-            models: state.offers.iter().map(OfferJson::of).collect(),
+            discovery: live.discovery(index, now),
+            models: state
+                .offers
+                .iter()
+                .map(|offer| OfferJson::of(offer, now))
+                .collect(),
         })
         .collect();
     let body = serde_json::to_vec(&Data { data })
@@ -82,6 +90,7 @@ struct ProviderJson<'a> {
     cooling_ms: Option<u64>,
     in_flight: u32,
     concurrency_limit: Option<u32>,
+    discovery: Option<Discovery>,
     models: Vec<OfferJson<'a>>,
 }
 
@@ -93,6 +102,7 @@ struct OfferJson<'a> {
     output_rate: Option<Box<RawValue>>,
     cached_input_rate: Option<Box<RawValue>>,
     base_fee: Option<Box<RawValue>>,
+    price_age_secs: Option<u64>,
     circuit: &'static str,
     suspended_ms: Option<u64>,
     first_event_ms: Option<u64>,
@@ -100,7 +110,7 @@ struct OfferJson<'a> {
 }
 
 impl<'a> OfferJson<'a> {
-    fn of(offer: &'a OfferSnapshot) -> Self {
+    fn of(offer: &'a OfferSnapshot, now: Instant) -> Self {
         let ms = |duration: Option<Duration>| duration.map(whole_ms);
         let rates = offer.rates;
         Self {
@@ -110,6 +120,7 @@ impl<'a> OfferJson<'a> {
             output_rate: exact(rates.map(|rates| rates.output)),
             cached_input_rate: exact(rates.map(|rates| rates.cached_rate())),
             base_fee: exact(rates.map(|rates| rates.base_fee)),
+            price_age_secs: age_secs(offer.priced_at, now),
             circuit: word(&offer.circuit),
             suspended_ms: ms(offer.suspended_for),
             first_event_ms: ms(offer.stream_latency),

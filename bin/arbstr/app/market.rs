@@ -1,6 +1,5 @@
 //! The config's providers and policies in the words of `route`.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 
 use arbstr_route::{
@@ -9,12 +8,17 @@ use arbstr_route::{
 };
 
 use crate::config::{self, Config, Provider};
+use crate::discover::{Findings, offers};
 use crate::metrics::Metrics;
 
 /// Everything that routing decides by.
-pub(super) fn spec(config: &Config) -> MarketSpec {
+pub(super) fn spec(config: &Config, findings: &Findings) -> MarketSpec {
+    let btc = findings.btc_price(config);
+    let providers = config.providers.iter().zip(&findings.lists);
     MarketSpec {
-        providers: config.providers.iter().map(provider).collect(),
+        providers: providers
+            .map(|(config, list)| provider(config, offers(config, list, btc)))
+            .collect(),
         virtual_models: config
             .virtual_models
             .iter()
@@ -52,31 +56,14 @@ fn rule(rule: &config::Rule) -> Rule {
     }
 }
 
-fn provider(provider: &Provider) -> ProviderSpec {
-    let offers = provider.models.iter().map(|model| OfferSpec {
-        model: model.name.clone(),
-        upstream_model: model.upstream.clone(),
-        rates: model.rates,
-    });
+fn provider(provider: &Provider, offers: Vec<OfferSpec>) -> ProviderSpec {
     ProviderSpec {
         name: provider.name.clone(),
         tier: provider.tier,
         max_concurrency: provider.max_concurrency.unwrap_or(0),
-        fingerprint: fingerprint(provider),
-        offers: offers.collect(),
+        fingerprint: provider.fingerprint(),
+        offers,
     }
-}
-
-/// Changes when the provider behind a name is no longer the one that was learned about.
-fn fingerprint(provider: &Provider) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    provider.url.to_string().hash(&mut hasher);
-    provider
-        .api_key
-        .as_ref()
-        .map(|key| key.expose())
-        .hash(&mut hasher);
-    hasher.finish()
 }
 
 /// Logs and counts what changed in the standing of providers since somebody looked last: one line a change, not one a request.

@@ -91,16 +91,7 @@ impl BaseUrl {
 
     /// Whether what is sent there can be read on the way: plain `http` to another machine.
     pub(super) fn is_exposed(&self) -> bool {
-        let host = self
-            .authority
-            .host()
-            .trim_start_matches('[')
-            .trim_end_matches(']');
-        let is_local = host.eq_ignore_ascii_case("localhost")
-            || host
-                .parse::<IpAddr>()
-                .is_ok_and(|address| address.is_loopback());
-        !self.is_https() && !is_local
+        !self.is_https() && !is_loopback(self.authority.host())
     }
 }
 
@@ -108,6 +99,15 @@ impl fmt::Display for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}{}", self.scheme, self.authority, self.path)
     }
+}
+
+/// Whether a host as it stands in a URL is this machine.
+pub(super) fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 const OPERATIONS: [&str; 4] = ["/completions", "/embeddings", "/models", "/responses"];

@@ -16,6 +16,7 @@ pub(super) struct Raw {
     pub(super) timeouts: Timeouts,
     pub(super) retry: Retry,
     pub(super) circuit: Circuit,
+    pub(super) prices: BtcPrices,
     pub(super) providers: Vec<Provider>,
     pub(super) models: Vec<VirtualModel>,
     pub(super) policies: Policies,
@@ -72,11 +73,21 @@ pub(super) struct Circuit {
     pub(super) open_secs: Option<At<Number>>,
 }
 
+/// `[prices]`
+#[derive(Debug, Default)]
+pub(super) struct BtcPrices {
+    pub(super) usd_per_btc: Option<At<Number>>,
+    pub(super) btc_price_url: Option<At<Template>>,
+    pub(super) btc_price_pointer: Option<At<Template>>,
+    pub(super) btc_price_secs: Option<At<Number>>,
+}
+
 /// One of `[[providers]]`.
 #[derive(Debug)]
 pub(super) struct Provider {
     pub(super) place: Place,
     pub(super) name: Option<At<Template>>,
+    pub(super) kind: Option<At<Template>>,
     pub(super) url: Option<At<Template>>,
     pub(super) api_key: Option<At<Template>>,
     pub(super) models: Option<At<Vec<At<Template>>>>,
@@ -87,6 +98,7 @@ pub(super) struct Provider {
     pub(super) on_client_disconnect: Option<At<Template>>,
     pub(super) requires_done: Option<At<bool>>,
     pub(super) auto_discover: Option<At<bool>>,
+    pub(super) discover_secs: Option<At<Number>>,
     pub(super) timeouts: Timeouts,
     pub(super) model_rates: Vec<ModelRates>,
 }
@@ -144,6 +156,7 @@ pub(super) fn read(text: &str, problems: &mut Vec<Problem>) -> Option<Raw> {
         timeouts: root.child("timeouts", timeouts).unwrap_or_default(),
         retry: root.child("retry", retry).unwrap_or_default(),
         circuit: root.child("circuit", circuit).unwrap_or_default(),
+        prices: root.child("prices", btc_prices).unwrap_or_default(),
         providers: root.children("providers", provider),
         models: root.children("models", virtual_model),
         policies: root.child("policies", policies).unwrap_or_default(),
@@ -201,15 +214,21 @@ fn circuit(table: &mut Section<'_, '_>) -> Circuit {
     }
 }
 
+fn btc_prices(table: &mut Section<'_, '_>) -> BtcPrices {
+    BtcPrices {
+        usd_per_btc: table.number("usd_per_btc"),
+        btc_price_url: table.string("btc_price_url"),
+        btc_price_pointer: table.string("btc_price_pointer"),
+        btc_price_secs: table.number("btc_price_secs"),
+    }
+}
+
 fn provider(table: &mut Section<'_, '_>) -> Provider {
     table.require("name", "a name for this provider");
-    table.require(
-        "url",
-        "the provider's base URL, such as https://provider.example/v1",
-    );
     let provider = Provider {
         place: table.place().clone(),
         name: table.string("name"),
+        kind: table.string("kind"),
         url: table.string("url"),
         api_key: table.secret("api_key"),
         models: table.strings("models"),
@@ -220,11 +239,15 @@ fn provider(table: &mut Section<'_, '_>) -> Provider {
         on_client_disconnect: table.string("on_client_disconnect"),
         requires_done: table.switch("requires_done"),
         auto_discover: table.switch("auto_discover"),
+        discover_secs: table.number("discover_secs"),
         timeouts: table.child("timeouts", timeouts).unwrap_or_default(),
         model_rates: table.children("model_rates", model_rates),
     };
-    if !provider.auto_discover.as_ref().is_some_and(|at| at.value) {
-        table.require("models", "the models this provider serves");
+    if provider.kind.is_none() {
+        table.require(
+            "url",
+            "the provider's base URL, such as https://provider.example/v1",
+        );
     }
     provider
 }

@@ -53,6 +53,7 @@ pub(crate) fn changes(old: &Config, new: &Config) -> Changes {
         ("timeouts", old.timeouts == new.timeouts),
         ("retry", old.retry == new.retry),
         ("circuit", old.circuit == new.circuit),
+        ("prices", old.prices == new.prices),
         ("models", old.virtual_models == new.virtual_models),
         ("policies", old.policies == new.policies),
     ];
@@ -197,7 +198,11 @@ fn note_provider(applied: &mut Vec<String>, old: &Provider, new: &Provider) {
         ("requires_done", old.requires_done == new.requires_done),
         ("timeouts", old.timeouts == new.timeouts),
         ("models", names(&old.models).eq(names(&new.models))),
-        ("prices", rates(&old.models).eq(rates(&new.models))),
+        (
+            "prices",
+            old.rates == new.rates && rates(&old.models).eq(rates(&new.models)),
+        ),
+        ("discovery", old.discover == new.discover),
     ];
     let changed: Vec<&str> = parts
         .iter()

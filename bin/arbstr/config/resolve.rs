@@ -2,7 +2,9 @@
 //!
 //! Every default of the config stands in this file, the provider's own in `resolve/provider.rs`.
 
+mod model;
 mod policy;
+mod prices;
 mod provider;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -31,6 +33,7 @@ pub(super) fn resolve(
 ) -> Result<Config, Vec<Problem>> {
     let mut values = Values::new(env, options.keys_optional, problems);
     refuse_unavailable(raw, &mut values);
+    let prices = prices::resolve(&raw.prices, &mut values);
     let stream = stream(&raw.stream, &mut values);
     let timeouts = timeouts(&raw.timeouts, &DEFAULT_TIMEOUTS, &mut values);
     let providers = provider::resolve_all(&raw.providers, &stream, &timeouts, &mut values);
@@ -50,6 +53,7 @@ pub(super) fn resolve(
         timeouts,
         retry: retry(&raw.retry, &mut values),
         circuit: circuit(&raw.circuit, &mut values),
+        prices,
         providers,
         virtual_models,
         policies,
@@ -76,13 +80,6 @@ fn refuse_unavailable(raw: &Raw, values: &mut Values<'_>) {
         set(raw.database.retention_days.as_ref()),
         "0 or nothing (rows are kept for ever)",
     );
-    for provider in &raw.providers {
-        let discover = provider.auto_discover.as_ref().filter(|at| at.value);
-        refuse(
-            discover.map(|at| &at.place),
-            "false or nothing, and the models listed in `models`",
-        );
-    }
 }
 
 /// The place of a number other than 0.

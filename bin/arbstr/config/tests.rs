@@ -59,6 +59,7 @@ fn rates(input: &str, output: &str, cached: Option<&str>, base_fee: &str) -> Rat
 fn every_setting_has_the_default_of_the_manual() {
     let config = good(PROVIDER);
     let seconds = Duration::from_secs;
+    let price = Some(rates("10000", "30000", None, "0"));
     assert_eq!(
         config.server,
         Server {
@@ -69,12 +70,7 @@ fn every_setting_has_the_default_of_the_manual() {
             shutdown_grace: seconds(30),
         }
     );
-    assert_eq!(
-        config.database,
-        Database {
-            path: "./arbstr.db".into()
-        }
-    );
+    assert_eq!(config.database.path, Path::new("./arbstr.db"));
     assert_eq!(
         config.stream,
         Stream {
@@ -101,11 +97,14 @@ fn every_setting_has_the_default_of_the_manual() {
         }
     );
     assert_eq!(
-        config.circuit,
-        Circuit {
-            failures: 3,
-            open_for: seconds(30)
-        }
+        (config.circuit, config.prices),
+        (
+            Circuit {
+                failures: 3,
+                open_for: seconds(30)
+            },
+            Prices::default()
+        )
     );
     assert_eq!(
         config.policies,
@@ -126,8 +125,10 @@ fn every_setting_has_the_default_of_the_manual() {
             models: vec![Model {
                 name: "gpt-4o".into(),
                 upstream: "gpt-4o".into(),
-                rates: Some(rates("10000", "30000", None, "0")),
+                rates: price,
             }],
+            rates: price,
+            discover: None,
             tier: Tier::Standard,
             max_concurrency: None,
             headers: Vec::new(),
@@ -329,6 +330,166 @@ keywords = ["function", "debug"]
 [[policies.rules]]
 name = "plain"
 "#;
+
+#[test]
+fn a_kind_fills_in_what_the_file_leaves_out_and_nothing_else() {
+    let provider = |lines: &str| {
+        let text = format!("[[providers]]\nname = \"p\"\n{lines}");
+        good(&text).providers.remove(0)
+    };
+    let quarter = Some(Duration::from_secs(900));
+    for (lines, url, discover, tier) in [
+        (
+            "kind = \"openrouter\"",
+            "https://openrouter.ai/api/v1",
+            quarter,
+            Tier::Standard,
+        ),
+        (
+            "kind = \"routstr\"",
+            "https://api.routstr.com/v1",
+            quarter,
+            Tier::Standard,
+        ),
+        (
+            "kind = \"ollama\"",
+            "http://127.0.0.1:11434/v1",
+            quarter,
+            Tier::Local,
+        ),
+        (
+            "kind = \"openai\"\nmodels = [\"m\"]",
+            "https://api.openai.com/v1",
+            None,
+            Tier::Standard,
+        ),
+        (
+            "kind = \"ollama\"\nurl = \"http://localhost:1/v1\"\ntier = \"frontier\"\ndiscover_secs = 5",
+            "http://localhost:1/v1",
+            Some(Duration::from_secs(5)),
+            Tier::Frontier,
+        ),
+        (
+            "kind = \"openrouter\"\nauto_discover = false\nmodels = [\"m\"]",
+            "https://openrouter.ai/api/v1",
+            None,
+            Tier::Standard,
+        ),
+        (
+            "url = \"https://a.example\"\nauto_discover = true",
+            "https://a.example",
+            quarter,
+            Tier::Standard,
+        ),
+    ] {
+        let provider = provider(lines);
+        let shown = (provider.url.to_string(), provider.discover, provider.tier);
+        assert_eq!(shown, (url.to_owned(), discover, tier), "{lines}");
+        assert!(provider.requires_done, "{lines}");
+    }
+}
+
+#[test]
+fn the_usual_key_of_a_kind_goes_to_its_usual_address_alone() {
+    let env = |name: &str| (name == "OPENROUTER_API_KEY").then(|| "sk-or".to_owned());
+    let source_of = |lines: &str| {
+        let text = format!("[[providers]]\nname = \"p\"\nkind = \"openrouter\"\n{lines}");
+        let source = Source {
+            file: Path::new("a.toml"),
+            text: &text,
+            mode: None,
+        };
+        let config = read(&source, &env, &Options::default());
+        let provider = config.unwrap_or_else(|problems| panic!("{problems}"));
+        provider.providers[0].key_source.clone()
+    };
+    assert_eq!(source_of(""), KeySource::Env("OPENROUTER_API_KEY".into()));
+    assert_eq!(
+        source_of("url = \"https://other.example/v1\""),
+        KeySource::None
+    );
+}
+
+#[test]
+fn a_discovered_provider_may_name_models_in_its_rates_alone() {
+    let config = good(
+        "[[providers]]\nname = \"p\"\nkind = \"ollama\"\ninput_rate = 1\noutput_rate = 2\n\
+         models = [\"a\"]\n[[providers.model_rates]]\nmodel = \"b\"\nupstream_model = \"x/b\"\n\
+         input_rate = 3\noutput_rate = 4",
+    );
+    let model = |name: &str, upstream: &str, (input, output)| Model {
+        name: name.into(),
+        upstream: upstream.into(),
+        rates: Some(rates(input, output, None, "0")),
+    };
+    let provider = &config.providers[0];
+    assert_eq!(
+        provider.models,
+        [model("a", "a", ("1", "2")), model("b", "x/b", ("3", "4"))]
+    );
+    assert_eq!(provider.rates, Some(rates("1", "2", None, "0")));
+    assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn the_price_of_bitcoin_is_a_figure_an_address_or_both() {
+    let of = |lines: &str| with(&format!("[prices]\n{lines}")).prices;
+    assert_eq!(of(""), Prices::default());
+    let figure = of("usd_per_btc = 98_765.5");
+    assert_eq!(
+        figure.usd_per_btc.map(|price| price.to_string()).as_deref(),
+        Some("98765.5")
+    );
+    let source = of(
+        "btc_price_url = \"https://${HOST}/price?of=btc\"\nbtc_price_pointer = \"/a/b\"\nbtc_price_secs = 60",
+    );
+    let read = source.source.unwrap();
+    assert_eq!(
+        (
+            read.url.to_string().as_str(),
+            read.pointer.as_str(),
+            read.every
+        ),
+        (
+            "https://host.example/price?of=btc",
+            "/a/b",
+            Duration::from_secs(60)
+        )
+    );
+    let local = of("btc_price_url = \"http://127.0.0.1:1/\"\nbtc_price_pointer = \"\"");
+    assert!(local.source.is_some());
+    let refused = |lines: &str| bad(&format!("[prices]\n{lines}\n{PROVIDER}"));
+    let figure = "found {}, expected US dollars for one bitcoin, from 1000 to 100000000";
+    for number in ["0", "-1", "1e12", "nan"] {
+        assert_eq!(
+            refused(&format!("usd_per_btc = {number}")),
+            format!("2: prices.usd_per_btc: {}", figure.replace("{}", number))
+        );
+    }
+    for address in [
+        "http://price.example/",
+        "https://user:pass@price.example/",
+        "https://price.example/#x",
+        "price.example",
+        "ftp://price.example/",
+    ] {
+        assert_eq!(
+            refused(&format!(
+                "btc_price_url = {address:?}\nbtc_price_pointer = \"/a\""
+            )),
+            "2: prices.btc_price_url: found another address, expected an https URL \
+             (http only on this machine), without a user name or fragment"
+        );
+    }
+    assert_eq!(
+        refused("btc_price_pointer = \"/a\""),
+        "2: prices.btc_price_pointer: found alone, expected btc_price_url and btc_price_pointer together"
+    );
+    assert_eq!(
+        refused("btc_price_url = \"https://a.example\"\nbtc_price_pointer = \"a\""),
+        "3: prices.btc_price_pointer: found \"a\", expected a JSON pointer such as \"/bitcoin/usd\""
+    );
+}
 
 #[test]
 fn each_model_has_its_effective_price() {
@@ -774,7 +935,7 @@ fn says_what_is_wrong_with_a_policy() {
         (
             "[policies]\ndefault_strategy = \"cheepest\"",
             "2: policies.default_strategy: found \"cheepest\", \
-             expected \"cheapest\", \"lowest_latency\" or \"round_robin\""
+             expected \"cheapest\", \"lowest_latency\" or \"round_robin\"; did you mean \"cheapest\"?"
                 .into(),
         ),
         (
@@ -841,7 +1002,11 @@ fn says_what_is_wrong_with_a_provider() {
         ("output_rate = 30000", "output_rate = 1\napi_key = \"${EMPTY}\"", "7: providers[0].api_key: found a key that cannot be sent, expected one or more visible ASCII characters without blanks".into()),
         ("output_rate = 30000", "output_rate = 1\napi_key = \"${A} ${B}\"", "7: providers[0].api_key: environment variable A is not set\n\
             7: providers[0].api_key: environment variable B is not set".into()),
-        ("output_rate = 30000", "output_rate = 1\nauto_discover = true", "7: providers[0].auto_discover: not available in this version, expected false or nothing, and the models listed in `models`".into()),
+        ("url = \"https://a.example/v1\"", "kind = \"opnerouter\"", "3: providers[0].kind: found \"opnerouter\", expected \"openrouter\", \"routstr\", \"ollama\" or \"openai\"; did you mean \"openrouter\"?".into()),
+        ("models = [\"gpt-4o\"]", "kind = \"openai\"", "1: providers[0].models: missing, expected the models this provider serves".into()),
+        ("models = [\"gpt-4o\"]", "kind = \"ollama\"\nauto_discover = false", "1: providers[0].models: missing, expected the models this provider serves".into()),
+        ("output_rate = 30000", "output_rate = 1\nauto_discover = 1\ndiscover_secs = 0", "7: providers[0].auto_discover: found the number 1, expected true or false\n\
+            8: providers[0].discover_secs: found 0, expected seconds above 0 and up to 86400, with up to 3 decimals".into()),
         ("output_rate = 30000", "output_rate = 1\nrequires_done = \"no\"", "7: providers[0].requires_done: found the string \"no\", expected true or false".into()),
         ("output_rate = 30000", "output_rate = 1\nmax_concurrency = -1", "7: providers[0].max_concurrency: found -1, expected a whole number from 0 to 1000000".into()),
         ("output_rate = 30000", "output_rate = 1\ntimeouts = { idl = 1, total = -1 }", "7: providers[0].timeouts.idl: unknown key, did you mean `idle`?\n\

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::Env;
 use super::expand::Template;
+use super::nearest::nearest;
 use super::problem::{At, Place, Problem};
 use super::reader::{Number, quote};
 
@@ -137,8 +138,11 @@ impl<'a> Values<'a> {
         at: Option<&At<Template>>,
         words: &[(&str, T)],
     ) -> Option<T> {
-        let expected = alternatives(words);
-        self.parsed(at?, &expected, |text| {
+        let at = at?;
+        let meant = nearest(at.value.source(), words.iter().map(|(word, _)| *word));
+        let hint = meant.map(|word| format!("; did you mean {word:?}?"));
+        let expected = alternatives(words) + &hint.unwrap_or_default();
+        self.parsed(at, &expected, |text| {
             let found = words.iter().find(|(word, _)| *word == text);
             found.map(|(_, value)| *value)
         })

@@ -47,6 +47,7 @@ impl Journey {
             sent_at,
             latency: head.first_byte.saturating_duration_since(sent_at),
             reported_cost: reported_cost(&head.headers),
+            btc_price: self.live.btc_price(),
         });
     }
 

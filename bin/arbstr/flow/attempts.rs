@@ -203,6 +203,10 @@ impl Journey {
             .as_ref()
             .and_then(|head| reported_cost(&head.headers));
         let usage = miss.usage.as_ref();
+        let btc = self.live.btc_price();
+        let reported = usage
+            .and_then(|usage| arbstr_price::reported_cost(usage, btc))
+            .or(reported);
         ledger::sunk_cost(self.asked.endpoint, usage, offer.rates(), reported)
     }
 

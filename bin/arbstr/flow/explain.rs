@@ -1,5 +1,7 @@
 //! The story of a request, for people: its plan as JSON, its failed attempts and state changes as log lines.
 
+use std::time::Instant;
+
 use arbstr_route::{Candidate, Offer, Plan, Tried, Waterfall};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -7,12 +9,16 @@ use serde_json::value::RawValue;
 use crate::api::query::exact;
 use crate::app::Live;
 use crate::arrival::Arrival;
-use crate::clock::whole_ms;
+use crate::clock::{self, age_secs, whole_ms};
 use crate::upstream::fault::{Miss, MissKind};
 
 /// The plan as `/v1/cost` and `/v1/requests/{id}` show it.
 pub(crate) fn plan(plan: &Plan) -> String {
-    let candidates = plan.candidates.iter().map(CandidateJson::of).collect();
+    let now = clock::now();
+    let candidates = plan.candidates.iter();
+    let candidates = candidates
+        .map(|candidate| CandidateJson::of(candidate, now))
+        .collect();
     let shape = PlanJson {
         model: &plan.model,
         candidates,
@@ -85,17 +91,20 @@ struct CandidateJson<'a> {
     expected_input_tokens: u64,
     expected_output_tokens: u64,
     expected_cost_sats: Option<Box<RawValue>>,
+    /// How old the price is that its provider published; `null` where it is the operator's own.
+    price_age_secs: Option<u64>,
     skipped: Option<String>,
 }
 
 impl<'a> CandidateJson<'a> {
-    fn of(candidate: &'a Candidate) -> Self {
+    fn of(candidate: &'a Candidate, now: Instant) -> Self {
         Self {
             provider: candidate.offer.provider(),
             model: candidate.offer.model(),
             expected_input_tokens: candidate.tokens.input,
             expected_output_tokens: candidate.tokens.output,
             expected_cost_sats: exact(candidate.expected_cost()),
+            price_age_secs: age_secs(candidate.offer.priced_at(), now),
             skipped: candidate.skipped.as_ref().map(ToString::to_string),
         }
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use arbstr_wire::{Answer, Endpoint, FirstEvent, Rewriter, usage_in};
 use bytes::{Bytes, BytesMut};
+use hyper::Method;
 use hyper::header::{self, HeaderMap};
 use tokio::time::timeout_at;
 
@@ -133,6 +134,7 @@ async fn send(call: &Call<'_>) -> Result<Response, Miss> {
 
 fn request(call: &Call<'_>) -> Outgoing {
     Outgoing {
+        method: Method::POST,
         uri: call.upstream.uri(call.endpoint),
         headers: headers::upstream_headers(call.client_headers, &call.upstream.headers),
         body: call.body.clone(),

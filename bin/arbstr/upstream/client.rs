@@ -39,9 +39,11 @@ pub(crate) struct Client {
     shared: Mutex<Option<Multiplexed>>,
 }
 
-/// A POST to a provider.
+/// A request to a provider.
 #[derive(Clone)]
 pub(crate) struct Outgoing {
+    /// POST, or GET for a list.
+    pub(crate) method: Method,
     /// Where to.
     pub(crate) uri: Uri,
     /// What goes along.
@@ -119,7 +121,7 @@ impl Client {
                 Ok(response) => return Ok(response),
                 Err(Unsent::Failed(fault)) => return Err(fault),
                 // It had just ended; the provider has seen nothing of this.
-                Err(Unsent::Returned(request)) => request,
+                Err(Unsent::Returned(request)) => *request,
             },
         };
         let stream = self
@@ -146,8 +148,13 @@ impl Client {
         request: Outgoing,
     ) -> Result<Response, SendFault> {
         let mut head = Vec::with_capacity(HEAD_BYTES);
-        let Outgoing { uri, headers, body } = request;
-        write_request(&mut head, &Method::POST, &uri, &headers, body.len());
+        let Outgoing {
+            method,
+            uri,
+            headers,
+            body,
+        } = request;
+        write_request(&mut head, &method, &uri, &headers, body.len());
         let (head, answer) = connection.exchange(head, body, &self.pool).await?;
         Ok(Response {
             status: head.status,
@@ -237,7 +244,7 @@ enum Unsent {
     /// It may have gone out.
     Failed(SendFault),
     /// It certainly did not.
-    Returned(Outgoing),
+    Returned(Box<Outgoing>),
 }
 
 impl Multiplexed {
@@ -259,10 +266,10 @@ impl Multiplexed {
 
     async fn send(mut self, outgoing: Outgoing) -> Result<Response, Unsent> {
         if self.0.ready().await.is_err() {
-            return Err(Unsent::Returned(outgoing));
+            return Err(Unsent::Returned(Box::new(outgoing)));
         }
         let mut request = Request::new(Full::new(outgoing.body.clone()));
-        *request.method_mut() = Method::POST;
+        *request.method_mut() = outgoing.method.clone();
         *request.uri_mut() = outgoing.uri.clone();
         request.headers_mut().clone_from(&outgoing.headers);
         // In HTTP/2 the authority says it.
@@ -277,7 +284,7 @@ impl Multiplexed {
                 })
             }
             Err(mut error) => Err(match error.take_message() {
-                Some(_) => Unsent::Returned(outgoing),
+                Some(_) => Unsent::Returned(Box::new(outgoing)),
                 None => Unsent::Failed(SendFault::sending(error.into_error())),
             }),
         }

@@ -6,7 +6,8 @@
 
 use arbstr_wire::{ReportedCost, Usage};
 
-use crate::{Rates, Sats, Tokens, quote};
+use crate::published::dollars_in_sats;
+use crate::{BtcPrice, Rates, Sats, Tokens, quote};
 
 /// What `usage` costs at `rates`, exactly; `None` when input or output is unknown, or the usage is not sane.
 #[must_use]
@@ -20,11 +21,13 @@ pub fn input_cost(usage: &Usage, rates: &Rates) -> Option<Sats> {
     price(usage, usage.output.unwrap_or(0), rates)
 }
 
-/// The cost the provider itself stated, when it stated it in sats or thousandths of them.
+/// The cost the provider itself stated, in sats or thousandths of them; in dollars only when `btc` says what they are
+/// worth, rounded up to a nanosat.
 #[must_use]
-pub fn reported_cost(usage: &Usage) -> Option<Sats> {
-    match usage.reported_cost {
-        Some(ReportedCost::Nanosats(nanosats)) => Some(Sats::from_nanosats(i128::from(nanosats))),
+pub fn reported_cost(usage: &Usage, btc: Option<BtcPrice>) -> Option<Sats> {
+    match (usage.reported_cost?, btc) {
+        (ReportedCost::Nanosats(nanosats), _) => Some(Sats::from_nanosats(i128::from(nanosats))),
+        (ReportedCost::Nanodollars(nanodollars), Some(btc)) => dollars_in_sats(nanodollars, btc),
         _ => None,
     }
 }
@@ -135,13 +138,27 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_that_reports_dollars_reports_no_sats() {
+    fn reported_dollars_are_sats_only_where_bitcoin_has_a_price() {
+        let btc = "80000".parse().ok();
         let mut tokens = usage(Some(1), Some(1));
-        assert_eq!(reported_cost(&tokens), None);
-        tokens.reported_cost = Some(ReportedCost::Nanodollars(5));
-        assert_eq!(reported_cost(&tokens), None);
-        tokens.reported_cost = Some(ReportedCost::Nanosats(1_500_000_000));
-        assert_eq!(reported_cost(&tokens).unwrap().to_string(), "1.5");
+        for (reported, without, with) in [
+            (None, None, None),
+            (
+                Some(ReportedCost::Nanodollars(5)),
+                None,
+                Some("0.000006250"),
+            ),
+            (
+                Some(ReportedCost::Nanosats(1_500_000_000)),
+                Some("1.5"),
+                Some("1.5"),
+            ),
+        ] {
+            tokens.reported_cost = reported;
+            let sats = |text: Option<&str>| text.map(|text| text.parse::<Sats>().unwrap());
+            assert_eq!(reported_cost(&tokens, None), sats(without));
+            assert_eq!(reported_cost(&tokens, btc), sats(with));
+        }
     }
 
     proptest! {

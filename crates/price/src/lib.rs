@@ -33,11 +33,13 @@
 
 mod cost;
 mod decimal;
+mod published;
 mod quote;
 mod rates;
 mod sats;
 
 pub use cost::{cost, disagrees, input_cost, reported_cost};
+pub use published::{BtcPrice, ParseBtcPriceError, PublishedPriceError, published_rates};
 pub use quote::{Quote, Tokens, quote};
 pub use rates::{ParseRateError, Rate, Rates};
 pub use sats::{ParseSatsError, Sats};

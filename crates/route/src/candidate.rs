@@ -38,6 +38,7 @@ pub struct Offer {
     pub(crate) model: Arc<str>,
     pub(crate) upstream_model: Arc<str>,
     pub(crate) rates: Option<Rates>,
+    pub(crate) priced_at: Option<Instant>,
     pub(crate) demand: Arc<Demand>,
     pub(crate) live: Arc<OfferLive>,
 }
@@ -192,6 +193,12 @@ impl Offer {
         self.rates.as_ref()
     }
 
+    /// When its provider published that price; `None` when it is the operator's own.
+    #[must_use]
+    pub const fn priced_at(&self) -> Option<Instant> {
+        self.priced_at
+    }
+
     /// Whether it turned down `stream_options` that arbstr had put in.
     #[must_use]
     pub fn refuses_stream_options(&self) -> bool {
@@ -288,6 +295,7 @@ impl Offer {
             model: self.model.clone(),
             upstream_model: self.upstream_model.clone(),
             rates: self.rates,
+            priced_at: self.priced_at,
             circuit: state.answers.standing(now),
             suspended_for: left(state.suspended_until, now),
             stream_latency: state.streams.mean(),

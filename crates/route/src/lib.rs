@@ -15,6 +15,7 @@
 //!     model: "gpt-4o".into(),
 //!     upstream_model: "gpt-4o".into(),
 //!     rates: Some(Rates { output: output.parse().unwrap(), ..Rates::default() }),
+//!     ..OfferSpec::default()
 //! };
 //! let provider = |name: &str, output: &str| ProviderSpec {
 //!     name: name.into(),

@@ -60,6 +60,8 @@ pub struct OfferSpec {
     pub upstream_model: String,
     /// What it charges; `None` when that is not known.
     pub rates: Option<Rates>,
+    /// When its provider published that price; `None` when it is the operator's own.
+    pub priced_at: Option<Instant>,
 }
 
 /// A name that stands for several models.
@@ -315,6 +317,7 @@ impl Market {
             model: Arc::clone(&model),
             upstream_model: spec.upstream_model.into(),
             rates: spec.rates,
+            priced_at: spec.priced_at,
             demand,
             live,
         });

@@ -1,7 +1,7 @@
 //! How providers stand at one moment, for people and metrics.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arbstr_price::Rates;
 
@@ -40,6 +40,8 @@ pub struct OfferSnapshot {
     pub upstream_model: Arc<str>,
     /// What it charges.
     pub rates: Option<Rates>,
+    /// When its provider published that price; `None` when it is the operator's own.
+    pub priced_at: Option<Instant>,
     /// The circuit of its answers.
     pub circuit: Standing,
     /// It is left out for this much longer.

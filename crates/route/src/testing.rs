@@ -28,6 +28,7 @@ pub(crate) fn offer(model: &str, input: u64, output: u64) -> OfferSpec {
             output: rate(output),
             ..Rates::default()
         }),
+        priced_at: None,
     }
 }
 

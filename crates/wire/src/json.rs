@@ -11,9 +11,11 @@ use std::fmt;
 use std::ops::Range;
 
 mod decimal;
+mod pointer;
 mod skip;
 
 pub(crate) use decimal::{rounded_units, whole_number};
+pub use pointer::scalar_at;
 
 /// Objects and arrays that may be open at once.
 pub const MAX_DEPTH: u32 = 128;

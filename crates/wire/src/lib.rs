@@ -50,7 +50,10 @@ pub mod usage;
 
 pub use answer::{Answer, AnswerError, usage_in};
 pub use fault::{Fault, redact, redact_text, relay_fault};
-pub use models::{Model, Offer, write_model, write_models};
+pub use models::{
+    Catalog, CatalogError, Currency, Listed, Model, Offer, PublishedPrice, write_model,
+    write_models,
+};
 pub use request::{Endpoint, Request, RequestError, Role, Size, StreamOptions, Text};
 pub use splice::{Edits, Spliced, Splicer};
 pub use stream::{

@@ -1,10 +1,13 @@
 //! The model list: OpenAI's shape, and beside it who sells each model at what rate.
 
+mod catalog;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
 
+pub use self::catalog::{Catalog, CatalogError, Currency, Listed, MAX_MODELS, PublishedPrice};
 use crate::fault::quote;
 
 /// One model as clients see it.

@@ -15,6 +15,7 @@ pub(super) fn virtual_models(
     values: &mut Values<'_>,
 ) -> Vec<VirtualModel> {
     let sold = sold_models(providers);
+    let for_sale = closed_list(providers, &sold);
     let mut resolved: Vec<VirtualModel> = Vec::new();
     for raw in raw {
         let (Some(at), Some(any_of)) = (&raw.name, &raw.any_of) else {
@@ -24,7 +25,7 @@ pub(super) fn virtual_models(
             values.reject(&any_of.place, "no model", "at least one");
         }
         let members = values.names(&any_of.value, "a model's name");
-        warn_of_unsold(&members, &sold, values);
+        warn_of_unsold(&members, for_sale, values);
         let Some(name) = values.parsed(at, "a model's name", name) else {
             continue;
         };
@@ -54,10 +55,11 @@ pub(super) fn policies(
     let default_strategy = default_strategy.unwrap_or(Strategy::Cheapest);
     let mut models = sold_models(providers);
     models.extend(virtual_models.iter().map(|model| model.name.as_str()));
+    let models = closed_list(providers, &models);
     let mut rules: Vec<Rule> = Vec::new();
     for raw in &raw.rules {
         let allowed_models = list(raw.allowed_models.as_ref(), "a model's name", values);
-        warn_of_unsold(&allowed_models, &models, values);
+        warn_of_unsold(&allowed_models, models, values);
         let allowed_providers = list(raw.allowed_providers.as_ref(), "a provider's name", values);
         reject_unknown_providers(&allowed_providers, providers, values);
         let keywords = list(raw.keywords.as_ref(), "a word to look for", values);
@@ -116,6 +118,12 @@ fn plain(list: Vec<At<String>>) -> Vec<String> {
 fn sold_models(providers: &[Provider]) -> Vec<&str> {
     let models = providers.iter().flat_map(|provider| &provider.models);
     models.map(|model| model.name.as_str()).collect()
+}
+
+/// `sold`, unless a provider's own list may have more: then nothing is known to be missing.
+fn closed_list<'a, 's>(providers: &[Provider], sold: &'a [&'s str]) -> &'a [&'s str] {
+    let is_open = providers.iter().any(|provider| provider.discover.is_some());
+    if is_open { &[] } else { sold }
 }
 
 /// Only a warning: another file, or a provider added later, may sell it.

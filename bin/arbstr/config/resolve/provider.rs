@@ -1,18 +1,18 @@
-//! One provider with everything that applies to it: its key, its time limits, and the price of each of its models.
+//! One provider with everything that applies to it: what its kind brings, its key and its time limits.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use arbstr_price::{Rates, Sats};
 use hyper::header::{self, HeaderName, HeaderValue};
 
 use super::super::expand::Template;
-use super::super::nearest::nearest;
-use super::super::problem::{At, Problem};
-use super::super::raw::{self, Prices};
+use super::super::preset::{PRESETS, Preset};
+use super::super::problem::{At, Place, Problem};
+use super::super::raw;
 use super::super::reader::quote;
-use super::super::value::{Key, Values, name};
-use super::super::{BaseUrl, KeySource, Model, Provider, Stream, Tier, Timeouts};
-use super::{ON_CLIENT_DISCONNECT, literal_warning, timeouts};
+use super::super::value::{Key, Least, Values};
+use super::super::{BaseUrl, KeySource, Provider, Stream, Tier, Timeouts};
+use super::{ON_CLIENT_DISCONNECT, literal_warning, model, timeouts};
 use crate::secret::Secret;
 
 /// Resolves all providers, and what holds between them.
@@ -48,9 +48,16 @@ fn resolve(
     values: &mut Values<'_>,
 ) -> Option<Provider> {
     let name = raw.name.as_ref().and_then(|at| provider_name(at, values));
-    let url = raw.url.as_ref().and_then(|at| base_url(at, values));
-    let (api_key, key_source) = api_key(raw, name.as_deref(), values);
-    let models = models(raw, name.as_deref(), values);
+    let preset = values.choice(raw.kind.as_ref(), &PRESETS);
+    let url = match (&raw.url, preset) {
+        (Some(at), _) => base_url(at, values),
+        (None, preset) => preset.map(Preset::base_url),
+    };
+    let (api_key, key_source) = api_key(raw, name.as_deref(), preset, values);
+    let discover = discover(raw, preset, values);
+    let rates = model::rates(&raw.prices, None, values);
+    let models = model::resolve_all(raw, name.as_deref(), (rates, discover), values);
+    require_models(raw, preset, discover, values);
     let tier = values.choice(raw.tier.as_ref(), &TIERS);
     let most = values.whole(raw.max_concurrency.as_ref(), 0, 0..=1_000_000);
     let headers = headers(raw, api_key.is_some(), values);
@@ -68,7 +75,9 @@ fn resolve(
         api_key,
         key_source,
         models,
-        tier: tier.unwrap_or(Tier::Standard),
+        rates,
+        discover,
+        tier: tier.unwrap_or_else(|| preset.map_or(Tier::Standard, |preset| preset.tier)),
         max_concurrency: Some(most).filter(|most| *most > 0),
         headers,
         on_client_disconnect: on_disconnect.unwrap_or(stream.on_client_disconnect),
@@ -104,10 +113,18 @@ fn base_url(at: &At<Template>, values: &mut Values<'_>) -> Option<BaseUrl> {
 fn api_key(
     raw: &raw::Provider,
     name: Option<&str>,
+    preset: Option<&Preset>,
     values: &mut Values<'_>,
 ) -> (Option<Secret>, KeySource) {
     let Some(at) = &raw.api_key else {
-        return name.map_or((None, KeySource::None), |name| env_key(raw, name, values));
+        // The usual variable of a kind holds a key for that kind's own address and for no other.
+        let usual = preset.filter(|_| raw.url.is_none());
+        let variables = name.map(key_variable).into_iter();
+        let variables = variables.chain(usual.and_then(|preset| preset.key.map(str::to_owned)));
+        return variables
+            .map(|variable| env_key(raw, variable, values))
+            .find(|(key, _)| key.is_some())
+            .unwrap_or((None, KeySource::None));
     };
     let read = match values.key(at) {
         Some(Key::Known(read)) => read,
@@ -131,10 +148,9 @@ fn api_key(
 /// A variable that is set to nothing is as good as none: shells make such ones easily.
 fn env_key(
     raw: &raw::Provider,
-    name: &str,
+    variable: String,
     values: &mut Values<'_>,
 ) -> (Option<Secret>, KeySource) {
-    let variable = key_variable(name);
     let Some(key) = (values.env())(&variable).filter(|key| !key.is_empty()) else {
         return (None, KeySource::None);
     };
@@ -215,142 +231,42 @@ fn headers(
     headers
 }
 
-fn models(raw: &raw::Provider, provider: Option<&str>, values: &mut Values<'_>) -> Vec<Model> {
-    let general = rates(&raw.prices, None, values);
-    let Some(list) = &raw.models else {
-        return Vec::new();
-    };
-    if list.value.is_empty() && !raw.auto_discover.as_ref().is_some_and(|at| at.value) {
-        values.reject(&list.place, "no model", "at least one");
-    }
-    let names = values.names(&list.value, "a model's name");
-    let own = entries(raw, &names, values);
-    let mut unpriced = Vec::new();
-    let mut models = Vec::new();
-    for At { value: name, .. } in &names {
-        let entry = own
-            .iter()
-            .find(|(model, _)| model == name)
-            .map(|(_, entry)| *entry);
-        let rates = match entry {
-            Some(entry) => rates_of(entry, &raw.prices, values),
-            None => general,
-        };
-        if rates.is_none() {
-            unpriced.push(name.as_str());
-        }
-        let upstream = entry.and_then(|entry| entry.upstream_model.as_ref());
-        let renamed = upstream
-            .and_then(|at| values.parsed(at, "the provider's name of the model", self::name));
-        models.push(Model {
-            name: name.clone(),
-            upstream: renamed.unwrap_or_else(|| name.clone()),
-            rates,
-        });
-    }
-    if let (Some(provider), false) = (provider, unpriced.is_empty()) {
-        values.warnings.push(format!(
-            "provider {provider}: no price for {}; what it costs stays unknown",
-            unpriced.join(", ")
-        ));
-    }
-    models
-}
-
-/// The `model_rates` that belong to a model of the provider, with its name.
-fn entries<'r>(
-    raw: &'r raw::Provider,
-    models: &[At<String>],
+/// How often the provider's own list is read.
+fn discover(
+    raw: &raw::Provider,
+    preset: Option<&Preset>,
     values: &mut Values<'_>,
-) -> Vec<(String, &'r raw::ModelRates)> {
-    let mut entries: Vec<(String, &raw::ModelRates)> = Vec::new();
-    for entry in &raw.model_rates {
-        let Some(at) = &entry.model else { continue };
-        let Some(name) = values.parsed(at, "a model's name", name) else {
-            continue;
-        };
-        let known = || models.iter().map(|model| model.value.as_str());
-        if !known().any(|model| model == name) {
-            let meant =
-                nearest(&name, known()).map(|model| format!("; did you mean {}?", quote(model)));
-            let expected = format!(
-                "one of the provider's `models`{}",
-                meant.unwrap_or_default()
-            );
-            values.reject(&at.place, quote(&name), &expected);
-        } else if entries.iter().any(|(earlier, _)| *earlier == name) {
-            let found = format!("{} a second time", quote(&name));
-            values.reject(&at.place, found, "one price for each model");
-        } else {
-            entries.push((name, entry));
-        }
-    }
-    entries
+) -> Option<Duration> {
+    let every = values.seconds(raw.discover_secs.as_ref(), DISCOVER_EVERY, Least::AboveZero);
+    let usual = preset.is_some_and(|preset| preset.auto_discover);
+    let wanted = raw.auto_discover.as_ref().map_or(usual, |at| at.value);
+    wanted.then(|| every.max(LEAST_DISCOVER))
 }
 
-/// A model's own price, completed by its provider's.
-///
-/// A cached rate goes with the input rate beside it: the provider's is no discount on another price.
-fn rates_of(entry: &raw::ModelRates, general: &Prices, values: &mut Values<'_>) -> Option<Rates> {
-    let own = &entry.prices;
-    let is_repriced = own.input_rate.is_some();
-    let or = |own: &Option<_>, general: &Option<_>| own.as_ref().or(general.as_ref()).cloned();
-    let merged = Prices {
-        input_rate: or(&own.input_rate, &general.input_rate),
-        output_rate: or(&own.output_rate, &general.output_rate),
-        cached_input_rate: if is_repriced {
-            own.cached_input_rate.clone()
-        } else {
-            or(&own.cached_input_rate, &general.cached_input_rate)
-        },
-        base_fee: or(&own.base_fee, &general.base_fee),
-    };
-    rates(&merged, Some(entry), values)
-}
-
-/// A whole price, or none at all: half a price is a mistake.
-fn rates(
-    prices: &Prices,
-    entry: Option<&raw::ModelRates>,
+/// Without a list of its own to read, a provider sells what the file says, so the file must say it.
+fn require_models(
+    raw: &raw::Provider,
+    preset: Option<&Preset>,
+    discover: Option<Duration>,
     values: &mut Values<'_>,
-) -> Option<Rates> {
-    let input = values.rate(prices.input_rate.as_ref());
-    let output = values.rate(prices.output_rate.as_ref());
-    let cached_input = values.rate(prices.cached_input_rate.as_ref());
-    let base_fee = values.sats(prices.base_fee.as_ref());
-    let (present, missing) = match (&prices.input_rate, &prices.output_rate) {
-        (Some(present), None) => (present, "output_rate"),
-        (None, Some(present)) => (present, "input_rate"),
-        (None, None) => {
-            let cached = prices.cached_input_rate.as_ref();
-            if let Some(at) = cached.filter(|_| entry.is_none()) {
-                let fault = "found without input_rate and output_rate, expected all three";
-                values.problems.push(Problem::new(&at.place, fault));
-            }
-            return None;
-        }
-        (Some(_), Some(_)) => {
-            return Some(Rates {
-                input: input?,
-                output: output?,
-                cached_input,
-                base_fee: base_fee.unwrap_or(Sats::ZERO),
-            });
-        }
-    };
-    let sibling = format!("{}{missing}", parent(&present.place.key));
-    if values.is_faulty(&sibling) {
-        return None;
+) {
+    // A kind that nobody knows is one problem, and perhaps one that discovers.
+    let is_unclear = raw.kind.is_some() && preset.is_none();
+    if raw.models.is_some() || discover.is_some() || is_unclear {
+        return;
     }
-    let fault = format!("found without {missing}, expected both (0 where it is free)");
-    values.problems.push(Problem::new(&present.place, fault));
-    None
+    let place = Place {
+        line: raw.place.line,
+        key: format!("{}.models", raw.place.key),
+    };
+    let fault = "missing, expected the models this provider serves";
+    values.problems.push(Problem::new(&place, fault));
 }
 
-/// The key of a value's table, with its dot.
-fn parent(key: &str) -> &str {
-    key.rfind('.').map_or("", |dot| &key[..=dot])
-}
+/// How often a list is read where the file does not say: prices change within days, the price of bitcoin within hours.
+const DISCOVER_EVERY: Duration = Duration::from_secs(900);
+/// Nobody's list is read more often.
+const LEAST_DISCOVER: Duration = Duration::from_secs(1);
 
 pub(super) const TIERS: [(&str, Tier); 3] = [
     ("local", Tier::Local),

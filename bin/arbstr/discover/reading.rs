@@ -1,0 +1,119 @@
+//! One reading: whom to ask, and what came of it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arbstr_price::BtcPrice;
+use arbstr_wire::Catalog;
+use arbstr_wire::json::scalar_at;
+
+use crate::app::Live;
+use crate::config::{BtcSource, Provider};
+use crate::upstream::Upstream;
+use crate::upstream::fetch::fetch_document;
+
+/// Something that is read.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Target {
+    /// The list of this provider, with the fingerprint of its address and key.
+    Provider(String, u64),
+    /// The price of bitcoin, at this address.
+    Bitcoin(String),
+}
+
+/// What a reading brought: the thing itself, or why not.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// A provider's list.
+    List(Result<Catalog, String>),
+    /// The price of bitcoin.
+    Bitcoin(Result<BtcPrice, String>),
+}
+
+impl News {
+    /// Whether the reading failed.
+    pub(crate) fn is_bad(&self) -> bool {
+        matches!(self, Self::List(Err(_)) | Self::Bitcoin(Err(_)))
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Provider(name, _) => write!(f, "provider {name}"),
+            Self::Bitcoin(_) => f.write_str("prices.btc_price_url"),
+        }
+    }
+}
+
+/// Everything that `live` wants read, and how often.
+pub(super) fn targets(live: &Live) -> Vec<(Target, Duration)> {
+    let providers = live.config.providers.iter();
+    let lists = providers.filter_map(|provider| Some((target(provider), provider.discover?)));
+    let source = live.config.prices.source.as_ref();
+    let bitcoin = source.map(|source| (bitcoin(source), source.every));
+    lists.chain(bitcoin).collect()
+}
+
+/// The name under which the list of `provider` is read.
+pub(crate) fn target(provider: &Provider) -> Target {
+    Target::Provider(provider.name.clone(), provider.fingerprint())
+}
+
+/// The name under which `source` is read.
+pub(crate) fn bitcoin(source: &BtcSource) -> Target {
+    Target::Bitcoin(format!("{} {}", source.url, source.pointer))
+}
+
+/// Reads `target` as `live` knows it.
+pub(super) async fn read(live: Arc<Live>, wanted: Target) -> (Target, News) {
+    let place = |provider: &Provider| target(provider) == wanted;
+    let news = match (
+        live.config.providers.iter().position(place),
+        &live.config.prices.source,
+    ) {
+        (Some(index), _) => News::List(read_list(&live.upstreams[index]).await),
+        (None, Some(source)) => {
+            News::Bitcoin(read_bitcoin(source, live.config.prices.usd_per_btc).await)
+        }
+        (None, None) => News::List(Err("no longer wanted".to_owned())),
+    };
+    (wanted, news)
+}
+
+/// A provider's list.
+///
+/// # Errors
+/// Why there is none, in words.
+pub(crate) async fn read_list(upstream: &Upstream) -> Result<Catalog, String> {
+    let body = upstream
+        .list_models()
+        .await
+        .map_err(|fault| fault.to_string())?;
+    // Megabytes take their time.
+    tokio::task::block_in_place(|| Catalog::read(&body))
+        .map_err(|error| format!("the answer {error}"))
+}
+
+async fn read_bitcoin(source: &BtcSource, expected: Option<BtcPrice>) -> Result<BtcPrice, String> {
+    let body = fetch_document(&source.url, PRICE_BYTES)
+        .await
+        .map_err(|fault| fault.to_string())?;
+    let found = scalar_at(&body, &source.pointer)
+        .map_err(|error| format!("the answer is not JSON: {error}"))?;
+    let text = found.ok_or_else(|| format!("the answer has no number at {:?}", source.pointer))?;
+    let price: BtcPrice = text
+        .trim()
+        .parse()
+        .map_err(|error| format!("what is at {:?} {error}", source.pointer))?;
+    match expected.filter(|expected| price.is_far_from(*expected)) {
+        None => Ok(price),
+        Some(expected) => Err(format!(
+            "{price} US dollars is too far from prices.usd_per_btc = {expected} to be believed"
+        )),
+    }
+}
+
+/// The longest answer with a price in it that is read.
+const PRICE_BYTES: usize = 256 << 10;

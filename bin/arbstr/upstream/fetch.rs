@@ -1,0 +1,145 @@
+//! A small document fetched whole: a provider's model list, the price of bitcoin.
+//!
+//! What comes back is somebody else's word, so it is bounded in bytes and in time, and no redirect leads elsewhere.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, StatusCode, Uri};
+
+use super::body::{BodyFault, UnknownCoding};
+use super::client::{Client, Outgoing, tls_config};
+use super::fault::{Miss, MissKind};
+use super::{Body, Upstream};
+
+/// Why there is no document. In words for the operator; nothing of the document is quoted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetchFault {
+    /// No connection, or none that lasted.
+    #[error("{0}")]
+    Unsent(MissKind),
+    /// Too slow.
+    #[error("no whole answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// It is said to be elsewhere.
+    #[error("HTTP {}: a redirect, which arbstr does not follow; put the final address in the config", .0.as_u16())]
+    Redirect(StatusCode),
+    /// Any other status that is no success.
+    #[error("HTTP {}{}", .0.as_u16(), meaning(*.0))]
+    Status(StatusCode),
+    /// More than is read.
+    #[error("the answer is over {} MiB", .0 >> 20)]
+    TooLarge(usize),
+    /// A coding that cannot be read.
+    #[error(transparent)]
+    Coding(#[from] UnknownCoding),
+    /// Cut or damaged.
+    #[error(transparent)]
+    Broken(#[from] BodyFault),
+}
+
+impl Upstream {
+    /// The body of the provider's `GET /models`, asked with its key and headers.
+    ///
+    /// # Errors
+    /// When it does not come whole, in time and within bounds.
+    pub(crate) async fn list_models(&self) -> Result<Bytes, FetchFault> {
+        let ask = Ask {
+            uri: &self.models,
+            headers: &self.headers,
+            most: LIST_BYTES,
+        };
+        ask.fetch(&self.client).await
+    }
+}
+
+/// A document from an address that is no provider's.
+///
+/// # Errors
+/// When it does not come whole, in time and within bounds.
+pub(crate) async fn fetch_document(uri: &Uri, most: usize) -> Result<Bytes, FetchFault> {
+    let is_https = uri.scheme_str() == Some("https");
+    let client = Client::new(tls_config(is_https), CONNECT);
+    let headers = HeaderMap::new();
+    let ask = Ask {
+        uri,
+        headers: &headers,
+        most,
+    };
+    ask.fetch(&client).await
+}
+
+struct Ask<'a> {
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+    most: usize,
+}
+
+impl Ask<'_> {
+    async fn fetch(&self, client: &Client) -> Result<Bytes, FetchFault> {
+        tokio::time::timeout(WITHIN, self.fetch_slowly(client))
+            .await
+            .unwrap_or(Err(FetchFault::Timeout(WITHIN)))
+    }
+
+    async fn fetch_slowly(&self, client: &Client) -> Result<Bytes, FetchFault> {
+        let unsent = |fault| FetchFault::Unsent(Miss::unsent(&fault).kind);
+        let response = match client.send(self.request()).await {
+            // The connection was idle and may just have been closed.
+            Err(fault) if fault.is_stale => client.send_fresh(self.request()).await,
+            sent => sent,
+        };
+        let head = response.map_err(unsent)?;
+        if head.status.is_redirection() {
+            return Err(FetchFault::Redirect(head.status));
+        }
+        if !head.status.is_success() {
+            return Err(FetchFault::Status(head.status));
+        }
+        let mut body = Body::new(&head.headers, head.body)?;
+        let mut read = BytesMut::new();
+        while let Some(chunk) = body.chunk().await {
+            let chunk = chunk?;
+            if read.len() + chunk.len() > self.most {
+                return Err(FetchFault::TooLarge(self.most));
+            }
+            read.extend_from_slice(&chunk);
+        }
+        Ok(read.freeze())
+    }
+
+    fn request(&self) -> Outgoing {
+        let mut headers = self.headers.clone();
+        headers.remove(header::CONTENT_TYPE);
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        headers
+            .entry(header::USER_AGENT)
+            .or_insert(HeaderValue::from_static(concat!(
+                "arbstr/",
+                env!("CARGO_PKG_VERSION")
+            )));
+        Outgoing {
+            method: Method::GET,
+            uri: self.uri.clone(),
+            headers,
+            body: Bytes::new(),
+        }
+    }
+}
+
+fn meaning(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 | 403 => ": the key was not accepted",
+        402 => ": the key has no balance",
+        404 => ": there is no list at this address",
+        429 => ": asked too often",
+        _ => "",
+    }
+}
+
+/// The longest list that is read; the longest known one has less than a tenth of it.
+const LIST_BYTES: usize = 8 << 20;
+const CONNECT: Duration = Duration::from_secs(5);
+/// From the sending to the last byte.
+const WITHIN: Duration = Duration::from_secs(20);
