@@ -303,6 +303,7 @@ impl Entry {
             provider_cost: reported,
             cost_disagrees: matches!((bill.cost, reported), (Some(ours), Some(theirs)) if arbstr_price::disagrees(ours, theirs)),
             uncovered_units: bill.usage.uncovered,
+            implausible_usage: false,
             latency: winner.map(|winner| winner.latency),
             stream_duration: winner
                 .filter(|_| self.about.streaming)

@@ -1,17 +1,23 @@
 //! Turns a batch of records into rows, in one transaction.
 //!
 //! Applying is idempotent: an opening whose row exists and a completion whose row is completed change nothing. How
-//! far the journal is applied is written in the same transaction. Only an open row has an owner, and only an open
+//! far the journal is applied is written in the same transaction, and so are the roll-ups. Only an open row has an owner, and only an open
 //! row can be completed.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use arbstr_price::Sats;
-use rusqlite::{Connection, Statement, ToSql, Transaction, TransactionBehavior, params};
+use rusqlite::{
+    CachedStatement, Connection, Statement, ToSql, Transaction, TransactionBehavior, params,
+};
 
-use crate::record::{Attempt, Completion, IN_PROGRESS, INTERRUPTED, Opening, Record};
+use crate::record::{Completion, IN_PROGRESS, INTERRUPTED, Opening, Record};
+use crate::rollup::{Rollups, Series};
+use crate::sums::Measures;
 
 /// Up to which byte of which segment an owner's journal is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,13 +34,9 @@ pub(crate) fn apply(
     position: Option<Position>,
 ) -> Result<u64, rusqlite::Error> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut batch = Batch {
-        transaction: &transaction,
-        owner,
-        unmatched: 0,
-    };
+    let mut batch = Batch::new(&transaction, owner)?;
     batch.write(records)?;
-    let unmatched = batch.unmatched;
+    let unmatched = batch.finish()?;
     if let Some(position) = position {
         save_position(&transaction, owner, position)?;
     }
@@ -69,11 +71,19 @@ pub(crate) fn owners(connection: &Connection) -> Result<Vec<String>, rusqlite::E
 /// Marks what `owner` left open as interrupted, and forgets the owner. Returns how many rows that were.
 pub(crate) fn bury(connection: &mut Connection, owner: &str) -> Result<usize, rusqlite::Error> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let sql = "UPDATE requests SET error_message = ?2, owner = NULL WHERE owner = ?1";
-    let interrupted = transaction.execute(sql, params![owner, INTERRUPTED])?;
+    let left = find_open(&transaction, "owner = ?1", owner)?;
+    let mut rollups = Rollups::default();
+    for open in &left {
+        let series = rollups.number(&transaction, open.series(None, None, false))?;
+        transaction
+            .prepare_cached(INTERRUPT)?
+            .execute(params![open.id, series, INTERRUPTED])?;
+        rollups.add(series, open.timestamp_ms, &Measures::default());
+    }
+    rollups.save(&transaction)?;
     transaction.execute("DELETE FROM ledger_progress WHERE owner = ?1", [owner])?;
     transaction.commit()?;
-    Ok(interrupted)
+    Ok(left.len())
 }
 
 fn save_position(
@@ -91,16 +101,93 @@ fn save_position(
     Ok(())
 }
 
+/// A row that is in progress, as far as its end needs it.
+#[derive(Debug)]
+struct OpenRow {
+    id: i64,
+    timestamp_ms: i64,
+    model: String,
+    policy: Option<String>,
+    streaming: bool,
+}
+
+impl OpenRow {
+    /// The series that the row belongs to once it has ended.
+    fn series<'a>(
+        &self,
+        provider: Option<&'a str>,
+        tier: Option<&'a str>,
+        success: bool,
+    ) -> Series<'a> {
+        Series {
+            model: Cow::Owned(self.model.clone()),
+            provider: provider.map(Cow::Borrowed),
+            policy: self.policy.clone().map(Cow::Owned),
+            tier: tier.map(Cow::Borrowed),
+            streaming: self.streaming,
+            success: Some(success),
+        }
+    }
+}
+
+fn find_open(
+    connection: &Connection,
+    condition: &str,
+    value: &str,
+) -> Result<Vec<OpenRow>, rusqlite::Error> {
+    let sql = format!(
+        "SELECT id, timestamp, model, policy, streaming FROM requests
+         WHERE {condition} AND owner IS NOT NULL"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map([value], |row| {
+        Ok(OpenRow {
+            id: row.get(0)?,
+            timestamp_ms: row.get(1)?,
+            model: row.get(2)?,
+            policy: row.get(3)?,
+            streaming: row.get(4)?,
+        })
+    })?;
+    rows.collect()
+}
+
 struct Batch<'a> {
     transaction: &'a Transaction<'a>,
+    statements: Statements<'a>,
+    rollups: Rollups<'a>,
     owner: &'a str,
     unmatched: u64,
 }
 
-impl Batch<'_> {
+/// Prepared once for a batch.
+struct Statements<'a> {
+    open: CachedStatement<'a>,
+    write_whole: CachedStatement<'a>,
+    complete: CachedStatement<'a>,
+    attempt: CachedStatement<'a>,
+}
+
+impl<'a> Batch<'a> {
+    fn new(transaction: &'a Transaction<'a>, owner: &'a str) -> Result<Self, rusqlite::Error> {
+        let statements = Statements {
+            open: transaction.prepare_cached(&OPEN)?,
+            write_whole: transaction.prepare_cached(&WRITE_WHOLE)?,
+            complete: transaction.prepare_cached(&COMPLETE)?,
+            attempt: transaction.prepare_cached(ATTEMPT)?,
+        };
+        Ok(Self {
+            transaction,
+            statements,
+            rollups: Rollups::default(),
+            owner,
+            unmatched: 0,
+        })
+    }
+
     /// Openings are known before any completion is looked at: the two may reach the writer by different ways.
-    fn write(&mut self, records: &[Record]) -> Result<(), rusqlite::Error> {
-        let mut openings: HashMap<&str, &Opening> = HashMap::new();
+    fn write(&mut self, records: &'a [Record]) -> Result<(), rusqlite::Error> {
+        let mut openings: HashMap<&str, &Opening> = HashMap::with_capacity(records.len());
         let mut order = Vec::new();
         for record in records {
             let Record::Opening(opening) = record else {
@@ -131,11 +218,22 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn open(&mut self, opening: &Opening) -> Result<(), rusqlite::Error> {
-        let mut statement = self.transaction.prepare_cached(OPEN)?;
-        bind_opening(&mut statement, 0, opening, opening.plan.as_deref())?;
-        statement.raw_bind_parameter(8, IN_PROGRESS)?;
-        statement.raw_bind_parameter(9, self.owner)?;
+    /// Writes the sums of what was written. Returns how many records found no row.
+    fn finish(self) -> Result<u64, rusqlite::Error> {
+        self.rollups.save(self.transaction)?;
+        Ok(self.unmatched)
+    }
+
+    fn open(&mut self, opening: &'a Opening) -> Result<(), rusqlite::Error> {
+        let series = self
+            .rollups
+            .number(self.transaction, open_series(opening))?;
+        let statement = &mut self.statements.open;
+        let mut next = Binder::of(statement);
+        next.opening(opening, opening.plan.as_deref())?;
+        next.bind(series)?;
+        next.bind(IN_PROGRESS)?;
+        next.bind(self.owner)?;
         if statement.raw_execute()? == 0 {
             self.note_unmatched(&opening.correlation_id, "opened twice");
         }
@@ -144,35 +242,56 @@ impl Batch<'_> {
 
     fn write_whole(
         &mut self,
-        opening: &Opening,
-        completion: &Completion,
+        opening: &'a Opening,
+        completion: &'a Completion,
     ) -> Result<(), rusqlite::Error> {
-        let mut statement = self.transaction.prepare_cached(WRITE_WHOLE)?;
-        bind_completion(&mut statement, completion)?;
+        let measures = measure(completion);
+        let series = Series {
+            provider: completion.provider.as_deref().map(Cow::Borrowed),
+            tier: completion.tier.as_deref().map(Cow::Borrowed),
+            success: Some(completion.success),
+            ..open_series(opening)
+        };
+        let series = self.rollups.number(self.transaction, series)?;
         let plan = completion.plan.as_deref().or(opening.plan.as_deref());
-        bind_opening(&mut statement, COMPLETION_PARAMETERS, opening, plan)?;
+        let statement = &mut self.statements.write_whole;
+        let mut next = Binder::of(statement);
+        next.opening(opening, plan)?;
+        next.bind(series)?;
+        next.completion(completion, &measures)?;
         if statement.raw_execute()? == 0 {
             self.note_unmatched(&opening.correlation_id, "opened twice");
             return self.complete(completion);
         }
+        self.rollups.add(series, opening.timestamp_ms, &measures);
         self.write_attempts(completion)
     }
 
-    fn complete(&mut self, completion: &Completion) -> Result<(), rusqlite::Error> {
-        let mut statement = self.transaction.prepare_cached(COMPLETE)?;
-        bind_completion(&mut statement, completion)?;
-        statement.raw_bind_parameter(COMPLETION_PARAMETERS + 1, &completion.plan)?;
-        if statement.raw_execute()? == 0 {
-            self.note_unmatched(&completion.correlation_id, "completed without an open row");
+    fn complete(&mut self, completion: &'a Completion) -> Result<(), rusqlite::Error> {
+        let id = completion.correlation_id.as_str();
+        let Some(open) = find_open(self.transaction, "correlation_id = ?1", id)?.pop() else {
+            self.note_unmatched(id, "completed without an open row");
             return Ok(());
-        }
+        };
+        let measures = measure(completion);
+        let (provider, tier) = (completion.provider.as_deref(), completion.tier.as_deref());
+        let series = open.series(provider, tier, completion.success);
+        let series = self.rollups.number(self.transaction, series)?;
+        let statement = &mut self.statements.complete;
+        let mut next = Binder::of(statement);
+        next.bind(open.id)?;
+        next.bind(&completion.plan)?;
+        next.bind(series)?;
+        next.completion(completion, &measures)?;
+        statement.raw_execute()?;
+        self.rollups.add(series, open.timestamp_ms, &measures);
         self.write_attempts(completion)
     }
 
     fn write_attempts(&mut self, completion: &Completion) -> Result<(), rusqlite::Error> {
         let id = completion.correlation_id.as_str();
         for (index, attempt) in completion.attempts.iter().enumerate() {
-            self.transaction.prepare_cached(ATTEMPT)?.execute(params![
+            self.statements.attempt.execute(params![
                 id,
                 count(index as u64 + 1),
                 attempt.provider,
@@ -181,7 +300,7 @@ impl Batch<'_> {
                 attempt.status,
                 millis(attempt.started_after),
                 millis(attempt.duration),
-                attempt_cost(id, attempt),
+                nanosats(id, attempt.sunk_cost),
             ])?;
         }
         Ok(())
@@ -193,77 +312,107 @@ impl Batch<'_> {
     }
 }
 
-fn bind_opening(
-    statement: &mut Statement<'_>,
-    before: usize,
-    opening: &Opening,
-    plan: Option<&str>,
-) -> Result<(), rusqlite::Error> {
-    let values: [&dyn ToSql; 7] = [
-        &opening.correlation_id,
-        &opening.timestamp_ms,
-        &opening.endpoint,
-        &opening.model,
-        &opening.policy,
-        &opening.streaming,
-        &plan,
-    ];
-    bind(statement, before, &values)
+/// Binds values one after another.
+struct Binder<'a, 's> {
+    statement: &'a mut Statement<'s>,
+    bound: usize,
 }
 
-fn bind_completion(
-    statement: &mut Statement<'_>,
-    completion: &Completion,
-) -> Result<(), rusqlite::Error> {
-    let id = completion.correlation_id.as_str();
-    let amount = |sats: Option<Sats>| sats.and_then(|sats| nanosats(id, sats));
-    let values: [&dyn ToSql; COMPLETION_PARAMETERS] = [
-        &completion.correlation_id,
-        &completion.ended_ms,
-        &completion.served_model,
-        &completion.provider,
-        &completion.tier,
-        &completion.input_tokens.map(count),
-        &completion.output_tokens.map(count),
-        &completion.cached_input_tokens.map(count),
-        &completion.reasoning_tokens.map(count),
-        &amount(completion.cost),
-        &amount(completion.estimated_cost),
-        &amount(completion.reference_cost),
-        &amount(completion.provider_cost),
-        &completion.cost_disagrees,
-        &completion.uncovered_units,
-        &completion.latency.map(millis),
-        &completion.stream_duration.map(millis),
-        &millis(completion.duration),
-        &completion.finish_reason,
-        &count(completion.attempts.len() as u64),
-        &completion.success,
-        &completion.error_status,
-        &completion.error_message,
-    ];
-    bind(statement, 0, &values)
-}
-
-fn bind(
-    statement: &mut Statement<'_>,
-    before: usize,
-    values: &[&dyn ToSql],
-) -> Result<(), rusqlite::Error> {
-    for (index, value) in values.iter().enumerate() {
-        statement.raw_bind_parameter(before + index + 1, value)?;
+impl<'a, 's> Binder<'a, 's> {
+    fn of(statement: &'a mut Statement<'s>) -> Self {
+        Self {
+            statement,
+            bound: 0,
+        }
     }
-    Ok(())
+
+    fn bind(&mut self, value: impl ToSql) -> Result<(), rusqlite::Error> {
+        self.bound += 1;
+        self.statement.raw_bind_parameter(self.bound, value)
+    }
+
+    /// The values of [`OPENING_COLUMNS`].
+    fn opening(&mut self, opening: &Opening, plan: Option<&str>) -> Result<(), rusqlite::Error> {
+        self.bind(&opening.correlation_id)?;
+        self.bind(opening.timestamp_ms)?;
+        self.bind(&opening.endpoint)?;
+        self.bind(&opening.model)?;
+        self.bind(&opening.policy)?;
+        self.bind(opening.streaming)?;
+        self.bind(plan)
+    }
+
+    /// The values of [`COMPLETION_COLUMNS`].
+    fn completion(
+        &mut self,
+        completion: &Completion,
+        measures: &Measures,
+    ) -> Result<(), rusqlite::Error> {
+        self.bind(completion.ended_ms)?;
+        self.bind(&completion.served_model)?;
+        self.bind(&completion.provider)?;
+        self.bind(&completion.tier)?;
+        for tokens in measures.tokens {
+            self.bind(tokens)?;
+        }
+        self.bind(measures.cost)?;
+        self.bind(measures.estimated_cost)?;
+        self.bind(measures.reference_cost)?;
+        let id = &completion.correlation_id;
+        self.bind(nanosats(id, completion.provider_cost))?;
+        self.bind(measures.sunk_cost)?;
+        for flag in measures.flags {
+            self.bind(flag)?;
+        }
+        self.bind(measures.latency_ms)?;
+        self.bind(completion.stream_duration.map(millis))?;
+        self.bind(measures.duration_ms)?;
+        self.bind(&completion.finish_reason)?;
+        self.bind(count(completion.attempts.len() as u64))?;
+        self.bind(completion.success)?;
+        self.bind(completion.error_status)?;
+        self.bind(&completion.error_message)
+    }
 }
 
-fn attempt_cost(correlation_id: &str, attempt: &Attempt) -> Option<i64> {
-    attempt
-        .sunk_cost
-        .and_then(|sats| nanosats(correlation_id, sats))
+fn open_series(opening: &Opening) -> Series<'_> {
+    Series {
+        model: Cow::Borrowed(&opening.model),
+        provider: None,
+        policy: opening.policy.as_deref().map(Cow::Borrowed),
+        tier: None,
+        streaming: opening.streaming,
+        success: None,
+    }
+}
+
+/// The figures of `completion` as columns hold them.
+fn measure(completion: &Completion) -> Measures {
+    let id = completion.correlation_id.as_str();
+    Measures {
+        tokens: [
+            completion.input_tokens.map(count),
+            completion.output_tokens.map(count),
+            completion.cached_input_tokens.map(count),
+            completion.reasoning_tokens.map(count),
+        ],
+        cost: nanosats(id, completion.cost),
+        estimated_cost: nanosats(id, completion.estimated_cost),
+        reference_cost: nanosats(id, completion.reference_cost),
+        sunk_cost: nanosats(id, completion.sunk_cost()),
+        flags: [
+            completion.cost_disagrees,
+            completion.uncovered_units,
+            completion.implausible_usage,
+        ],
+        latency_ms: completion.latency.map(millis),
+        duration_ms: Some(millis(completion.duration)),
+    }
 }
 
 /// An amount that a column can hold; one that it cannot is unknown rather than wrong.
-fn nanosats(correlation_id: &str, amount: Sats) -> Option<i64> {
+fn nanosats(correlation_id: &str, amount: Option<Sats>) -> Option<i64> {
+    let amount = amount?;
     let held = i64::try_from(amount.nanosats()).ok();
     if held.is_none() {
         tracing::warn!(correlation_id, %amount, "amount too large for the ledger; kept as unknown");
@@ -279,32 +428,72 @@ fn count(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-const COMPLETION_PARAMETERS: usize = 23;
+/// What an opening fills, in the order in which it is bound.
+const OPENING_COLUMNS: [&str; 7] = [
+    "correlation_id",
+    "timestamp",
+    "endpoint",
+    "model",
+    "policy",
+    "streaming",
+    "plan",
+];
 
-const OPEN: &str = "
-INSERT INTO requests
-    (correlation_id, timestamp, endpoint, model, policy, streaming, plan, error_message, owner)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-ON CONFLICT (correlation_id) DO NOTHING";
+/// What a completion fills, in the order in which it is bound.
+const COMPLETION_COLUMNS: [&str; 24] = [
+    "ended",
+    "served_model",
+    "provider",
+    "tier",
+    "input_tokens",
+    "output_tokens",
+    "cached_input_tokens",
+    "reasoning_tokens",
+    "cost_nanosats",
+    "estimated_cost_nanosats",
+    "reference_cost_nanosats",
+    "provider_cost_nanosats",
+    "sunk_cost_nanosats",
+    "cost_disagrees",
+    "uncovered_units",
+    "implausible_usage",
+    "latency_ms",
+    "stream_duration_ms",
+    "duration_ms",
+    "finish_reason",
+    "attempts",
+    "success",
+    "error_status",
+    "error_message",
+];
 
-const WRITE_WHOLE: &str = "
-INSERT INTO requests
-    (ended, served_model, provider, tier, input_tokens, output_tokens, cached_input_tokens, reasoning_tokens,
-     cost_nanosats, estimated_cost_nanosats, reference_cost_nanosats, provider_cost_nanosats, cost_disagrees,
-     uncovered_units, latency_ms, stream_duration_ms, duration_ms, finish_reason, attempts, success, error_status,
-     error_message, correlation_id, timestamp, endpoint, model, policy, streaming, plan)
-VALUES (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
-     ?24, ?25, ?26, ?27, ?28, ?29, ?30)
-ON CONFLICT (correlation_id) DO NOTHING";
+static OPEN: LazyLock<String> =
+    LazyLock::new(|| insert(&[&OPENING_COLUMNS, &["series", "error_message", "owner"]]));
 
-const COMPLETE: &str = "
-UPDATE requests SET
-    ended = ?2, served_model = ?3, provider = ?4, tier = ?5, input_tokens = ?6, output_tokens = ?7,
-    cached_input_tokens = ?8, reasoning_tokens = ?9, cost_nanosats = ?10, estimated_cost_nanosats = ?11,
-    reference_cost_nanosats = ?12, provider_cost_nanosats = ?13, cost_disagrees = ?14, uncovered_units = ?15,
-    latency_ms = ?16, stream_duration_ms = ?17, duration_ms = ?18, finish_reason = ?19, attempts = ?20,
-    success = ?21, error_status = ?22, error_message = ?23, plan = coalesce(?24, plan), owner = NULL
-WHERE correlation_id = ?1 AND owner IS NOT NULL";
+static WRITE_WHOLE: LazyLock<String> =
+    LazyLock::new(|| insert(&[&OPENING_COLUMNS, &["series"], &COMPLETION_COLUMNS]));
+
+static COMPLETE: LazyLock<String> = LazyLock::new(|| {
+    let set = |(index, column)| format!("{column} = ?{}", index + 4);
+    let columns: Vec<_> = COMPLETION_COLUMNS.iter().enumerate().map(set).collect();
+    format!(
+        "UPDATE requests SET plan = coalesce(?2, plan), series = ?3, {}, owner = NULL WHERE id = ?1",
+        columns.join(", ")
+    )
+});
+
+/// An insertion that leaves a row alone which is there already.
+fn insert(columns: &[&[&str]]) -> String {
+    let columns = columns.concat();
+    format!(
+        "INSERT INTO requests ({}) VALUES ({}) ON CONFLICT (correlation_id) DO NOTHING",
+        columns.join(", "),
+        vec!["?"; columns.len()].join(", ")
+    )
+}
+
+const INTERRUPT: &str =
+    "UPDATE requests SET series = ?2, error_message = ?3, owner = NULL WHERE id = ?1";
 
 const ATTEMPT: &str = "
 INSERT OR REPLACE INTO attempts

@@ -3,7 +3,7 @@
 //! Shared by all requests and the writer. A record goes to the journal; if that refuses, to memory; if that is full
 //! too, it is dropped and counted. No request ever waits for the writer.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, Thread};
@@ -52,6 +52,12 @@ struct Progress {
     flush_asked: u64,
     flushed: u64,
     recovered: bool,
+    /// How often something was put into the next two.
+    chores_asked: u64,
+    /// Named blobs to be saved.
+    states: BTreeMap<String, Vec<u8>>,
+    /// Rows that arrived before are to be deleted.
+    expire_before: Option<i64>,
     stopping: bool,
     stopped: bool,
     database_ready: bool,
@@ -63,6 +69,7 @@ struct Progress {
 pub(crate) struct Call {
     handed: u64,
     flush_asked: u64,
+    chores_asked: u64,
     pub(crate) stopping: bool,
 }
 
@@ -119,6 +126,24 @@ impl Intake {
             self.progressed
                 .wait_timeout_while(self.progress(), within, pending),
         );
+    }
+
+    /// Asks the writer to save `bytes` under `name`.
+    pub(crate) fn push_state(&self, name: &str, bytes: Vec<u8>) {
+        let mut progress = self.progress();
+        progress.states.insert(name.to_owned(), bytes);
+        progress.chores_asked += 1;
+        drop(progress);
+        self.bell.wake();
+    }
+
+    /// Asks the writer to delete rows that arrived before `timestamp_ms`.
+    pub(crate) fn expire_before(&self, timestamp_ms: i64) {
+        let mut progress = self.progress();
+        progress.expire_before = progress.expire_before.max(Some(timestamp_ms));
+        progress.chores_asked += 1;
+        drop(progress);
+        self.bell.wake();
     }
 
     /// Asks the writer to end after its present turn.
@@ -204,6 +229,7 @@ impl Intake {
         Call {
             handed: self.tally.handed.load(Ordering::SeqCst),
             flush_asked: progress.flush_asked,
+            chores_asked: progress.chores_asked,
             stopping: progress.stopping,
         }
     }
@@ -246,6 +272,32 @@ impl Intake {
             }
         }
         (out.len() - before) as u64
+    }
+
+    /// What is to be saved.
+    pub(crate) fn states(&self) -> BTreeMap<String, Vec<u8>> {
+        self.progress().states.clone()
+    }
+
+    /// `saved` is in the database; what was handed in since is not.
+    pub(crate) fn note_saved(&self, saved: &BTreeMap<String, Vec<u8>>) {
+        let mut progress = self.progress();
+        progress
+            .states
+            .retain(|name, bytes| saved.get(name) != Some(bytes));
+    }
+
+    /// From when on rows are to be kept.
+    pub(crate) fn expires(&self) -> Option<i64> {
+        self.progress().expire_before
+    }
+
+    /// No row is left that arrived before `timestamp_ms`.
+    pub(crate) fn note_expired(&self, timestamp_ms: i64) {
+        let mut progress = self.progress();
+        if progress.expire_before == Some(timestamp_ms) {
+            progress.expire_before = None;
+        }
     }
 
     /// The writer holds records, the oldest from `oldest_ms`.
@@ -325,6 +377,7 @@ impl Intake {
         let progress = self.progress();
         self.tally.handed.load(Ordering::SeqCst) != call.handed
             || progress.flush_asked != call.flush_asked
+            || progress.chores_asked != call.chores_asked
             || progress.stopping != call.stopping
     }
 }

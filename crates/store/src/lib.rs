@@ -35,19 +35,29 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod chores;
+mod histogram;
 mod intake;
 mod journal;
 mod owner;
 mod pool;
 mod query;
+mod reader;
 mod record;
 mod recover;
+mod rollup;
 mod schema;
 mod status;
 mod store;
+mod sums;
 mod writer;
 
-pub use query::QueryError;
+pub use histogram::Percentiles;
+pub use query::{
+    Export, Filter, Follow, Group, GroupBy, GroupKey, Page, PageQuery, QueryError, Selection, Sort,
+    SortBy, Stats, StatsQuery, Sum, Totals, UnknownGroup, UnknownSort,
+};
+pub use reader::{ReadError, Reader};
 pub use record::{
     Attempt, Completion, IN_PROGRESS, INTERRUPTED, Opening, RequestDetail, RequestRow,
 };

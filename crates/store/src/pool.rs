@@ -3,7 +3,7 @@
 //! Opened when first wanted, so that a database that appears late is found then. Readers see the last commit and
 //! never wait for the writer (WAL).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use r2d2::{ManageConnection, NopErrorHandler, Pool, PooledConnection};
@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::query::QueryError;
 
 /// The pool.
+#[derive(Clone)]
 pub(crate) struct Readers(Pool<Opener>);
 
 impl Readers {
@@ -30,7 +31,8 @@ impl Readers {
     /// Lends a connection, waiting a moment when all are lent or the database cannot be opened.
     pub(crate) fn lend(
         &self,
-    ) -> Result<PooledConnection<impl ManageConnection<Connection = Connection>>, QueryError> {
+    ) -> Result<PooledConnection<impl ManageConnection<Connection = Connection> + use<>>, QueryError>
+    {
         self.0
             .get()
             .map_err(|error| QueryError::Unavailable(Box::new(error)))
@@ -57,10 +59,7 @@ impl ManageConnection for Opener {
     type Error = rusqlite::Error;
 
     fn connect(&self) -> Result<Connection, rusqlite::Error> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&self.path, flags)?;
-        connection.busy_timeout(PATIENCE)?;
-        Ok(connection)
+        connect(&self.path)
     }
 
     fn is_valid(&self, connection: &mut Connection) -> Result<(), rusqlite::Error> {
@@ -70,6 +69,16 @@ impl ManageConnection for Opener {
     fn has_broken(&self, _: &mut Connection) -> bool {
         false
     }
+}
+
+/// Opens the database at `path` for reading alone.
+pub(crate) fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(PATIENCE)?;
+    connection.pragma_update(None, "cache_size", -8192)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(connection)
 }
 
 const MAX_READERS: u32 = 4;

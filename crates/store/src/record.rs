@@ -65,6 +65,8 @@ pub struct Completion {
     pub cost_disagrees: bool,
     /// Whether units were used that no rate covers.
     pub uncovered_units: bool,
+    /// Whether the provider's counts do not fit what was sent.
+    pub implausible_usage: bool,
     /// From the start of the winning attempt to its first byte.
     pub latency: Option<Duration>,
     /// From just before the winning attempt was sent to its last byte.
@@ -83,6 +85,15 @@ pub struct Completion {
     pub plan: Option<String>,
     /// The upstream attempts, in order.
     pub attempts: Vec<Attempt>,
+}
+
+impl Completion {
+    /// What failed attempts cost all the same, together; `None` when none is known to have cost anything.
+    #[must_use]
+    pub fn sunk_cost(&self) -> Option<Sats> {
+        let known = self.attempts.iter().filter_map(|attempt| attempt.sunk_cost);
+        known.reduce(Sats::saturating_add)
+    }
 }
 
 /// One upstream attempt.
@@ -143,10 +154,14 @@ pub struct RequestRow {
     pub reference_cost: Option<Sats>,
     /// The cost that the provider itself reported.
     pub provider_cost: Option<Sats>,
+    /// What failed attempts cost all the same, together.
+    pub sunk_cost: Option<Sats>,
     /// Whether the provider's figure differs from ours by more than 1 %.
     pub cost_disagrees: bool,
     /// Whether units were used that no rate covers.
     pub uncovered_units: bool,
+    /// Whether the provider's counts do not fit what was sent.
+    pub implausible_usage: bool,
     /// Time to the first byte of the winning attempt, in whole milliseconds.
     pub latency: Option<Duration>,
     /// From sending the winning attempt to its last byte, in whole milliseconds.
@@ -163,6 +178,14 @@ pub struct RequestRow {
     pub error_status: Option<u16>,
     /// The failure; [`IN_PROGRESS`] until completed, [`INTERRUPTED`] when the process died before.
     pub error_message: Option<String>,
+}
+
+impl RequestRow {
+    /// Whether the request is still under way, as far as the ledger knows.
+    #[must_use]
+    pub fn is_in_progress(&self) -> bool {
+        self.ended_ms.is_none() && self.error_message.as_deref() == Some(IN_PROGRESS)
+    }
 }
 
 /// A row with what is too long for a list.

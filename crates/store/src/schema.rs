@@ -3,17 +3,22 @@
 //! Migrations are the numbered files of `migrations/`; their count is the schema's version, kept in `user_version`.
 //! A file from a newer arbstr, or one that is not arbstr's at all, is refused rather than changed.
 
+use std::cmp::Ordering;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, Transaction};
 use rusqlite_migration::{M, Migrations};
+
+use crate::rollup;
 
 /// Why a database could not be opened for writing.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
     #[error("its schema is of version {found}, this arbstr knows {known}")]
     Newer { found: i64, known: i64 },
+    #[error("its schema is of version {found}, this arbstr reads {known}")]
+    Older { found: i64, known: i64 },
     #[error("it has tables that are not arbstr's")]
     Foreign,
     #[error("{0}")]
@@ -36,27 +41,44 @@ pub(crate) fn connect(path: &Path) -> Result<Connection, ConnectError> {
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
-    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let known = i64::try_from(MIGRATION_SQL.len()).unwrap_or(i64::MAX);
-    if found > known {
-        return Err(ConnectError::Newer { found, known });
-    }
-    if found == 0 && holds_foreign_tables(&connection)? {
-        return Err(ConnectError::Foreign);
-    }
+    let outdated = match check(&connection) {
+        Ok(()) => false,
+        Err(ConnectError::Older { .. }) => true,
+        Err(error) => return Err(error),
+    };
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "normal")?;
     connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
     connection.pragma_update_and_check(None, "journal_size_limit", 64 << 20, |_| Ok(()))?;
-    if found < known {
+    if outdated {
         migrate(&mut connection)?;
     }
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
 }
 
+/// Whether the database is of the present schema.
+pub(crate) fn check(connection: &Connection) -> Result<(), ConnectError> {
+    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let known = i64::try_from(MIGRATION_SQL.len()).unwrap_or(i64::MAX);
+    if found == 0 && holds_foreign_tables(connection)? {
+        return Err(ConnectError::Foreign);
+    }
+    match found.cmp(&known) {
+        Ordering::Greater => Err(ConnectError::Newer { found, known }),
+        Ordering::Less => Err(ConnectError::Older { found, known }),
+        Ordering::Equal => Ok(()),
+    }
+}
+
 fn migrate(connection: &mut Connection) -> Result<(), ConnectError> {
-    let steps = MIGRATION_SQL.iter().map(|sql| M::up(sql)).collect();
+    let [requests, rollups] = MIGRATION_SQL;
+    let steps = vec![
+        M::up(requests),
+        M::up_with_hook(rollups, |transaction: &Transaction<'_>| {
+            Ok(rollup::build(transaction)?)
+        }),
+    ];
     Migrations::new(steps).to_latest(connection)?;
     Ok(())
 }
@@ -70,4 +92,7 @@ fn holds_foreign_tables(connection: &Connection) -> Result<bool, rusqlite::Error
 /// How long a statement waits for another process before the writer's own backoff takes over.
 const BUSY: Duration = Duration::from_millis(250);
 
-const MIGRATION_SQL: [&str; 1] = [include_str!("../../../migrations/0001_requests.sql")];
+const MIGRATION_SQL: [&str; 2] = [
+    include_str!("../../../migrations/0001_requests.sql"),
+    include_str!("../../../migrations/0002_rollups.sql"),
+];

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::intake::Intake;
 use crate::owner::Home;
-use crate::pool::Readers;
-use crate::query::{self, QueryError};
+use crate::query::QueryError;
+use crate::reader::Reader;
 use crate::record::{Completion, Opening, RequestDetail};
 use crate::schema::{self, ConnectError};
 use crate::status::{Status, Unwritten};
@@ -62,7 +62,7 @@ pub enum OpenError {
 #[derive(Debug)]
 struct Ledger {
     intake: Arc<Intake>,
-    readers: Readers,
+    reader: Reader,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -98,7 +98,7 @@ impl Store {
             }
         };
         let ready = connection.is_some();
-        let readers = Readers::new(home.database().to_owned());
+        let reader = Reader::new(home.database().to_owned());
         let writer = Writer::new(Arc::clone(&intake), home, options.started_ms, connection);
         let writer = thread::Builder::new()
             .name("ledger".to_owned())
@@ -110,7 +110,7 @@ impl Store {
         let writer = Mutex::new(Some(writer));
         let ledger = Arc::new(Ledger {
             intake,
-            readers,
+            reader,
             writer,
         });
         Ok(Self { ledger })
@@ -124,6 +124,18 @@ impl Store {
     /// Completes a request, once. Never waits for the database.
     pub fn complete(&self, completion: Completion) {
         self.ledger.intake.push_completion(completion);
+    }
+
+    /// Has rows deleted that arrived before the hour of `timestamp_ms` (since the epoch), little by little; statistics
+    /// keep them. Never waits. To be called again as time goes on.
+    pub fn expire_before(&self, timestamp_ms: i64) {
+        self.ledger.intake.expire_before(timestamp_ms);
+    }
+
+    /// Has `bytes` saved under `name`, in place of what was saved before. Never waits; not journaled, so that a crash
+    /// before the next commit keeps the former ones.
+    pub fn save_state(&self, name: &str, bytes: Vec<u8>) {
+        self.ledger.intake.push_state(name, bytes);
     }
 
     /// Blocks until everything handed in before is in SQLite, or `within` has passed. Says what is not.
@@ -168,8 +180,13 @@ impl Store {
     ///
     /// The database cannot be read.
     pub fn request(&self, correlation_id: &str) -> Result<Option<RequestDetail>, QueryError> {
-        let connection = self.ledger.readers.lend()?;
-        query::find(&connection, correlation_id)
+        self.ledger.reader.request(correlation_id)
+    }
+
+    /// For all other questions.
+    #[must_use]
+    pub fn reader(&self) -> &Reader {
+        &self.ledger.reader
     }
 
     fn unwritten(&self) -> Unwritten {

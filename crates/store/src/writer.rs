@@ -1,6 +1,6 @@
 //! The one thread that writes to SQLite, in group commits.
 //!
-//! Each turn: see that there is a journal and a connection, take a batch, commit it, drop what is applied. A turn
+//! Each turn: see that there is a journal and a connection, take a batch, commit it, drop what is applied, do chores. A turn
 //! that fails keeps its batch and is tried again with a growing pause; new records wait in the journal meanwhile.
 //!
 //! ```text
@@ -17,6 +17,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode};
 
 use crate::apply::{self, Position};
+use crate::chores;
 use crate::intake::{Call, Intake};
 use crate::journal::Tail;
 use crate::owner::{Claim, Home, owner_name};
@@ -49,6 +50,8 @@ pub(crate) struct Writer {
     tails: VecDeque<Tail>,
     connection: Option<Connection>,
     recovered: bool,
+    /// Whether there are more rows to delete.
+    expiring: bool,
     batch: Batch,
     pause: Duration,
 }
@@ -87,6 +90,7 @@ impl Writer {
             tails: VecDeque::new(),
             connection,
             recovered: false,
+            expiring: false,
             batch: Batch::default(),
             pause: FIRST_PAUSE,
         };
@@ -109,7 +113,7 @@ impl Writer {
                     if call.stopping {
                         break;
                     }
-                    if turn == Turn::Drained {
+                    if turn == Turn::Drained && !self.expiring {
                         self.rest(call);
                     }
                 }
@@ -138,6 +142,7 @@ impl Writer {
         };
         self.commit()?;
         self.drop_applied_segments();
+        self.do_chores()?;
         Ok(turn)
     }
 
@@ -289,6 +294,26 @@ impl Writer {
         self.batch.records.clear();
         self.batch.from_memory = 0;
         self.batch.position = None;
+        Ok(())
+    }
+
+    fn do_chores(&mut self) -> Result<(), Trouble> {
+        let Some(connection) = &mut self.connection else {
+            return Ok(());
+        };
+        let states = self.intake.states();
+        if !states.is_empty() {
+            chores::save(connection, &states)?;
+            self.intake.note_saved(&states);
+        }
+        let expires = self.intake.expires();
+        self.expiring = expires.is_some();
+        if let Some(timestamp_ms) = expires
+            && chores::expire(connection, timestamp_ms)?
+        {
+            self.intake.note_expired(timestamp_ms);
+            self.expiring = false;
+        }
         Ok(())
     }
 

@@ -73,6 +73,7 @@ pub(crate) fn encode_completion(completion: &Completion) -> Vec<u8> {
     for flag in [
         completion.cost_disagrees,
         completion.uncovered_units,
+        completion.implausible_usage,
         completion.success,
     ] {
         out.byte(u8::from(flag));
@@ -126,7 +127,8 @@ fn decode_payload(payload: &[u8]) -> Option<Record> {
     let record = match input.byte()? {
         KIND_OWNER => Record::Owner(input.text()?),
         KIND_OPENING => Record::Opening(input.opening()?),
-        KIND_COMPLETION => Record::Completion(Box::new(input.completion()?)),
+        KIND_COMPLETION => Record::Completion(Box::new(input.completion(true)?)),
+        KIND_COMPLETION_1 => Record::Completion(Box::new(input.completion(false)?)),
         _ => return None,
     };
     input.0.is_empty().then_some(record)
@@ -303,7 +305,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The order of the fields is the order in which they were written.
-    fn completion(&mut self) -> Option<Completion> {
+    fn completion(&mut self, knows_implausible: bool) -> Option<Completion> {
         Some(Completion {
             correlation_id: self.text()?,
             ended_ms: self.signed()?,
@@ -323,6 +325,7 @@ impl<'a> Reader<'a> {
             provider_cost: self.optional(Self::amount)?,
             cost_disagrees: self.flag()?,
             uncovered_units: self.flag()?,
+            implausible_usage: knows_implausible && self.flag()?,
             success: self.flag()?,
             latency: self.optional(Self::duration)?,
             stream_duration: self.optional(Self::duration)?,
@@ -358,7 +361,9 @@ const MAX_PAYLOAD: usize = 64 << 20;
 
 const KIND_OWNER: u8 = 0;
 const KIND_OPENING: u8 = 1;
-const KIND_COMPLETION: u8 = 2;
+/// Without `implausible_usage`; may lie in a journal that an earlier arbstr left.
+const KIND_COMPLETION_1: u8 = 2;
+const KIND_COMPLETION: u8 = 3;
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use arbstr_price::Sats;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::QueryError;
+use super::cursor::Position;
 use crate::record::{Attempt, RequestDetail, RequestRow};
 
 /// Finds one request by its id.
@@ -30,6 +31,19 @@ pub(crate) fn find(
     }))
 }
 
+/// The rows at these places, in this order.
+pub(super) fn read_by_id(
+    connection: &Connection,
+    places: &[Position],
+) -> Result<Vec<RequestRow>, rusqlite::Error> {
+    let sql = format!("SELECT {COLUMNS} FROM requests WHERE id = ?1");
+    let mut statement = connection.prepare_cached(&sql)?;
+    places
+        .iter()
+        .map(|place| statement.query_row([place.id], read_row))
+        .collect()
+}
+
 fn read_attempts(
     connection: &Connection,
     correlation_id: &str,
@@ -52,8 +66,8 @@ fn read_attempts(
     rows.collect()
 }
 
-/// Reads what [`COLUMNS`] selects.
-fn read_row(row: &Row<'_>) -> Result<RequestRow, rusqlite::Error> {
+/// Reads what [`COLUMNS`] selects, or more.
+pub(super) fn read_row(row: &Row<'_>) -> Result<RequestRow, rusqlite::Error> {
     let tokens = |column: &str| -> Result<Option<u64>, rusqlite::Error> {
         Ok(row.get::<_, Option<i64>>(column)?.map(i64::unsigned_abs))
     };
@@ -82,8 +96,10 @@ fn read_row(row: &Row<'_>) -> Result<RequestRow, rusqlite::Error> {
         estimated_cost: amount("estimated_cost_nanosats")?,
         reference_cost: amount("reference_cost_nanosats")?,
         provider_cost: amount("provider_cost_nanosats")?,
+        sunk_cost: amount("sunk_cost_nanosats")?,
         cost_disagrees: row.get("cost_disagrees")?,
         uncovered_units: row.get("uncovered_units")?,
+        implausible_usage: row.get("implausible_usage")?,
         latency: millis("latency_ms")?,
         stream_duration: millis("stream_duration_ms")?,
         duration: millis("duration_ms")?,
@@ -103,7 +119,7 @@ fn sats(nanosats: i64) -> Sats {
     Sats::from_nanosats(nanosats.into())
 }
 
-const COLUMNS: &str = "correlation_id, timestamp, ended, endpoint, model, served_model, provider, tier, policy, \
+pub(super) const COLUMNS: &str = "correlation_id, timestamp, ended, endpoint, model, served_model, provider, tier, policy, \
      streaming, input_tokens, output_tokens, cached_input_tokens, reasoning_tokens, cost_nanosats, \
-     estimated_cost_nanosats, reference_cost_nanosats, provider_cost_nanosats, cost_disagrees, uncovered_units, \
+     estimated_cost_nanosats, reference_cost_nanosats, provider_cost_nanosats, sunk_cost_nanosats, cost_disagrees, uncovered_units, implausible_usage, \
      latency_ms, stream_duration_ms, duration_ms, finish_reason, attempts, success, error_status, error_message";

@@ -5,7 +5,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use arbstr_store::{Options, Store};
+use arbstr_price::Sats;
+use arbstr_store::{Options, Selection, StatsQuery, Store};
 
 use crate::samples::{completion, cost_of, opening};
 use crate::scratch::{PATIENCE, Scratch};
@@ -80,6 +81,7 @@ fn no_record_is_lost_or_doubled_by_kill_9() {
     // Every victim but the last was buried by a later one, under load.
     let store = scratch.open();
     check_books(&scratch, &opened, &completed);
+    check_sums(&scratch, &store);
     assert_eq!(store.status(0).depth, 0);
     assert!(store.close(PATIENCE).is_empty());
     let rest: Vec<_> = scratch
@@ -104,6 +106,24 @@ fn start_victim(scratch: &Scratch, round: u32) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .unwrap()
+}
+
+/// The roll-ups, which every killed process had a hand in, say what the rows say.
+fn check_sums(scratch: &Scratch, store: &Store) {
+    let query = StatsQuery {
+        selection: Selection::all(),
+        group_by: None,
+    };
+    let totals = store.reader().stats(&query).unwrap().totals;
+    let number = |sql| u64::try_from(scratch.number(sql)).unwrap();
+    assert_eq!(totals.requests, number("SELECT count(*) FROM requests"));
+    assert_eq!(
+        totals.successes,
+        number("SELECT sum(success) FROM requests")
+    );
+    let billed = scratch.number("SELECT sum(cost_nanosats) FROM requests");
+    assert_eq!(totals.cost.amount, Sats::from_nanosats(billed.into()));
+    assert_eq!(totals.in_progress, 0);
 }
 
 fn check_books(scratch: &Scratch, opened: &HashSet<String>, completed: &HashSet<String>) {

@@ -4,7 +4,13 @@
 #![expect(clippy::disallowed_methods, reason = "tests may look at the clock")]
 
 mod crash;
+mod full;
 mod lifecycle;
+mod model;
+mod pages;
+mod retention;
 mod samples;
 mod scratch;
+mod stats;
 mod trouble;
+mod upgrade;

@@ -46,6 +46,7 @@ pub(crate) fn cost_of(id: &str) -> i64 {
 pub(crate) fn expected(opening: &Opening, completion: Option<&Completion>) -> RequestDetail {
     let done = completion.cloned().unwrap_or_default();
     let amount = |sats: Option<Sats>| sats.filter(|sats| i64::try_from(sats.nanosats()).is_ok());
+    let sunk_cost = amount(done.sunk_cost());
     let row = RequestRow {
         correlation_id: opening.correlation_id.clone(),
         timestamp_ms: opening.timestamp_ms,
@@ -65,8 +66,10 @@ pub(crate) fn expected(opening: &Opening, completion: Option<&Completion>) -> Re
         estimated_cost: amount(done.estimated_cost),
         reference_cost: amount(done.reference_cost),
         provider_cost: amount(done.provider_cost),
+        sunk_cost,
         cost_disagrees: done.cost_disagrees,
         uncovered_units: done.uncovered_units,
+        implausible_usage: done.implausible_usage,
         latency: done.latency,
         stream_duration: done.stream_duration,
         duration: completion.map(|done| done.duration),
@@ -107,7 +110,7 @@ pub(crate) fn any_completion(id: String) -> impl Strategy<Value = Completion> {
     let texts = proptest::array::uniform6(option::of(text()));
     let tokens = proptest::array::uniform4(option::of(0..=i64::MAX as u64));
     let amounts = proptest::array::uniform4(option::of(any_amount()));
-    let flags = proptest::array::uniform3(any::<bool>());
+    let flags = proptest::array::uniform4(any::<bool>());
     let times = (option::of(millis()), option::of(millis()), millis());
     let rest = (
         any::<i64>(),
@@ -140,6 +143,7 @@ pub(crate) fn any_completion(id: String) -> impl Strategy<Value = Completion> {
                 provider_cost: amounts[3],
                 cost_disagrees: flags[0],
                 uncovered_units: flags[1],
+                implausible_usage: flags[3],
                 latency: times.0,
                 stream_duration: times.1,
                 duration: times.2,
@@ -154,7 +158,7 @@ pub(crate) fn any_completion(id: String) -> impl Strategy<Value = Completion> {
     )
 }
 
-fn any_attempt() -> impl Strategy<Value = Attempt> {
+pub(crate) fn any_attempt() -> impl Strategy<Value = Attempt> {
     let texts = (text(), text(), text());
     let numbers = (option::of(any::<u16>()), option::of(any_amount()));
     (texts, numbers, millis(), millis()).prop_map(|(texts, numbers, started_after, duration)| {
@@ -171,7 +175,7 @@ fn any_attempt() -> impl Strategy<Value = Attempt> {
 }
 
 /// Small amounts, whole-column ones, and some that no column can hold.
-fn any_amount() -> impl Strategy<Value = Sats> {
+pub(crate) fn any_amount() -> impl Strategy<Value = Sats> {
     prop_oneof![
         6 => (0..10_i128.pow(12)).prop_map(Sats::from_nanosats),
         2 => any::<i64>().prop_map(|nanosats| Sats::from_nanosats(nanosats.into())),

@@ -110,6 +110,31 @@ fn record_of_a_later_kind_is_stepped_over_whole() {
 }
 
 #[test]
+fn completion_of_an_earlier_arbstr_is_read() {
+    let completion = Completion {
+        correlation_id: "earlier".into(),
+        cost: Some(Sats::from_nanosats(5)),
+        success: true,
+        latency: Some(Duration::from_millis(3)),
+        ..Completion::default()
+    };
+    let mut payload = encode_completion(&completion)[HEADER..].to_vec();
+    payload[0] = KIND_COMPLETION_1;
+    // Three flags then, four now: one before `success`.
+    let flags = payload
+        .windows(5)
+        .position(|at| at == [0, 0, 0, 1, 1])
+        .unwrap();
+    payload.remove(flags);
+    let mut earlier = Writer(vec![0; HEADER]);
+    earlier.0[..4].copy_from_slice(&MAGIC);
+    earlier.0.extend_from_slice(&payload);
+    let earlier = earlier.finish();
+    let record = Record::Completion(Box::new(completion));
+    assert_eq!(decode(&earlier), Frame::Whole(record, earlier.len()));
+}
+
+#[test]
 fn length_beyond_reason_is_garbage() {
     let mut bytes = encode_owner("somebody");
     bytes[4..8].copy_from_slice(&u32::MAX.to_le_bytes());

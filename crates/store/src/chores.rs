@@ -1,0 +1,59 @@
+//! What the writer does beside records: deletes rows that are old enough, saves what was learned.
+//!
+//! Rows go some hundred at a time, each time in a transaction of its own between two batches of records, so that
+//! nothing waits for long. Their roll-ups stay. The pages they leave are used again, so the file stops growing.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, Error, TransactionBehavior, params};
+
+use crate::rollup::{HOUR_MS, start_of};
+
+/// Deletes some of the rows that arrived before `timestamp_ms`, or before the hour it lies in. True when none is left.
+///
+/// An hour goes as a whole, so that statistics know that what is there of an hour is all of it. What is in progress
+/// stays.
+pub(crate) fn expire(connection: &mut Connection, timestamp_ms: i64) -> Result<bool, Error> {
+    let before = start_of(timestamp_ms, HOUR_MS);
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction
+        .prepare_cached(
+            "INSERT INTO retention (id, expired_before) VALUES (1, ?1)
+             ON CONFLICT (id) DO UPDATE SET expired_before = max(expired_before, excluded.expired_before)",
+        )?
+        .execute([before])?;
+    let old: Vec<(i64, String)> = transaction
+        .prepare_cached(
+            "SELECT id, correlation_id FROM requests INDEXED BY requests_by_time
+             WHERE timestamp < ?1 AND owner IS NULL ORDER BY timestamp LIMIT ?2",
+        )?
+        .query_map(params![before, AT_ONCE], |row| row.try_into())?
+        .collect::<Result<_, _>>()?;
+    for (id, correlation_id) in &old {
+        transaction
+            .prepare_cached("DELETE FROM attempts WHERE correlation_id = ?1")?
+            .execute([correlation_id])?;
+        transaction
+            .prepare_cached("DELETE FROM requests WHERE id = ?1")?
+            .execute([id])?;
+    }
+    transaction.commit()?;
+    Ok(old.len() < AT_ONCE as usize)
+}
+
+/// Saves each of `states` under its name.
+pub(crate) fn save(
+    connection: &mut Connection,
+    states: &BTreeMap<String, Vec<u8>>,
+) -> Result<(), Error> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for (name, bytes) in states {
+        transaction
+            .prepare_cached("INSERT OR REPLACE INTO saved_state (name, bytes) VALUES (?1, ?2)")?
+            .execute(params![name, bytes])?;
+    }
+    transaction.commit()
+}
+
+/// Rows deleted in one transaction; some milliseconds' work.
+const AT_ONCE: u32 = 500;

@@ -1,0 +1,492 @@
+//! Totals over a range, and the same by group.
+//!
+//! Whole days and hours are answered from roll-ups, the rest of an hour at either end of the range from its rows.
+//! Where those rows are deleted, the hour counts as a whole, and the answer says what it covers.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::str::FromStr;
+
+use arbstr_price::Sats;
+use rusqlite::{Connection, Row, Transaction, params};
+
+use super::selection::Chosen;
+use super::{QueryError, Selection};
+use crate::histogram::Percentiles;
+use crate::rollup::{DAY_MS, DAYS, HOUR_MS, HOURS, MEASURES, Series, read_measures, start_of};
+use crate::sums::{self, Amount, Sums};
+
+/// What to add up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatsQuery {
+    /// Which rows.
+    pub selection: Selection,
+    /// How to part them, beside their totals.
+    pub group_by: Option<GroupBy>,
+}
+
+/// What rows of one group have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GroupBy {
+    /// The model as asked.
+    Model,
+    /// The provider that answered, or was tried last.
+    Provider,
+    /// The policy that was applied.
+    Policy,
+    /// The provider's tier.
+    Tier,
+    /// The day of arrival, UTC.
+    Day,
+    /// The hour of arrival, UTC.
+    Hour,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stats {
+    /// Start of what is covered: as asked, or the start of that hour where its rows are deleted.
+    pub since_ms: i64,
+    /// End of what is covered: as asked, or the end of that hour where its rows are deleted.
+    pub until_ms: i64,
+    /// All selected rows.
+    pub totals: Totals,
+    /// The same by group: times in order, names with most requests first. None without rows.
+    pub groups: Vec<Group>,
+}
+
+/// Some of the rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// What they have in common.
+    pub key: GroupKey,
+    /// What they come to.
+    pub totals: Totals,
+}
+
+/// What the rows of a group have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum GroupKey {
+    /// The name of a model, provider, policy or tier; `None` when there was none.
+    Name(Option<String>),
+    /// Start of the day or hour, in milliseconds since the epoch, UTC.
+    Time(i64),
+}
+
+/// What rows come to. Sums are exact; none pretends to know what a row does not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// All rows, those in progress too.
+    pub requests: u64,
+    /// Rows in progress.
+    pub in_progress: u64,
+    /// Rows whose client got the whole answer.
+    pub successes: u64,
+    /// Input tokens where known, cached ones included.
+    pub input_tokens: u128,
+    /// Output tokens where known, reasoning ones included.
+    pub output_tokens: u128,
+    /// Input tokens from the provider's cache, where known.
+    pub cached_input_tokens: u128,
+    /// Output tokens spent on reasoning, where known.
+    pub reasoning_tokens: u128,
+    /// Rows whose cost is known.
+    pub cost: Sum,
+    /// Rows whose cost is not known but estimated.
+    pub estimated_cost: Sum,
+    /// Ended rows with neither.
+    pub unknown_cost: u64,
+    /// Rows whose cost at the dearest candidate is known.
+    pub reference_cost: Sum,
+    /// Reference cost less cost, over rows where both are known.
+    pub savings: Sum,
+    /// What failed attempts cost all the same, over rows where that is known; not in `cost`.
+    pub sunk_cost: Sum,
+    /// Rows whose provider reported another cost.
+    pub cost_disagrees: u64,
+    /// Rows with units that no rate covers.
+    pub uncovered_units: u64,
+    /// Rows whose counts do not fit what was sent.
+    pub implausible_usage: u64,
+    /// Time to the first byte of the winning attempt; `None` without a row that has one.
+    pub latency: Option<Percentiles>,
+    /// Time from arrival to end; `None` without an ended row.
+    pub duration: Option<Percentiles>,
+}
+
+/// An exact sum, and of how many rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sum {
+    /// The sum.
+    pub amount: Sats,
+    /// How many rows are in it.
+    pub rows: u64,
+}
+
+impl GroupBy {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Model,
+        Self::Provider,
+        Self::Policy,
+        Self::Tier,
+        Self::Day,
+        Self::Hour,
+    ];
+
+    /// Its name in queries.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Provider => "provider",
+            Self::Policy => "policy",
+            Self::Tier => "tier",
+            Self::Day => "day",
+            Self::Hour => "hour",
+        }
+    }
+
+    fn key(self, start_ms: i64, series: &Series<'_>) -> GroupKey {
+        let owned = |name: Option<&str>| GroupKey::Name(name.map(str::to_owned));
+        match self {
+            Self::Model => owned(Some(&series.model)),
+            Self::Provider => owned(series.provider.as_deref()),
+            Self::Policy => owned(series.policy.as_deref()),
+            Self::Tier => owned(series.tier.as_deref()),
+            Self::Day => GroupKey::Time(start_of(start_ms, DAY_MS)),
+            Self::Hour => GroupKey::Time(start_of(start_ms, HOUR_MS)),
+        }
+    }
+}
+
+impl FromStr for GroupBy {
+    type Err = UnknownGroup;
+
+    fn from_str(name: &str) -> Result<Self, UnknownGroup> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|group| group.name() == name).ok_or(UnknownGroup)
+    }
+}
+
+/// A name that is none of [`GroupBy::ALL`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("unknown group; known are model, provider, policy, tier, day and hour")]
+pub struct UnknownGroup;
+
+/// Adds up what `query` selects.
+pub(crate) fn stats(connection: &Connection, query: &StatsQuery) -> Result<Stats, QueryError> {
+    // One snapshot, so that no row is in a roll-up already and in progress still.
+    let snapshot = connection.unchecked_transaction()?;
+    Ok(add_up(&snapshot, &query.selection, query.group_by)?)
+}
+
+/// How many rows `selection` has; of whole hours where rows are deleted.
+pub(crate) fn count(connection: &Connection, selection: &Selection) -> Result<u64, QueryError> {
+    let snapshot = connection.unchecked_transaction()?;
+    Ok(count_within(&snapshot, selection)?)
+}
+
+/// The same within a snapshot.
+pub(super) fn count_within(
+    snapshot: &Transaction<'_>,
+    selection: &Selection,
+) -> Result<u64, rusqlite::Error> {
+    Ok(add_up(snapshot, selection, None)?.totals.requests)
+}
+
+fn add_up(
+    snapshot: &Transaction<'_>,
+    selection: &Selection,
+    group_by: Option<GroupBy>,
+) -> Result<Stats, rusqlite::Error> {
+    let parts = part(snapshot, selection)?;
+    let mut adding = Adding {
+        chosen: selection.filter.choose(snapshot)?,
+        group_by,
+        groups: Vec::new(),
+        by_key: HashMap::new(),
+        by_series: HashMap::new(),
+    };
+    for (since_ms, until_ms) in &parts.rows {
+        adding.rows(snapshot, *since_ms, *until_ms)?;
+    }
+    for (table, since_ms, until_ms) in parts.rollups(group_by) {
+        adding.rollups(snapshot, table, since_ms, until_ms)?;
+    }
+    adding.open_rows(snapshot, parts.since_ms, parts.until_ms)?;
+    let (totals, groups) = adding.finish();
+    Ok(Stats {
+        since_ms: parts.since_ms,
+        until_ms: parts.until_ms,
+        totals,
+        groups,
+    })
+}
+
+/// How a range is covered.
+#[derive(Debug)]
+struct Parts {
+    since_ms: i64,
+    until_ms: i64,
+    /// Ranges to be read from rows: none, or parts of the first and the last hour.
+    rows: Vec<(i64, i64)>,
+    /// Whole hours between them.
+    hours: (i64, i64),
+}
+
+impl Parts {
+    /// Which tables to read from where to where.
+    fn rollups(&self, group_by: Option<GroupBy>) -> Vec<(&'static str, i64, i64)> {
+        let (from, to) = self.hours;
+        let first_day = ceiling(from, DAY_MS);
+        let last_day = start_of(to, DAY_MS);
+        if group_by == Some(GroupBy::Hour) || first_day >= last_day {
+            return vec![(HOURS, from, to)];
+        }
+        vec![
+            (HOURS, from, first_day),
+            (DAYS, first_day, last_day),
+            (HOURS, last_day, to),
+        ]
+    }
+}
+
+fn part(connection: &Connection, selection: &Selection) -> Result<Parts, rusqlite::Error> {
+    let (since, until) = (
+        selection.since_ms,
+        selection.until_ms.max(selection.since_ms),
+    );
+    let expired_before = read_expired_before(connection)?;
+    let mut parts = Parts {
+        since_ms: since,
+        until_ms: until,
+        rows: Vec::new(),
+        hours: (start_of(since, HOUR_MS), ceiling(until, HOUR_MS)),
+    };
+    if since == until {
+        parts.hours = (0, 0);
+        return Ok(parts);
+    }
+    let (first, end) = parts.hours;
+    let last = start_of(until, HOUR_MS);
+    if first < since {
+        if first < expired_before {
+            parts.since_ms = first;
+        } else if holds_rows(connection, first, since)? {
+            parts.hours.0 = first.saturating_add(HOUR_MS);
+            parts.rows.push((since, parts.hours.0.min(until)));
+        }
+    }
+    // An hour that both ends lie in may be dealt with already.
+    if until < end && parts.hours.0 <= last {
+        if last < expired_before {
+            parts.until_ms = end;
+        } else if holds_rows(connection, until, end)? {
+            parts.hours.1 = last;
+            parts.rows.push((last.max(since), until));
+        }
+    }
+    parts.hours.1 = parts.hours.1.max(parts.hours.0);
+    Ok(parts)
+}
+
+/// Rows that arrived before are deleted, or about to be.
+fn read_expired_before(connection: &Connection) -> Result<i64, rusqlite::Error> {
+    let sql = "SELECT coalesce(max(expired_before), ?1) FROM retention";
+    connection
+        .prepare_cached(sql)?
+        .query_row([i64::MIN], |row| row.get(0))
+}
+
+/// Whether there is any ended row in the range.
+fn holds_rows(
+    connection: &Connection,
+    since_ms: i64,
+    until_ms: i64,
+) -> Result<bool, rusqlite::Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM requests INDEXED BY requests_by_time
+         WHERE timestamp >= ?1 AND timestamp < ?2 AND owner IS NULL)";
+    connection
+        .prepare_cached(sql)?
+        .query_row([since_ms, until_ms], |row| row.get(0))
+}
+
+/// The first start of an hour or day, `length_ms` long, that is not before `timestamp_ms`.
+fn ceiling(timestamp_ms: i64, length_ms: i64) -> i64 {
+    let start = start_of(timestamp_ms, length_ms);
+    if start < timestamp_ms {
+        start.saturating_add(length_ms)
+    } else {
+        start
+    }
+}
+
+/// What one group has so far.
+#[derive(Debug, Default)]
+struct Tally {
+    in_progress: u64,
+    successes: u64,
+    sums: Sums,
+}
+
+struct Adding {
+    chosen: Chosen,
+    group_by: Option<GroupBy>,
+    groups: Vec<(GroupKey, Tally)>,
+    by_key: HashMap<GroupKey, usize>,
+    /// Where a series goes, for groups that are no times.
+    by_series: HashMap<i64, usize>,
+}
+
+impl Adding {
+    fn rollups(
+        &mut self,
+        connection: &Connection,
+        table: &str,
+        since_ms: i64,
+        until_ms: i64,
+    ) -> Result<(), rusqlite::Error> {
+        let sql = format!(
+            "SELECT start, series, {} FROM {table} WHERE start >= ?1 AND start < ?2",
+            sums::COLUMNS
+        );
+        let mut statement = connection.prepare_cached(&sql)?;
+        let mut rows = statement.query([since_ms, until_ms])?;
+        while let Some(row) = rows.next()? {
+            if let Some((tally, success)) = self.tally(row.get(0)?, row.get(1)?) {
+                let before = tally.sums.requests;
+                tally.sums.merge_row(row, 2)?;
+                let more = tally.sums.requests - before;
+                tally.successes += if success { more } else { 0 };
+            }
+        }
+        Ok(())
+    }
+
+    fn rows(
+        &mut self,
+        connection: &Connection,
+        since_ms: i64,
+        until_ms: i64,
+    ) -> Result<(), rusqlite::Error> {
+        let sql = format!(
+            "SELECT timestamp, series, {MEASURES} FROM requests INDEXED BY requests_by_time
+             WHERE timestamp >= ?1 AND timestamp < ?2 AND owner IS NULL"
+        );
+        let mut statement = connection.prepare_cached(&sql)?;
+        let mut rows = statement.query([since_ms, until_ms])?;
+        while let Some(row) = rows.next()? {
+            if let Some((tally, success)) = self.tally(row.get(0)?, row.get(1)?) {
+                tally.sums.add(&read_measures(row, 2)?);
+                tally.successes += u64::from(success);
+            }
+        }
+        Ok(())
+    }
+
+    fn open_rows(
+        &mut self,
+        connection: &Connection,
+        since_ms: i64,
+        until_ms: i64,
+    ) -> Result<(), rusqlite::Error> {
+        let sql = "SELECT timestamp, series FROM requests
+             WHERE owner IS NOT NULL AND timestamp >= ?1 AND timestamp < ?2";
+        let mut statement = connection.prepare_cached(sql)?;
+        let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        for row in statement.query_map(params![since_ms, until_ms], read)? {
+            let (timestamp_ms, series) = row?;
+            if let Some((tally, _)) = self.tally(timestamp_ms, series) {
+                tally.in_progress += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where to add what arrived then and is of that series, unless the filter is against it; and its success.
+    fn tally(&mut self, start_ms: i64, series: i64) -> Option<(&mut Tally, bool)> {
+        let chosen = self.chosen.get(&series)?;
+        let success = chosen.success == Some(true);
+        let by_time = matches!(self.group_by, Some(GroupBy::Day | GroupBy::Hour));
+        if !by_time && let Some(place) = self.by_series.get(&series) {
+            return Some((&mut self.groups[*place].1, success));
+        }
+        let key = self
+            .group_by
+            .map_or(GroupKey::Name(None), |by| by.key(start_ms, chosen));
+        let place = match self.by_key.entry(key) {
+            Entry::Occupied(entry) => *entry.get(),
+            Entry::Vacant(entry) => {
+                self.groups.push((entry.key().clone(), Tally::default()));
+                *entry.insert(self.groups.len() - 1)
+            }
+        };
+        if !by_time {
+            self.by_series.insert(series, place);
+        }
+        Some((&mut self.groups[place].1, success))
+    }
+
+    fn finish(self) -> (Totals, Vec<Group>) {
+        let mut all = Tally::default();
+        for (_, tally) in &self.groups {
+            all.in_progress += tally.in_progress;
+            all.successes += tally.successes;
+            all.sums.merge(&tally.sums);
+        }
+        let mut groups = Vec::new();
+        if self.group_by.is_some() {
+            groups.extend(self.groups.into_iter().map(|(key, tally)| Group {
+                key,
+                totals: tally.totals(),
+            }));
+            groups.sort_by(|a, b| match (&a.key, &b.key) {
+                (GroupKey::Time(a), GroupKey::Time(b)) => a.cmp(b),
+                _ => (b.totals.requests, &a.key).cmp(&(a.totals.requests, &b.key)),
+            });
+        }
+        (all.totals(), groups)
+    }
+}
+
+impl Tally {
+    fn totals(&self) -> Totals {
+        let sums = &self.sums;
+        let [input, output, cached_input, reasoning] = sums
+            .tokens
+            .map(|tokens| u128::try_from(tokens).unwrap_or(0));
+        let [cost_disagrees, uncovered_units, implausible_usage] = sums.flags;
+        Totals {
+            requests: sums.requests + self.in_progress,
+            in_progress: self.in_progress,
+            successes: self.successes,
+            input_tokens: input,
+            output_tokens: output,
+            cached_input_tokens: cached_input,
+            reasoning_tokens: reasoning,
+            cost: sums.cost.into(),
+            estimated_cost: sums.estimated_cost.into(),
+            unknown_cost: sums
+                .requests
+                .saturating_sub(sums.cost.rows + sums.estimated_cost.rows),
+            reference_cost: sums.reference_cost.into(),
+            savings: sums.savings.into(),
+            sunk_cost: sums.sunk_cost.into(),
+            cost_disagrees,
+            uncovered_units,
+            implausible_usage,
+            latency: sums.latency.percentiles(),
+            duration: sums.duration.percentiles(),
+        }
+    }
+}
+
+impl From<Amount> for Sum {
+    fn from(amount: Amount) -> Self {
+        Self {
+            amount: Sats::from_nanosats(amount.nanosats),
+            rows: amount.rows,
+        }
+    }
+}

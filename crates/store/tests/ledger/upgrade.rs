@@ -1,0 +1,84 @@
+//! A file of every earlier schema becomes one of the present, with nothing lost.
+
+use arbstr_store::{GroupBy, Reader, Selection, StatsQuery};
+
+use crate::scratch::{PATIENCE, Scratch};
+
+/// The schemas that released versions have left behind, oldest first.
+const EARLIER: [&str; 1] = [include_str!("../../../../migrations/0001_requests.sql")];
+
+/// What an arbstr of the first schema may have written: completed, failed, interrupted and open.
+const FIRST_ROWS: &str = "
+INSERT INTO requests (correlation_id, timestamp, ended, endpoint, model, served_model, provider, tier, policy,
+    streaming, input_tokens, output_tokens, cost_nanosats, reference_cost_nanosats, latency_ms, duration_ms,
+    finish_reason, attempts, success, plan)
+VALUES ('a', 7200000, 7201000, 'chat.completions', 'm', 'm-1', 'p', 't', NULL, 1, 10, 20, 5000000001, 7000000001,
+    12, 1000, 'stop', 1, 1, '{\"plan\":1}');
+INSERT INTO requests (correlation_id, timestamp, ended, endpoint, model, streaming, duration_ms, attempts,
+    error_status, error_message)
+VALUES ('b', 7200001, 7200002, 'chat.completions', 'm', 0, 1, 0, 503, 'no provider');
+INSERT INTO requests (correlation_id, timestamp, endpoint, model, streaming, error_message)
+VALUES ('c', 10800000, 'chat.completions', 'n', 0, 'interrupted');
+INSERT INTO requests (correlation_id, timestamp, endpoint, model, streaming, error_message, owner, plan)
+VALUES ('d', 10800001, 'chat.completions', 'n', 1, 'in_progress', '0.1.1.0', '{\"plan\":2}');
+INSERT INTO attempts (correlation_id, number, provider, model, outcome, status, started_ms, duration_ms, cost_nanosats)
+VALUES ('a', 1, 'q', 'm-1', 'status=500', 500, 1, 9, 3), ('a', 2, 'p', 'm-1', 'status=200', 200, 10, 990, NULL);
+";
+
+#[test]
+fn file_of_every_earlier_schema_is_upgraded() {
+    for (version, schema) in (1..).zip(EARLIER) {
+        let scratch = Scratch::new();
+        let file = scratch.peek();
+        file.execute_batch(schema).unwrap();
+        file.execute_batch(FIRST_ROWS).unwrap();
+        file.pragma_update(None, "user_version", version).unwrap();
+        drop(file);
+        let store = scratch.open();
+        let request = |id| store.request(id).unwrap().unwrap();
+        let a = request("a");
+        assert_eq!(a.row.cost.unwrap().to_string(), "5.000000001");
+        assert_eq!(a.plan.as_deref(), Some("{\"plan\":1}"));
+        assert_eq!((a.attempts.len(), a.row.implausible_usage), (2, false));
+        assert_eq!(request("b").row.error_status, Some(503));
+        let message = |id| request(id).row.error_message;
+        assert_eq!(message("c").as_deref(), Some("interrupted"));
+        // Its process is gone.
+        assert_eq!(message("d").as_deref(), Some("interrupted"));
+        let query = StatsQuery {
+            selection: Selection::all(),
+            group_by: Some(GroupBy::Hour),
+        };
+        let stats = store.reader().stats(&query).unwrap();
+        assert_eq!((stats.totals.requests, stats.totals.successes), (4, 1));
+        assert_eq!(stats.totals.unknown_cost, 3);
+        assert_eq!(stats.totals.savings.amount.to_string(), "2");
+        assert_eq!(stats.totals.sunk_cost.amount.nanosats(), 3);
+        assert_eq!(stats.groups.len(), 2);
+        assert!(store.close(PATIENCE).is_empty());
+    }
+}
+
+#[test]
+fn upgrade_that_fails_leaves_the_file_as_it_was() {
+    let scratch = Scratch::new();
+    let file = scratch.peek();
+    file.execute_batch(EARLIER[0]).unwrap();
+    file.execute_batch(FIRST_ROWS).unwrap();
+    // A table of that name is in the way of the second migration's last steps.
+    file.execute_batch("CREATE TABLE rollups_readable (id INTEGER)")
+        .unwrap();
+    file.pragma_update(None, "user_version", 1).unwrap();
+    let store = scratch.open();
+    assert!(store.status(0).last_error.is_some());
+    assert_eq!(scratch.number("PRAGMA user_version"), 1);
+    assert_eq!(
+        scratch.number("SELECT count(*) FROM requests WHERE plan IS NOT NULL"),
+        2
+    );
+    assert!(Reader::open(scratch.database()).is_err());
+    drop(store);
+    file.execute_batch("DROP TABLE rollups_readable").unwrap();
+    let store = scratch.open();
+    assert!(store.request("a").unwrap().is_some());
+}
