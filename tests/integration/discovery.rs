@@ -1,5 +1,6 @@
 //! Models and prices from the providers' own lists: three dialects, what changes over time, and lists that lie.
 
+mod check;
 mod lies;
 
 use std::fs;

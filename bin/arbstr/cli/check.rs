@@ -1,5 +1,7 @@
 //! `arbstr check`: everything that is wrong with a config in one go, or what it comes to.
 
+mod online;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -20,12 +22,18 @@ pub(crate) struct Check {
     /// Check for a serve that is given --allow-open too
     #[arg(long)]
     pub(crate) allow_open: bool,
+    /// Ask every provider for its list of models, with its key, and compare it with the config
+    #[arg(long)]
+    pub(crate) online: bool,
+    /// Print what the providers say as JSON
+    #[arg(long, requires = "online")]
+    pub(crate) json: bool,
 }
 
 /// Checks a config file and prints what it comes to, without any key.
 ///
 /// # Errors
-/// When there is no config or it is wrong.
+/// When there is no config or it is wrong; with `--online` when a provider does not give its list.
 pub(crate) fn run(options: &Check, env: Env<'_>, out: &mut dyn Write) -> Result<(), Failure> {
     let exists = |path: &Path| path.exists();
     let file = config::locate(options.config.as_deref(), env, &exists)?;
@@ -34,7 +42,24 @@ pub(crate) fn run(options: &Check, env: Env<'_>, out: &mut dyn Write) -> Result<
         ..Options::default()
     };
     let config = config::load(&file, env, &from_command_line)?;
-    printed(print(&file, &config, Screen::of_stdout(), out))
+    let screen = Screen::of_stdout();
+    if !options.json {
+        printed(print(&file, &config, screen, out))?;
+    }
+    if !options.online {
+        return Ok(());
+    }
+    let report = online::ask(&config)?;
+    printed(if options.json {
+        report.print_json(out)
+    } else {
+        writeln!(out).and_then(|()| report.print_table(screen, out))
+    })?;
+    if report.is_good() {
+        Ok(())
+    } else {
+        Err(Failure::Failed(report.failed()))
+    }
 }
 
 fn print(file: &Path, config: &Config, screen: Screen, out: &mut dyn Write) -> io::Result<()> {
@@ -64,14 +89,13 @@ fn table(providers: &[Provider]) -> Table {
             .iter()
             .map(|model| model.name.as_str())
             .collect();
+        let mut models = models.join(", ");
+        if provider.discover.is_some() {
+            models += if models.is_empty() { "" } else { ", " };
+            models += "what it lists";
+        }
         let (key, url) = (provider.key_source.to_string(), provider.url.to_string());
-        let texts = [
-            &provider.name,
-            provider.tier.as_str(),
-            &key,
-            &url,
-            &models.join(", "),
-        ];
+        let texts = [&provider.name, provider.tier.as_str(), &key, &url, &models];
         table.row(texts.map(Cell::text));
     }
     table
@@ -81,8 +105,10 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   arbstr check
   arbstr check -c /etc/arbstr/config.toml
+  arbstr check --online
+  arbstr check --online --json
 
-Reports every problem of the file at once, with its line and key. Calls nobody. Prints no key.";
+Reports every problem of the file at once, with its line and key. Calls nobody, unless --online. Prints no key.";
 
 #[cfg(test)]
 mod tests {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arbstr_price::BtcPrice;
-use arbstr_wire::Catalog;
 use arbstr_wire::json::scalar_at;
+use arbstr_wire::{Catalog, CatalogError};
 
 use crate::app::Live;
 use crate::config::{BtcSource, Provider};
 use crate::upstream::Upstream;
-use crate::upstream::fetch::fetch_document;
+use crate::upstream::fetch::{FetchFault, fetch_document};
 
 /// Something that is read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -73,7 +73,10 @@ pub(super) async fn read(live: Arc<Live>, wanted: Target) -> (Target, News) {
         live.config.providers.iter().position(place),
         &live.config.prices.source,
     ) {
-        (Some(index), _) => News::List(read_list(&live.upstreams[index]).await),
+        (Some(index), _) => {
+            let read = read_list(&live.upstreams[index]).await;
+            News::List(read.map_err(|fault| fault.to_string()))
+        }
         (None, Some(source)) => {
             News::Bitcoin(read_bitcoin(source, live.config.prices.usd_per_btc).await)
         }
@@ -82,21 +85,42 @@ pub(super) async fn read(live: Arc<Live>, wanted: Target) -> (Target, News) {
     (wanted, news)
 }
 
+/// Why there is no list.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ListFault {
+    /// No answer.
+    #[error(transparent)]
+    Unfetched(#[from] FetchFault),
+    /// An answer that is none.
+    #[error("the answer {0}")]
+    Unreadable(#[from] CatalogError),
+}
+
+impl ListFault {
+    /// Whether the provider did not accept the key.
+    pub(crate) fn is_key_refused(&self) -> bool {
+        matches!(self, Self::Unfetched(fault) if fault.is_key_refused())
+    }
+}
+
 /// A provider's list.
 ///
 /// # Errors
-/// Why there is none, in words.
-pub(crate) async fn read_list(upstream: &Upstream) -> Result<Catalog, String> {
-    let body = upstream
-        .list_models()
-        .await
-        .map_err(|fault| fault.to_string())?;
+/// Why there is none.
+pub(crate) async fn read_list(upstream: &Upstream) -> Result<Catalog, ListFault> {
+    let body = upstream.list_models().await?;
     // Megabytes take their time.
-    tokio::task::block_in_place(|| Catalog::read(&body))
-        .map_err(|error| format!("the answer {error}"))
+    Ok(tokio::task::block_in_place(|| Catalog::read(&body))?)
 }
 
-async fn read_bitcoin(source: &BtcSource, expected: Option<BtcPrice>) -> Result<BtcPrice, String> {
+/// The price of bitcoin as `source` has it; with one that the operator `expected`, only near that.
+///
+/// # Errors
+/// Why there is none, in words.
+pub(crate) async fn read_bitcoin(
+    source: &BtcSource,
+    expected: Option<BtcPrice>,
+) -> Result<BtcPrice, String> {
     let body = fetch_document(&source.url, PRICE_BYTES)
         .await
         .map_err(|fault| fault.to_string())?;

@@ -39,6 +39,13 @@ pub(crate) enum FetchFault {
     Broken(#[from] BodyFault),
 }
 
+impl FetchFault {
+    /// Whether the provider did not accept the key.
+    pub(crate) fn is_key_refused(&self) -> bool {
+        matches!(self, Self::Status(status) if matches!(status.as_u16(), 401 | 403))
+    }
+}
+
 impl Upstream {
     /// The body of the provider's `GET /models`, asked with its key and headers.
     ///
@@ -51,6 +58,18 @@ impl Upstream {
             most: LIST_BYTES,
         };
         ask.fetch(&self.client).await
+    }
+
+    /// Whether the list is there for everybody, so that getting it says nothing about the key.
+    pub(crate) async fn lists_without_key(&self) -> bool {
+        let mut headers = self.headers.clone();
+        headers.remove(header::AUTHORIZATION);
+        let ask = Ask {
+            uri: &self.models,
+            headers: &headers,
+            most: LIST_BYTES,
+        };
+        ask.fetch(&self.client).await.is_ok()
     }
 }
 
