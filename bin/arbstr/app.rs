@@ -15,11 +15,13 @@ use arbstr_store::Store;
 use arc_swap::{ArcSwap, Guard};
 use hyper::header::HeaderName;
 
+use crate::clock;
 use crate::config::{Config, Provider};
 use crate::discover::{self, Findings, News, Standing, Target};
 use crate::lifeline::Lifeline;
 use crate::metrics::{Meters, Metrics};
 use crate::secret::Secret;
+use crate::trace::Tracer;
 use crate::upstream::{Upstream, tls_config};
 use tokio::sync::Notify;
 
@@ -36,6 +38,8 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     /// Shutdown.
     pub(crate) lifeline: Lifeline,
+    /// Traces, where they are wanted.
+    pub(crate) tracer: Option<Tracer>,
     listen: SocketAddr,
     started_ms: i64,
 }
@@ -65,9 +69,15 @@ impl App {
             changed: Notify::new(),
             store,
             lifeline: Lifeline::new(),
+            tracer: None,
             listen,
             started_ms,
         }
+    }
+
+    /// The same, with traces.
+    pub(crate) fn traced(self, tracer: Option<Tracer>) -> Self {
+        Self { tracer, ..self }
     }
 
     /// Puts in force what `make` makes of what is in force, for requests to come.
@@ -178,7 +188,11 @@ impl Live {
         let market = Market::build(spec, previous.map(|live| &live.market))
             .map_err(|error| error.to_string())?;
         Ok(Self {
-            meters: Meters::build(&config, previous.map(|live| &live.meters)),
+            meters: Meters::build(
+                &market.snapshot(clock::now()),
+                &config.virtual_models,
+                previous.map(|live| &live.meters),
+            ),
             config,
             market,
             upstreams,
@@ -228,6 +242,7 @@ impl Live {
         });
         of_providers
             .chain(self.auth_token())
+            .chain(self.config.telemetry.headers.iter().map(|(_, value)| value))
             .map(Secret::expose)
             .filter(|text| !text.is_empty())
             .collect()

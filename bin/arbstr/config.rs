@@ -86,6 +86,8 @@ pub(crate) struct Config {
     pub(crate) virtual_models: Vec<VirtualModel>,
     /// Which of the candidates may be chosen, and how.
     pub(crate) policies: Policies,
+    /// Where traces go.
+    pub(crate) telemetry: Telemetry,
     /// What the operator should know; no secret in it.
     pub(crate) warnings: Vec<String>,
 }
@@ -196,6 +198,19 @@ pub(crate) struct BtcSource {
     pub(crate) pointer: String,
     /// How often.
     pub(crate) every: Duration,
+}
+
+/// `[telemetry]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Telemetry {
+    /// The base URL of an OTLP collector; `None`: no traces.
+    pub(crate) otlp_endpoint: Option<BaseUrl>,
+    /// What this arbstr is called in traces.
+    pub(crate) service_name: String,
+    /// Sent to the collector with every export.
+    pub(crate) headers: Vec<(HeaderName, Secret)>,
+    /// Requests in a million that begin a trace of their own.
+    pub(crate) sample_ppm: u32,
 }
 
 /// One of `[[providers]]`, with everything that applies to it.

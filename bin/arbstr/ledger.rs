@@ -157,7 +157,7 @@ impl Entry {
         });
         Self {
             store: app.store.clone(),
-            watch: Watch::begin(live),
+            watch: Watch::begin(app, live, about.traceparent.as_deref(), arrival),
             arrival: arrival.clone(),
             about,
             attempts: Vec::new(),
@@ -193,6 +193,11 @@ impl Entry {
     /// Notes that nobody was asked for this long, on purpose.
     pub(crate) fn paused(&mut self, pause: Duration) {
         self.watch.paused(pause);
+    }
+
+    /// A client's headers as the attempt that began last should pass them on, where its trace makes a difference.
+    pub(crate) fn trace_headers(&self, client: &HeaderMap) -> Option<HeaderMap> {
+        self.watch.trace_headers(client, self.attempts.len())
     }
 
     /// Notes that the answer is relayed from now on.

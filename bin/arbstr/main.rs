@@ -20,6 +20,7 @@ mod scratch;
 mod secret;
 mod serve;
 mod server;
+mod trace;
 mod upstream;
 
 use std::process::ExitCode;

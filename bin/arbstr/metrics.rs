@@ -2,10 +2,10 @@
 //!
 //! What happens to requests is counted as it happens, in [`Metrics`]; how things stand (circuits, store, process) is
 //! looked up when somebody scrapes, in [`scrape`]. The request path finds its counters ready in [`Meters`], one table
-//! for each config: counting is a handful of atomic additions, without a lock and without an allocation.
+//! for each market: counting is a handful of atomic additions, without a lock and without an allocation.
 //!
-//! Labels come from the config alone. A model that no provider is configured for counts as `other`, so that clients
-//! cannot make up series; what a reload takes out of the config loses its series.
+//! Labels come from what providers offer. A model that none of them has counts as `other`, so that clients cannot make
+//! up series; what a reload takes away loses its series.
 
 mod meters;
 mod outcome;

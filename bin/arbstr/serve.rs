@@ -13,6 +13,7 @@ use crate::app::{App, Live};
 use crate::cli::{Failure, Serve};
 use crate::config::{self, Config, Source};
 use crate::log::Log;
+use crate::trace::Tracer;
 use crate::{clock, discover, mock, server};
 
 /// Serves until SIGTERM or SIGINT.
@@ -46,12 +47,17 @@ async fn serve(options: &Serve) -> Result<(), Failure> {
     let config_shown = config.clone();
     let live = Live::from_config(config, None).map_err(Failure::BadConfig)?;
     announce(&config_shown, address, options.mock);
-    let app = Arc::new(App::new(live, store.clone(), address, clock::unix_ms()));
+    let (tracer, exporting) = Tracer::start(&config_shown.telemetry).unzip();
+    let app = App::new(live, store.clone(), address, clock::unix_ms());
+    let app = Arc::new(app.traced(tracer));
     if let Some(file) = file {
         tokio::spawn(reload_on_change(Arc::clone(&app), file, options.options()));
     }
     tokio::spawn(discover::run(Arc::clone(&app)));
     server::run(app, listener, stop).await;
+    if let Some(exporting) = exporting {
+        exporting.finish().await;
+    }
     close(store).await
 }
 
@@ -119,6 +125,9 @@ fn announce(config: &Config, address: std::net::SocketAddr, mock: bool) {
         tracing::info!(name = %provider.name, url = %provider.url, key = %provider.key_source, models = models.join(", "), "provider");
     }
     tracing::info!(path = %config.database.path.display(), "database");
+    if let Some(endpoint) = &config.telemetry.otlp_endpoint {
+        tracing::info!(%endpoint, "traces");
+    }
     tracing::info!(
         "listening on http://{address}{}",
         if mock {

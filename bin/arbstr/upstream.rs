@@ -16,8 +16,7 @@ use bytes::Bytes;
 use hyper::{HeaderMap, StatusCode, Uri};
 
 pub(crate) use self::body::Body;
-use self::client::Client;
-pub(crate) use self::client::tls_config;
+pub(crate) use self::client::{Client, Outgoing, tls_config};
 pub(crate) use self::headers::{client_headers, reported_cost};
 use crate::config::Provider;
 

@@ -23,5 +23,6 @@ mod regression;
 mod routing;
 mod shutdown;
 mod stream;
+mod trace;
 mod upstream;
 mod waterfall;

@@ -2,7 +2,7 @@
 
 mod exposition;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -452,6 +452,32 @@ fn the_dashboard_asks_for_metrics_that_there_are() {
         }
     }
     assert!(asked >= 20, "{asked}");
+}
+
+#[test]
+fn the_manual_lists_every_metric_and_no_other() {
+    let (arbstr, _providers) = busy_house();
+    ask_for_everything(&arbstr);
+    let seen = scrape(&arbstr);
+    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/monitoring.md");
+    let manual = fs::read_to_string(manual).unwrap();
+    let rows = manual.lines().filter(|line| line.starts_with("| `"));
+    let listed: BTreeSet<String> = rows
+        .flat_map(|row| names(row.split('|').nth(1).unwrap()))
+        .collect();
+    // What is only there while there is a limit, or a collector.
+    let at_times = [
+        "arbstr_provider_concurrency_limit",
+        "arbstr_traces_exported_total",
+        "arbstr_traces_dropped_total",
+    ];
+    let there = seen
+        .kinds
+        .keys()
+        .cloned()
+        .chain(at_times.map(str::to_owned))
+        .collect();
+    assert_eq!(listed, there, "left the manual, right what is exported");
 }
 
 /// Every query of a dashboard, those of its variables included.

@@ -84,6 +84,18 @@ impl BaseUrl {
             .expect("a checked base and a fixed operation make a URI")
     }
 
+    /// Its host, an IPv6 address without brackets.
+    pub(crate) fn host(&self) -> &str {
+        let host = self.authority.host();
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// Its port, that of the scheme when it names none.
+    pub(crate) fn port(&self) -> u16 {
+        let usual = if self.is_https() { 443 } else { 80 };
+        self.authority.port_u16().unwrap_or(usual)
+    }
+
     /// Whether connections to it are encrypted.
     pub(crate) fn is_https(&self) -> bool {
         self.scheme == Scheme::HTTPS
@@ -91,7 +103,7 @@ impl BaseUrl {
 
     /// Whether what is sent there can be read on the way: plain `http` to another machine.
     pub(super) fn is_exposed(&self) -> bool {
-        !self.is_https() && !is_loopback(self.authority.host())
+        !self.is_https() && !is_loopback(self.host())
     }
 }
 

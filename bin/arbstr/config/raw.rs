@@ -20,6 +20,7 @@ pub(super) struct Raw {
     pub(super) providers: Vec<Provider>,
     pub(super) models: Vec<VirtualModel>,
     pub(super) policies: Policies,
+    pub(super) telemetry: Telemetry,
 }
 
 /// `[server]`
@@ -80,6 +81,15 @@ pub(super) struct BtcPrices {
     pub(super) btc_price_url: Option<At<Template>>,
     pub(super) btc_price_pointer: Option<At<Template>>,
     pub(super) btc_price_secs: Option<At<Number>>,
+}
+
+/// `[telemetry]`
+#[derive(Debug, Default)]
+pub(super) struct Telemetry {
+    pub(super) otlp_endpoint: Option<At<Template>>,
+    pub(super) service_name: Option<At<Template>>,
+    pub(super) headers: Vec<(String, At<Template>)>,
+    pub(super) sample_ratio: Option<At<Number>>,
 }
 
 /// One of `[[providers]]`.
@@ -160,6 +170,7 @@ pub(super) fn read(text: &str, problems: &mut Vec<Problem>) -> Option<Raw> {
         providers: root.children("providers", provider),
         models: root.children("models", virtual_model),
         policies: root.child("policies", policies).unwrap_or_default(),
+        telemetry: root.child("telemetry", telemetry).unwrap_or_default(),
     })
 }
 
@@ -220,6 +231,15 @@ fn btc_prices(table: &mut Section<'_, '_>) -> BtcPrices {
         btc_price_url: table.string("btc_price_url"),
         btc_price_pointer: table.string("btc_price_pointer"),
         btc_price_secs: table.number("btc_price_secs"),
+    }
+}
+
+fn telemetry(table: &mut Section<'_, '_>) -> Telemetry {
+    Telemetry {
+        otlp_endpoint: table.string("otlp_endpoint"),
+        service_name: table.string("service_name"),
+        headers: table.secrets_by_name("headers"),
+        sample_ratio: table.number("sample_ratio"),
     }
 }
 

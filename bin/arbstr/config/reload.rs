@@ -46,6 +46,9 @@ pub(crate) fn changes(old: &Config, new: &Config) -> Changes {
     );
     let path = (&old.database.path, &new.database.path);
     note_debug(&mut changes.needs_restart, "database.path", path.0, path.1);
+    if old.telemetry != new.telemetry {
+        changes.needs_restart.push("[telemetry] changed".to_owned());
+    }
     let applied = &mut changes.applied;
     note_server(applied, old, new);
     let sections = [

@@ -6,6 +6,7 @@ mod model;
 mod policy;
 mod prices;
 mod provider;
+mod telemetry;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -57,6 +58,7 @@ pub(super) fn resolve(
         providers,
         virtual_models,
         policies,
+        telemetry: telemetry::telemetry(&raw.telemetry, &mut values),
         warnings: Vec::new(),
     };
     warn_of_readers(source, &mut values);

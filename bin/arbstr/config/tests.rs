@@ -1127,3 +1127,52 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn telemetry_names_a_collector_and_a_share_of_requests() {
+    let config = with("");
+    assert_eq!(config.telemetry.otlp_endpoint, None);
+    assert_eq!(config.telemetry.service_name, "arbstr");
+    assert_eq!(config.telemetry.sample_ppm, 1_000_000);
+    for (ratio, millionths) in [
+        ("0", 0),
+        ("1", 1_000_000),
+        ("0.25", 250_000),
+        ("0.000001", 1),
+    ] {
+        let config = with(&format!("[telemetry]\nsample_ratio = {ratio}"));
+        assert_eq!(config.telemetry.sample_ppm, millionths, "{ratio}");
+    }
+    for endpoint in ["http://c:4318", "http://c:4318/", "http://c:4318/v1/traces"] {
+        let config = with(&format!("[telemetry]\notlp_endpoint = \"{endpoint}\""));
+        let uri = config
+            .telemetry
+            .otlp_endpoint
+            .unwrap()
+            .endpoint("/v1/traces");
+        assert_eq!(uri, "http://c:4318/v1/traces");
+    }
+    let said = bad(&format!(
+        "[telemetry]\notlp_endpoint = \"localhost:4318\"\nservice_name = \" \"\nsample_ratio = 1.5\nsample = 1\n{PROVIDER}"
+    ));
+    for place in [
+        "2: telemetry.otlp_endpoint",
+        "3: telemetry.service_name",
+        "4: telemetry.sample_ratio",
+        "5: telemetry.sample",
+    ] {
+        assert!(said.contains(place), "{place}: {said}");
+    }
+    let config = with(
+        "[telemetry]\notlp_endpoint = \"http://c.example\"\nheaders = { authorization = \"Bearer ${KEY}\" }",
+    );
+    assert!(
+        config
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("unencrypted")),
+        "{:?}",
+        config.warnings
+    );
+    assert!(!format!("{config:?}").contains("sk-the-secret"));
+}

@@ -170,6 +170,21 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// A share from 0 to 1 with up to six decimals, in millionths.
+    pub(super) fn share(&mut self, at: Option<&At<Number>>, default: u32) -> u32 {
+        let Some(At { value, place }) = at else {
+            return default;
+        };
+        match parse_share(&value.0) {
+            Some(millionths) => millionths,
+            None => {
+                let expected = "a number from 0 to 1, with up to 6 decimals";
+                self.reject(place, &value.0, expected);
+                default
+            }
+        }
+    }
+
     /// Seconds, with up to three decimals.
     pub(super) fn seconds(
         &mut self,
@@ -251,6 +266,16 @@ fn alternatives<T>(words: &[(&str, T)]) -> String {
 /// A TOML integer without what TOML allows for readability.
 fn digits(number: &str) -> String {
     number.trim_start_matches('+').replace('_', "")
+}
+
+fn parse_share(number: &str) -> Option<u32> {
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    if part.len() > 6 || !part.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let whole: u32 = whole.parse().ok().filter(|whole| *whole <= 1)?;
+    let millionths: u32 = format!("{part:0<6}").parse().ok()?;
+    Some(whole * 1_000_000 + millionths).filter(|share| *share <= 1_000_000)
 }
 
 fn parse_seconds(number: &str) -> Option<Duration> {

@@ -181,10 +181,11 @@ impl Journey {
             include_usage: !attempt.omit_stream_options,
         };
         let spliced = self.wish.splicer.apply(&self.asked.body, &edits);
+        let traced = self.entry.trace_headers(&self.asked.headers);
         let call = Call {
             upstream,
             endpoint: self.asked.endpoint,
-            client_headers: &self.asked.headers,
+            client_headers: traced.as_ref().unwrap_or(&self.asked.headers),
             body: spliced.body,
             stream: self.wish.streaming.then(|| self.rewriter(provider)),
             limits: self.limits(attempt, provider),

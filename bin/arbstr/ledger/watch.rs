@@ -1,20 +1,25 @@
-//! One request as those who watch the process see it: a line in the log, and what is counted.
+//! One request as those who watch the process see it: a line in the log, what is counted, and its trace.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arbstr_store::{Attempt, Completion};
 
+use arbstr_wire::Endpoint;
+use hyper::HeaderMap;
+
 use super::{About, decimal};
-use crate::app::Live;
+use crate::app::{App, Live};
 use crate::arrival::Arrival;
 use crate::clock;
 use crate::metrics::Held;
+use crate::trace::{Told, TraceContext, Tracer};
 
 /// What is seen of a request while it lasts.
 #[derive(Debug)]
 pub(super) struct Watch {
     live: Arc<Live>,
+    trace: Option<(Tracer, TraceContext)>,
     paused: Duration,
     _in_flight: Held,
     stream: Option<Held>,
@@ -22,9 +27,19 @@ pub(super) struct Watch {
 
 impl Watch {
     /// A request that begins under `live`.
-    pub(super) fn begin(live: &Arc<Live>) -> Self {
+    pub(super) fn begin(
+        app: &App,
+        live: &Arc<Live>,
+        traceparent: Option<&str>,
+        arrival: &Arrival,
+    ) -> Self {
+        let trace = app.tracer.as_ref().and_then(|tracer| {
+            let context = tracer.begin(traceparent, arrival)?;
+            Some((tracer.clone(), context))
+        });
         Self {
             live: Arc::clone(live),
+            trace,
             paused: Duration::ZERO,
             _in_flight: live.meters.metrics().request(),
             stream: None,
@@ -34,6 +49,12 @@ impl Watch {
     /// Nobody was asked for this long, on purpose.
     pub(super) fn paused(&mut self, pause: Duration) {
         self.paused += pause;
+    }
+
+    /// A client's headers with this attempt of a traced request as their parent.
+    pub(super) fn trace_headers(&self, client: &HeaderMap, attempt: usize) -> Option<HeaderMap> {
+        let (_, context) = self.trace.as_ref()?;
+        Some(context.headers(client, attempt))
     }
 
     /// From now on its answer is relayed.
@@ -71,6 +92,29 @@ impl Watch {
             .meters
             .request_ended(&about.model, about.streaming, row, overhead);
         log(about, row);
+        if let Some((tracer, context)) = &self.trace {
+            let (operation, route) = words(about.endpoint);
+            tracer.tell(Told {
+                context: context.clone(),
+                live: Arc::clone(&self.live),
+                operation,
+                route,
+                model: about.model.clone(),
+                policy: about.policy.clone(),
+                streaming: about.streaming,
+                row: row.clone(),
+                ended_micros: clock::unix_micros(),
+            });
+        }
+    }
+}
+
+/// An API as the conventions for traces call it, and its path.
+fn words(endpoint: Endpoint) -> (&'static str, &'static str) {
+    match endpoint {
+        Endpoint::Chat => ("chat", "/v1/chat/completions"),
+        Endpoint::Completions => ("text_completion", "/v1/completions"),
+        Endpoint::Embeddings => ("embeddings", "/v1/embeddings"),
     }
 }
 

@@ -1,18 +1,19 @@
-//! The counters of one config, ready for its requests.
+//! The counters of one market, ready for its requests.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
+use arbstr_route::ProviderSnapshot;
 use arbstr_store::Completion;
 use prometheus::{Histogram, IntCounter};
 
 use super::Metrics;
 use super::outcome::{Outcome, status_word};
 use super::spending::Spending;
-use crate::config::Config;
+use crate::config::VirtualModel;
 
-/// Every combination of a model and a provider that a config allows, with its counters once they are used.
+/// Every combination of a model and a provider that there may be, with its counters once they are used.
 #[derive(Debug)]
 pub(crate) struct Meters {
     metrics: Arc<Metrics>,
@@ -42,19 +43,19 @@ struct Served {
 }
 
 impl Meters {
-    /// The counters of `config`. What `previous` had counted goes on; what `config` has no longer is dropped.
-    pub(crate) fn build(config: &Config, previous: Option<&Self>) -> Self {
+    /// The counters of what `providers` offer and of the names that stand for several models. What `previous` had counted
+    /// goes on; what is offered no longer is dropped.
+    pub(crate) fn build(
+        providers: &[ProviderSnapshot],
+        virtual_models: &[VirtualModel],
+        previous: Option<&Self>,
+    ) -> Self {
         let metrics =
             previous.map_or_else(|| Arc::new(Metrics::new()), |old| Arc::clone(&old.metrics));
-        let offered = config
-            .providers
-            .iter()
-            .flat_map(|provider| &provider.models);
-        let names = offered
-            .map(|model| &model.name)
-            .chain(config.virtual_models.iter().map(|model| &model.name));
-        let models = numbered(names);
-        let providers = numbered(config.providers.iter().map(|provider| &provider.name));
+        let offers = providers.iter().flat_map(|provider| &provider.offers);
+        let names = offers.map(|offer| &*offer.model);
+        let models = numbered(names.chain(virtual_models.iter().map(|model| &*model.name)));
+        let providers = numbered(providers.iter().map(|provider| &*provider.name));
         if previous.is_some() {
             metrics.retain(&|model, provider| {
                 (model.is_empty() || model == OTHER || models.contains_key(model))
@@ -189,9 +190,9 @@ impl Metrics {
     }
 }
 
-fn numbered<'a>(names: impl Iterator<Item = &'a String>) -> HashMap<String, usize> {
-    let unique: HashSet<&String> = names.collect();
-    unique.into_iter().cloned().zip(0..).collect()
+fn numbered<'a>(names: impl Iterator<Item = &'a str>) -> HashMap<String, usize> {
+    let unique: HashSet<&str> = names.collect();
+    unique.into_iter().map(str::to_owned).zip(0..).collect()
 }
 
 /// Stands for every model that the config does not know.

@@ -15,6 +15,7 @@ use super::Metrics;
 use super::process::Process;
 use super::spending::{Spending, Total};
 use crate::app::App;
+use crate::trace::Tracer;
 use crate::{clock, log};
 
 /// All metrics in the text format that Prometheus scrapes, version 0.0.4.
@@ -220,6 +221,22 @@ fn process(app: &App) -> Vec<MetricFamily> {
         as_f64(log::dropped_lines()),
     );
     let mut families = vec![build, started, dropped];
+    if let Some((exported, dropped)) = app.tracer.as_ref().map(Tracer::counts) {
+        families.extend([
+            one(
+                "arbstr_traces_exported_total",
+                "Requests whose spans the collector took.",
+                counter,
+                as_f64(exported),
+            ),
+            one(
+                "arbstr_traces_dropped_total",
+                "Requests whose spans it did not take in time.",
+                counter,
+                as_f64(dropped),
+            ),
+        ]);
+    }
     if let Some(process) = Process::now() {
         families.extend([
             one(

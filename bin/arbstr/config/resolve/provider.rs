@@ -60,7 +60,7 @@ fn resolve(
     require_models(raw, preset, discover, values);
     let tier = values.choice(raw.tier.as_ref(), &TIERS);
     let most = values.whole(raw.max_concurrency.as_ref(), 0, 0..=1_000_000);
-    let headers = headers(raw, api_key.is_some(), values);
+    let headers = headers(&raw.headers, api_key.is_some(), values);
     let on_disconnect = values.choice(raw.on_client_disconnect.as_ref(), &ON_CLIENT_DISCONNECT);
     let timeouts = timeouts(&raw.timeouts, general, values);
     let (name, url) = (name?, url?);
@@ -192,13 +192,14 @@ fn warn_of_shared_keys(providers: &[Provider], values: &mut Values<'_>) {
     }
 }
 
-fn headers(
-    raw: &raw::Provider,
+/// Headers of the operator's own, with values that can be sent.
+pub(super) fn headers(
+    raw: &[(String, At<Template>)],
     has_key: bool,
     values: &mut Values<'_>,
 ) -> Vec<(HeaderName, Secret)> {
     let mut headers: Vec<(HeaderName, Secret)> = Vec::new();
-    for (name, at) in &raw.headers {
+    for (name, at) in raw {
         let Ok(name) = name.parse::<HeaderName>() else {
             values.reject(
                 &at.place,

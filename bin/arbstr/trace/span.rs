@@ -1,0 +1,232 @@
+//! A finished request as OTLP/JSON spans, by the semantic conventions for generative AI.
+
+use arbstr_store::{Attempt, Completion};
+use serde_json::{Value, json};
+
+use super::Told;
+use crate::config::BaseUrl;
+
+/// Everything that one export sends: the spans of several requests under one resource.
+pub(super) fn export(service_name: &str, told: &[Told]) -> Value {
+    let spans: Vec<Value> = told.iter().flat_map(spans).collect();
+    json!({"resourceSpans": [{
+        "resource": {"attributes": [
+            text("service.name", service_name),
+            text("service.version", env!("CARGO_PKG_VERSION")),
+        ]},
+        "scopeSpans": [{
+            "scope": {"name": "arbstr", "version": env!("CARGO_PKG_VERSION")},
+            "spans": spans,
+        }],
+    }]})
+}
+
+fn spans(told: &Told) -> Vec<Value> {
+    let row = &told.row;
+    let micros = i64::try_from(row.duration.as_micros()).unwrap_or(i64::MAX);
+    let began = told.ended_micros.saturating_sub(micros);
+    let mut spans = vec![request(told, began)];
+    for (index, attempt) in row.attempts.iter().enumerate() {
+        spans.push(self::attempt(told, began, index, attempt));
+    }
+    spans
+}
+
+fn request(told: &Told, began: i64) -> Value {
+    let row = &told.row;
+    let mut attributes = common(told, &told.model);
+    attributes.extend([
+        text("http.request.method", "POST"),
+        text("http.route", told.route),
+        text("arbstr.request_id", &row.correlation_id),
+        number("arbstr.attempts", row.attempts.len() as u64),
+    ]);
+    attributes.extend(
+        told.policy
+            .as_deref()
+            .map(|policy| text("arbstr.policy", policy)),
+    );
+    attributes.extend(
+        row.provider
+            .as_deref()
+            .map(|provider| text("gen_ai.provider.name", provider)),
+    );
+    attributes.extend(
+        row.cost
+            .map(|cost| text("arbstr.cost_sats", &cost.to_string())),
+    );
+    attributes.extend(
+        row.error_status
+            .map(|status| number("http.response.status_code", status.into())),
+    );
+    attributes.extend(
+        row.error_message
+            .as_deref()
+            .map(|message| text("error.type", error_type(message))),
+    );
+    attributes.extend(answer(row));
+    json!({
+        "traceId": told.context.trace_id(),
+        "spanId": told.context.span_id(0),
+        "parentSpanId": told.context.parent_id().unwrap_or_default(),
+        "flags": SAMPLED,
+        "name": name(told, &told.model),
+        "kind": SERVER,
+        "startTimeUnixNano": nanos(began),
+        "endTimeUnixNano": nanos(told.ended_micros),
+        "attributes": attributes,
+        "status": status(row.error_message.as_deref().filter(|message| *message != "client_disconnected")),
+    })
+}
+
+fn attempt(told: &Told, began: i64, index: usize, attempt: &Attempt) -> Value {
+    let row = &told.row;
+    let micros = |time: std::time::Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+    let from = began.saturating_add(micros(attempt.started_after));
+    let until = from
+        .saturating_add(micros(attempt.duration))
+        .min(told.ended_micros.max(from));
+    let won = row.latency.is_some() && index + 1 == row.attempts.len();
+    let mut attributes = common(told, &attempt.model);
+    attributes.push(text("gen_ai.provider.name", &attempt.provider));
+    attributes.extend(address(told, &attempt.provider));
+    attributes.extend(
+        attempt
+            .status
+            .map(|status| number("http.response.status_code", status.into())),
+    );
+    let failure = if won {
+        row.error_message.as_deref()
+    } else {
+        Some(&*attempt.outcome)
+    };
+    let failure = failure.filter(|message| *message != "client_disconnected");
+    attributes.extend(failure.map(|message| text("error.type", error_type(message))));
+    if won {
+        attributes.extend(answer(row));
+        let first = row.latency.filter(|_| told.streaming);
+        attributes.extend(
+            first.map(|first| fraction("gen_ai.response.time_to_first_chunk", first.as_secs_f64())),
+        );
+    }
+    json!({
+        "traceId": told.context.trace_id(),
+        "spanId": told.context.span_id(index + 1),
+        "parentSpanId": told.context.span_id(0),
+        "flags": SAMPLED,
+        "name": name(told, &attempt.model),
+        "kind": CLIENT,
+        "startTimeUnixNano": nanos(from),
+        "endTimeUnixNano": nanos(until),
+        "attributes": attributes,
+        "status": status(failure),
+    })
+}
+
+fn common(told: &Told, model: &str) -> Vec<Value> {
+    let mut attributes = vec![
+        text("gen_ai.operation.name", told.operation),
+        text("gen_ai.request.model", model),
+    ];
+    attributes.extend(told.streaming.then(|| truth("gen_ai.request.stream", true)));
+    attributes
+}
+
+/// What is known of the answer.
+fn answer(row: &Completion) -> Vec<Value> {
+    let tokens = [
+        ("gen_ai.usage.input_tokens", row.input_tokens),
+        ("gen_ai.usage.output_tokens", row.output_tokens),
+        (
+            "gen_ai.usage.cache_read.input_tokens",
+            row.cached_input_tokens,
+        ),
+        ("gen_ai.usage.reasoning.output_tokens", row.reasoning_tokens),
+    ];
+    let mut attributes: Vec<Value> = tokens
+        .iter()
+        .filter_map(|(key, count)| Some(number(key, (*count)?)))
+        .collect();
+    attributes.extend(
+        row.served_model
+            .as_deref()
+            .map(|model| text("gen_ai.response.model", model)),
+    );
+    let reason = row.finish_reason.as_deref().map(|reason| {
+        json!({"key": "gen_ai.response.finish_reasons", "value": {"arrayValue": {"values": [{"stringValue": bounded(reason)}]}}})
+    });
+    attributes.extend(reason);
+    attributes
+}
+
+/// Where the provider is, if it is still one.
+fn address(told: &Told, provider: &str) -> Vec<Value> {
+    let known = told
+        .live
+        .config
+        .providers
+        .iter()
+        .find(|known| known.name == provider);
+    let Some(url) = known.map(|known| &known.url) else {
+        return Vec::new();
+    };
+    vec![
+        text("server.address", BaseUrl::host(url)),
+        number("server.port", url.port().into()),
+    ]
+}
+
+fn name(told: &Told, model: &str) -> String {
+    format!("{} {}", told.operation, bounded(model))
+}
+
+/// A failure in the few words that an attribute of low cardinality may have.
+fn error_type(message: &str) -> &str {
+    let kind = message.strip_prefix("upstream_error: ").unwrap_or(message);
+    kind.strip_prefix("error=")
+        .or_else(|| kind.strip_prefix("status="))
+        .unwrap_or(kind)
+}
+
+fn status(failure: Option<&str>) -> Value {
+    failure.map_or_else(
+        || json!({}),
+        |message| json!({"code": ERROR, "message": bounded(message)}),
+    )
+}
+
+fn text(key: &str, value: &str) -> Value {
+    json!({"key": key, "value": {"stringValue": bounded(value)}})
+}
+
+/// 64-bit numbers are text in OTLP/JSON.
+fn number(key: &str, value: u64) -> Value {
+    json!({"key": key, "value": {"intValue": value.to_string()}})
+}
+
+fn fraction(key: &str, value: f64) -> Value {
+    json!({"key": key, "value": {"doubleValue": value}})
+}
+
+fn truth(key: &str, value: bool) -> Value {
+    json!({"key": key, "value": {"boolValue": value}})
+}
+
+fn nanos(micros: i64) -> String {
+    format!("{}000", micros.max(1))
+}
+
+/// A client may call its model whatever it likes.
+fn bounded(text: &str) -> &str {
+    let end = text
+        .char_indices()
+        .nth(LONGEST)
+        .map_or(text.len(), |(at, _)| at);
+    &text[..end]
+}
+
+const LONGEST: usize = 256;
+const SAMPLED: u32 = 1;
+const SERVER: u32 = 2;
+const CLIENT: u32 = 3;
+const ERROR: u32 = 2;
