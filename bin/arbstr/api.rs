@@ -76,7 +76,9 @@ async fn route(
         Route::Inference(endpoint) => chat::serve(app, arrival, endpoint, request).await,
         Route::Models => Ok(models::list(app)),
         Route::Model(id) => models::one(app, id),
-        Route::Request(id) => query::request(app, id).await,
+        Route::Stats => query::stats(app, request.uri().query()).await,
+        Route::Requests => query::list(app, request.uri().query()).await,
+        Route::Request(id) => query::request(app, id, request.uri().query()).await,
         Route::Health => Ok(health::health(app)),
         Route::Providers => Ok(health::providers(app)),
         Route::Metrics => metrics::metrics(app).await,
@@ -89,6 +91,8 @@ enum Route<'a> {
     Inference(Endpoint),
     Models,
     Model(&'a str),
+    Stats,
+    Requests,
     Request(&'a str),
     Health,
     Providers,
@@ -107,6 +111,8 @@ impl<'a> Route<'a> {
             "/providers" => Self::Providers,
             "/metrics" => Self::Metrics,
             "/v1/cost" => Self::Cost,
+            "/v1/stats" => Self::Stats,
+            "/v1/requests" => Self::Requests,
             _ => {
                 if let Some(id) = path.strip_prefix("/v1/models/").filter(|id| !id.is_empty()) {
                     Self::Model(id)
@@ -125,6 +131,8 @@ impl<'a> Route<'a> {
             Self::Inference(_) | Self::Cost => "POST",
             Self::Models
             | Self::Model(_)
+            | Self::Stats
+            | Self::Requests
             | Self::Request(_)
             | Self::Health
             | Self::Providers

@@ -100,6 +100,14 @@ impl App {
         self.changed.notified().await;
     }
 
+    /// Has records deleted that are older than the settings in force keep them.
+    pub(crate) fn expire_records(&self, now_ms: i64) {
+        if let Some(retention) = self.live().config.database.retention {
+            let age_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+            self.store.expire_before(now_ms.saturating_sub(age_ms));
+        }
+    }
+
     /// The settings in force, for a short look.
     pub(crate) fn live(&self) -> Guard<Arc<Live>> {
         self.live.load()

@@ -6,8 +6,11 @@ pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod cost;
 pub(crate) mod init;
+mod ledger;
+pub(crate) mod logs;
 pub(crate) mod providers;
 mod screen;
+pub(crate) mod stats;
 mod table;
 
 use std::fmt;
@@ -46,6 +49,10 @@ pub(crate) enum Command {
     Providers(providers::Providers),
     /// Say what each provider would charge for a request, cheapest first
     Cost(cost::Cost),
+    /// Say what was asked, what it cost and what was saved
+    Stats(stats::StatsCommand),
+    /// Show requests, also as they come, or export them
+    Logs(logs::Logs),
     /// Print a shell's completion script
     Completions(completions::Completions),
 }
@@ -90,6 +97,8 @@ pub(crate) enum Failure {
     Failed(String),
     /// There is no config, or it is wrong.
     BadConfig(String),
+    /// An argument is wrong.
+    BadUsage(String),
 }
 
 impl Failure {
@@ -97,7 +106,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Failed(_) => 1,
-            Self::BadConfig(_) => 2,
+            Self::BadConfig(_) | Self::BadUsage(_) => 2,
         }
     }
 }
@@ -105,7 +114,9 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Failed(message) | Self::BadConfig(message) => f.write_str(message),
+            Self::Failed(message) | Self::BadConfig(message) | Self::BadUsage(message) => {
+                f.write_str(message)
+            }
         }
     }
 }
@@ -158,6 +169,8 @@ Examples:
   arbstr serve             run
   arbstr providers         see who sells what at which price
   arbstr cost -m gpt-4o    see what a request would cost at each
+  arbstr stats             see what was spent and saved
+  arbstr logs -f           watch requests as they end
 
 Exit codes: 0 success, 1 failure, 2 usage error or bad config";
 
@@ -190,6 +203,8 @@ mod tests {
             check::EXAMPLES,
             providers::EXAMPLES,
             cost::EXAMPLES,
+            stats::EXAMPLES,
+            logs::EXAMPLES,
             completions::EXAMPLES,
         ]
         .join("\n");

@@ -30,10 +30,10 @@ use hyper::Uri;
 use hyper::header::HeaderName;
 
 pub(crate) use self::base_url::BaseUrl;
-pub(crate) use self::locate::{LoadError, NoConfig, load, locate};
+pub(crate) use self::locate::{LoadError, NoConfig, load, load_database_path, locate};
 pub(crate) use self::nearest::nearest;
 pub(crate) use self::problem::Problems;
-pub(crate) use self::resolve::DEFAULT_LISTEN;
+pub(crate) use self::resolve::{DEFAULT_DATABASE, DEFAULT_LISTEN};
 use crate::secret::Secret;
 
 /// Looks an environment variable up.
@@ -112,6 +112,8 @@ pub(crate) struct Server {
 pub(crate) struct Database {
     /// The SQLite file.
     pub(crate) path: PathBuf,
+    /// How long a request is kept; `None` for ever.
+    pub(crate) retention: Option<Duration>,
 }
 
 /// `[stream]`
@@ -321,6 +323,19 @@ pub(crate) fn read(
     let mut problems = Vec::new();
     let outcome = match raw::read(source.text, &mut problems) {
         Some(raw) => resolve::resolve(&raw, source, env, options, problems),
+        None => Err(problems),
+    };
+    outcome.map_err(|problems| Problems::new(source.file.to_owned(), problems))
+}
+
+/// Reads where the database is, whatever else a config says: that may need keys which are not at hand.
+///
+/// # Errors
+/// A file that is no TOML, and what is wrong with `[database]`.
+pub(crate) fn read_database_path(source: &Source<'_>, env: Env<'_>) -> Result<PathBuf, Problems> {
+    let mut problems = Vec::new();
+    let outcome = match raw::read(source.text, &mut problems) {
+        Some(raw) => resolve::database_path(&raw, env, problems),
         None => Err(problems),
     };
     outcome.map_err(|problems| Problems::new(source.file.to_owned(), problems))

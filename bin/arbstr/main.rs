@@ -15,6 +15,7 @@ mod lifeline;
 mod log;
 mod metrics;
 mod mock;
+mod records;
 mod relay;
 mod scratch;
 mod secret;
@@ -39,6 +40,8 @@ fn main() -> ExitCode {
         Command::Check(options) => cli::check::run(options, &env, &mut out),
         Command::Providers(options) => cli::providers::run(options, &env, &mut out),
         Command::Cost(options) => cli::cost::run(options, &env, &mut out),
+        Command::Stats(options) => cli::stats::run(options, &env, &mut out),
+        Command::Logs(options) => cli::logs::run(options, &env, &mut out),
         Command::Completions(options) => cli::completions::run(options, &mut out),
     };
     match done {

@@ -54,6 +54,7 @@ async fn serve(options: &Serve) -> Result<(), Failure> {
         tokio::spawn(reload_on_change(Arc::clone(&app), file, options.options()));
     }
     tokio::spawn(discover::run(Arc::clone(&app)));
+    tokio::spawn(expire_records(Arc::clone(&app)));
     server::run(app, listener, stop).await;
     if let Some(exporting) = exporting {
         exporting.finish().await;
@@ -138,6 +139,15 @@ fn announce(config: &Config, address: std::net::SocketAddr, mock: bool) {
     );
 }
 
+/// Lets the store delete what is older than the config keeps, from time to time.
+async fn expire_records(app: Arc<App>) {
+    let mut look = tokio::time::interval(EXPIRE_EVERY);
+    loop {
+        look.tick().await;
+        app.expire_records(clock::unix_ms());
+    }
+}
+
 async fn reload_on_change(app: Arc<App>, file: PathBuf, options: config::Options) {
     config::reload::watch(file.clone(), |_trigger| {
         tokio::task::block_in_place(|| reload(&app, &file, &options))
@@ -163,6 +173,7 @@ fn reload(app: &App, file: &Path, options: &config::Options) {
     let changes = config::reload::changes(&old.config, &config);
     match app.update(|old| Live::from_config(config, Some(old))) {
         Ok(()) => {
+            app.expire_records(clock::unix_ms());
             tracing::info!(applied = ?changes.applied, "config reloaded");
             if !changes.needs_restart.is_empty() {
                 tracing::warn!(changes = ?changes.needs_restart, "these changes take effect at the next start");
@@ -223,4 +234,5 @@ fn env(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
+const EXPIRE_EVERY: Duration = Duration::from_secs(3600);
 const CLOSE_TIME: Duration = Duration::from_secs(10);

@@ -1,8 +1,83 @@
-//! The query API: what a request cost and why it went where it went, by its id.
+//! The query API: totals, pages of requests, and what one request cost and why it went where it went.
+
+mod pages;
+mod parameters;
+mod totals;
 
 use std::time::Duration;
 
-use crate::harness::{Answer, House, Provider, Seller, ask, ask_stream, wait_until};
+use serde_json::Value;
+
+use crate::harness::{Answer, Arbstr, House, Provider, Seller, ask, ask_stream, wait_until};
+
+/// A good answer to `GET path`.
+#[track_caller]
+fn get(arbstr: &Arbstr, path: &str) -> Value {
+    let mut reply = arbstr.get(path);
+    let json = reply.json();
+    assert_eq!(reply.status, 200, "{path}: {json}");
+    json
+}
+
+/// Waits until nothing is in progress any more and `count` requests are on record.
+#[track_caller]
+fn settle(arbstr: &Arbstr, count: usize) {
+    let settled = || {
+        let totals = get(arbstr, "/v1/stats")["totals"].clone();
+        totals["requests"] == count && totals["in_progress"] == 0
+    };
+    assert!(
+        wait_until(Duration::from_secs(3), settled),
+        "{count} requests on record: {}",
+        get(arbstr, "/v1/stats")
+    );
+}
+
+/// Two providers of two models; a third model is broken, a fourth has no price.
+fn market() -> (Vec<Provider>, House) {
+    let providers = vec![
+        Provider::healthy(1000, 500),
+        Provider::healthy(77, 3),
+        Provider::always(Answer::fault(500, "broken")),
+        Provider::healthy(5, 5),
+    ];
+    let house = House::new()
+        .set("circuit", "failures = 1000")
+        .seller(Seller::new("alpha", &providers[0]).rates("1000.5", "2000"))
+        .seller(
+            Seller::new("beta", &providers[1])
+                .models(&["model-a", "model-b"])
+                .rates("9000", "9000.001")
+                .line("tier = \"frontier\""),
+        )
+        .seller(Seller::new("broken", &providers[2]).models(&["model-c"]))
+        .seller(
+            Seller::new("unpriced", &providers[3])
+                .models(&["model-d"])
+                .no_rates(),
+        );
+    (providers, house)
+}
+
+/// `count` requests of every kind.
+fn make_requests(arbstr: &Arbstr, count: usize) {
+    for nth in 0..count {
+        let model = [
+            "model-a",
+            "model-b",
+            "model-a",
+            "model-c",
+            "model-d",
+            "no-such-model",
+        ][nth % 6];
+        let body = if nth % 2 == 0 {
+            ask(model)
+        } else {
+            ask_stream(model)
+        };
+        arbstr.chat(&body).drain();
+    }
+}
 
 #[test]
 fn a_request_is_found_by_its_id_with_plan_and_attempts() {

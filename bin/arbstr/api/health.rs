@@ -11,10 +11,10 @@ use serde_json::value::RawValue;
 
 use super::Reply;
 use super::fault::json_reply;
-use super::query::exact;
 use crate::app::App;
 use crate::clock::{self, age_secs, whole_ms};
 use crate::discover::Standing as Discovery;
+use crate::records::exact;
 
 /// 200 `ok` or `degraded`; 503 when no request can be served.
 pub(crate) fn health(app: &Arc<App>) -> Response<Reply> {

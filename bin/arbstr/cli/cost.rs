@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 use super::screen::Screen;
 use super::table::{Cell, Column, Table};
 use super::{Failure, json_line, load_config, printed};
-use crate::api::query::exact;
 use crate::config::{self, Config, Env, Tier};
+use crate::records::exact;
 
 /// `arbstr cost`
 #[derive(Debug, Args)]

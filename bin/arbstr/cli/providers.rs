@@ -17,8 +17,8 @@ use self::ask::Silence;
 use super::screen::Screen;
 use super::table::{Cell, Column, Table, Tone};
 use super::{Failure, json_line, load_config, printed};
-use crate::api::query::exact;
 use crate::config::{self, Config, Env};
+use crate::records::exact;
 use crate::secret::Secret;
 
 /// `arbstr providers`

@@ -24,6 +24,10 @@ pub(crate) struct Column {
     kind: Kind,
     /// Left out first where room is short; 0 for never.
     dispensable: u8,
+    /// A value to keep room for.
+    sample: &'static str,
+    /// Whether texts may be cut where room is short.
+    cuttable: bool,
 }
 
 /// One cell, ready to be shown.
@@ -92,9 +96,15 @@ impl Table {
     pub(crate) fn print(&self, out: &mut dyn Write, screen: Screen) -> io::Result<()> {
         let layout = self.layout(screen);
         layout.print_titles(out)?;
-        self.rows
-            .iter()
-            .try_for_each(|row| layout.print_row(row, out))
+        self.print_in(&layout, out)
+    }
+
+    /// Prints all rows without titles.
+    ///
+    /// # Errors
+    /// Whatever the output says.
+    pub(crate) fn print_rows(&self, out: &mut dyn Write, screen: Screen) -> io::Result<()> {
+        self.print_in(&self.layout(screen), out)
     }
 
     /// Settles the widths by the rows so far.
@@ -119,6 +129,13 @@ impl Table {
     }
 }
 
+impl Table {
+    fn print_in(&self, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+        let mut rows = self.rows.iter();
+        rows.try_for_each(|row| layout.print_row(row, out))
+    }
+}
+
 impl Column {
     /// Words, from the left.
     pub(crate) const fn text(title: &'static str) -> Self {
@@ -126,6 +143,8 @@ impl Column {
             title,
             kind: Kind::Text,
             dispensable: 0,
+            sample: "",
+            cuttable: true,
         }
     }
 
@@ -135,7 +154,22 @@ impl Column {
             title,
             kind: Kind::Number,
             dispensable: 0,
+            sample: "",
+            // Part of a number would be another number.
+            cuttable: false,
         }
+    }
+
+    /// Wide enough for values like `sample`, of rows that are yet to come.
+    pub(crate) const fn like(mut self, sample: &'static str) -> Self {
+        self.sample = sample;
+        self
+    }
+
+    /// Of no use in parts.
+    pub(crate) const fn whole(mut self) -> Self {
+        self.cuttable = false;
+        self
     }
 
     /// May be left out where room is short: those of the highest `rank` first.
@@ -203,11 +237,12 @@ impl Layout {
     pub(crate) fn print_row(&self, row: &[Cell], out: &mut dyn Write) -> io::Result<()> {
         let cell = |(index, measure): &(usize, Measure)| {
             let cell = &row[*index];
+            let column = &self.columns[*index];
             let text = match self.screen.width {
-                Some(_) => screen::fit(&cell.text, measure.width),
-                None => Cow::Borrowed(cell.text.as_str()),
+                Some(_) if column.cuttable => screen::fit(&cell.text, measure.width),
+                _ => Cow::Borrowed(cell.text.as_str()),
             };
-            let (before, after) = match self.columns[*index].kind {
+            let (before, after) = match column.kind {
                 Kind::Text => (0, measure.width),
                 Kind::Number => (measure.width - measure.fraction, measure.fraction),
             };
@@ -249,10 +284,11 @@ impl Measure {
     fn of<'a>(column: &Column, cells: impl Iterator<Item = &'a Cell>) -> Self {
         let title = screen::width(column.title);
         let (mut whole, mut fraction) = (0, 0);
-        for cell in cells {
+        let texts = cells.map(|cell| cell.text.as_str());
+        for text in texts.chain([column.sample]) {
             let (before, after) = match column.kind {
-                Kind::Text => (screen::width(&cell.text), 0),
-                Kind::Number => split_at_point(&cell.text, usize::MAX),
+                Kind::Text => (screen::width(text), 0),
+                Kind::Number => split_at_point(text, usize::MAX),
             };
             whole = whole.max(before);
             fraction = fraction.max(after);
@@ -290,9 +326,9 @@ fn split_at_point(number: &str, room: usize) -> (usize, usize) {
 
 /// Leaves columns out until the rest can be made to fit.
 fn leave_out(shown: &mut Vec<(usize, Measure)>, columns: &[Column], room: usize) {
-    let least = |(index, measure): &(usize, Measure)| match columns[*index].kind {
-        Kind::Text => measure.width.min(COMFORT),
-        Kind::Number => measure.width,
+    let least = |(index, measure): &(usize, Measure)| match columns[*index].cuttable {
+        true => measure.width.min(COMFORT),
+        false => measure.width,
     };
     while total(shown.iter().map(least)) > room {
         let rank = |place: &usize| columns[shown[*place].0].dispensable;
@@ -312,9 +348,7 @@ fn cut(shown: &mut [(usize, Measure)], columns: &[Column], room: usize) {
     while excess > 0 {
         let texts = shown
             .iter_mut()
-            .filter(|(index, measure)| {
-                columns[*index].kind == Kind::Text && measure.width > NARROWEST
-            })
+            .filter(|(index, measure)| columns[*index].cuttable && measure.width > NARROWEST)
             .max_by_key(|(_, measure)| measure.width);
         let Some((_, widest)) = texts else { return };
         widest.width -= 1;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::{Config, Env, Options, Problems, Source, read};
+use super::{Config, Env, Options, Problems, Source, read, read_database_path};
 
 /// No config file anywhere. What it says is what a newcomer sees first.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +61,21 @@ pub(crate) fn locate(
 /// # Errors
 /// When it cannot be read, or with everything that is wrong with it.
 pub(crate) fn load(file: &Path, env: Env<'_>, options: &Options) -> Result<Config, LoadError> {
+    with_source(file, |source| read(source, env, options))
+}
+
+/// Loads where the database is from a config file.
+///
+/// # Errors
+/// When it cannot be read, is no TOML, or with what is wrong with `[database]`.
+pub(crate) fn load_database_path(file: &Path, env: Env<'_>) -> Result<PathBuf, LoadError> {
+    with_source(file, |source| read_database_path(source, env))
+}
+
+fn with_source<T>(
+    file: &Path,
+    read: impl FnOnce(&Source<'_>) -> Result<T, Problems>,
+) -> Result<T, LoadError> {
     let (text, mode) = read_file(file).map_err(|cause| LoadError::Unreadable {
         file: file.to_owned(),
         cause,
@@ -70,7 +85,7 @@ pub(crate) fn load(file: &Path, env: Env<'_>, options: &Options) -> Result<Confi
         text: &text,
         mode: Some(mode),
     };
-    Ok(read(&source, env, options)?)
+    Ok(read(&source)?)
 }
 
 /// The text and the permission bits of one and the same file, whatever is renamed meanwhile.

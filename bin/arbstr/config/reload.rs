@@ -51,6 +51,11 @@ pub(crate) fn changes(old: &Config, new: &Config) -> Changes {
     }
     let applied = &mut changes.applied;
     note_server(applied, old, new);
+    let days = |config: &Config| {
+        let retention = config.database.retention.unwrap_or_default();
+        retention.as_secs() / 86_400
+    };
+    note(applied, "database.retention_days", &days(old), &days(new));
     let sections = [
         ("stream", old.stream == new.stream),
         ("timeouts", old.timeouts == new.timeouts),

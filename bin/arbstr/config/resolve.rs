@@ -9,6 +9,7 @@ mod provider;
 mod telemetry;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::problem::{At, Place, Problem};
@@ -33,7 +34,6 @@ pub(super) fn resolve(
     problems: Vec<Problem>,
 ) -> Result<Config, Vec<Problem>> {
     let mut values = Values::new(env, options.keys_optional, problems);
-    refuse_unavailable(raw, &mut values);
     let prices = prices::resolve(&raw.prices, &mut values);
     let stream = stream(&raw.stream, &mut values);
     let timeouts = timeouts(&raw.timeouts, &DEFAULT_TIMEOUTS, &mut values);
@@ -70,23 +70,23 @@ pub(super) fn resolve(
     }
 }
 
-/// Settings that are part of the format and that this version cannot honour: each line is deleted when it can.
-fn refuse_unavailable(raw: &Raw, values: &mut Values<'_>) {
-    let mut refuse = |place: Option<&Place>, expected: &str| {
-        if let Some(place) = place {
-            let fault = format!("not available in this version, expected {expected}");
-            values.problems.push(Problem::new(place, fault));
-        }
-    };
-    refuse(
-        set(raw.database.retention_days.as_ref()),
-        "0 or nothing (rows are kept for ever)",
-    );
-}
-
-/// The place of a number other than 0.
-fn set(at: Option<&At<Number>>) -> Option<&Place> {
-    at.filter(|at| at.value.0 != "0").map(|at| &at.place)
+/// Resolves where the database is, of a file that was read with `problems`.
+///
+/// # Errors
+/// Those of the problems that are about `[database]`, and what is wrong with its path.
+pub(super) fn database_path(
+    raw: &Raw,
+    env: Env<'_>,
+    mut problems: Vec<Problem>,
+) -> Result<PathBuf, Vec<Problem>> {
+    problems.retain(|problem| problem.place.key.starts_with("database"));
+    let mut values = Values::new(env, false, problems);
+    let database = database(&raw.database, &mut values);
+    if values.problems.is_empty() {
+        Ok(database.path)
+    } else {
+        Err(values.problems)
+    }
 }
 
 fn server(raw: &raw::Server, options: &Options, values: &mut Values<'_>) -> Server {
@@ -197,8 +197,11 @@ fn database(raw: &raw::Database, values: &mut Values<'_>) -> Database {
             (!text.is_empty() && !text.contains('\0')).then(|| text.into())
         })
     });
+    let days = values.whole(raw.retention_days.as_ref(), 0, 0..=MOST_DAYS);
+    let retention = Duration::from_secs(u64::from(days) * 86_400);
     Database {
-        path: given.unwrap_or_else(|| "./arbstr.db".into()),
+        path: given.unwrap_or_else(|| DEFAULT_DATABASE.into()),
+        retention: Some(retention).filter(|retention| !retention.is_zero()),
     }
 }
 
@@ -300,6 +303,8 @@ fn literal_warning(place: &Place, variable: &str) -> String {
     )
 }
 
+/// Where records are kept unless the config says otherwise.
+pub(crate) const DEFAULT_DATABASE: &str = "./arbstr.db";
 /// Where arbstr listens unless it is told otherwise.
 pub(crate) const DEFAULT_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -320,5 +325,7 @@ const ON_CLIENT_DISCONNECT: [(&str, OnClientDisconnect); 2] = [
     ("drain", OnClientDisconnect::Drain),
     ("abort", OnClientDisconnect::Abort),
 ];
+/// A hundred years.
+const MOST_DAYS: u32 = 36_500;
 /// Permission bits: the group or everybody may read.
 const OTHERS_READ: u32 = 0o044;

@@ -88,14 +88,12 @@ fn every_setting_has_the_default_of_the_manual() {
         total: None,
     };
     assert_eq!(config.timeouts, timeouts);
-    assert_eq!(
-        config.retry,
-        Retry {
-            max_attempts: 8,
-            backoff_base: Duration::from_millis(200),
-            same_provider_first: 0
-        }
-    );
+    let retry = Retry {
+        max_attempts: 8,
+        backoff_base: Duration::from_millis(200),
+        same_provider_first: 0,
+    };
+    assert_eq!(config.retry, retry);
     assert_eq!(
         (config.circuit, config.prices),
         (
@@ -154,6 +152,10 @@ fn every_setting_can_be_set() {
     );
     assert_eq!(config.server.shutdown_grace, Duration::ZERO);
     assert_eq!(config.database.path, Path::new("/var/lib/arbstr.db"));
+    assert_eq!(
+        config.database.retention,
+        Some(Duration::from_secs(30 * 86_400))
+    );
     assert_eq!(config.stream.metadata, Metadata::Comment);
     assert_eq!(
         config.stream.on_client_disconnect,
@@ -265,7 +267,7 @@ cors_origins = ["https://app.example", "http://localhost:3000"]
 shutdown_grace_secs = 0
 [database]
 path = "/var/lib/arbstr.db"
-retention_days = 0
+retention_days = 30
 [stream]
 metadata = "comment"
 on_client_disconnect = "abort"
@@ -890,10 +892,8 @@ fn says_what_is_wrong_with_a_limit_of_a_request() {
     for (settings, said) in [
         ("[database]\npath = \"\"", "2: database.path: found \"\", expected the path of a file".into()),
         (
-            "[database]\nretention_days = 30",
-            "2: database.retention_days: not available in this version, \
-             expected 0 or nothing (rows are kept for ever)"
-                .into(),
+            "[database]\nretention_days = -1",
+            "2: database.retention_days: found -1, expected a whole number from 0 to 36500".into(),
         ),
         (
             "[stream]\nmetadata = \"header\"",
@@ -1083,7 +1083,7 @@ fn a_reload_says_what_changed_and_what_needs_a_restart() {
     let third = PROVIDER.replace("alpha", "gamma");
     let new = good(&format!(
         "[server]\nlisten = \"127.0.0.1:9\"\nmax_body_bytes = 5\nauth_token = \"${{TOKEN}}\"\n\
-         [database]\npath = \"b.db\"\n[retry]\nmax_attempts = 2\n{changed}api_key = \"${{TOKEN}}\"\n{third}"
+         [database]\npath = \"b.db\"\nretention_days = 7\n[retry]\nmax_attempts = 2\n{changed}api_key = \"${{TOKEN}}\"\n{third}"
     ));
     let changes = reload::changes(&old, &new);
     assert_eq!(
@@ -1091,6 +1091,7 @@ fn a_reload_says_what_changed_and_what_needs_a_restart() {
         [
             "server.max_body_bytes: 33554432 -> 5",
             "server.auth_token added",
+            "database.retention_days: 0 -> 7",
             "[retry] changed",
             "provider alpha: url, api_key, prices changed",
             "provider beta removed",

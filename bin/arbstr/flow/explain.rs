@@ -6,10 +6,10 @@ use arbstr_route::{Candidate, Offer, Plan, Tried, Waterfall};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::api::query::exact;
 use crate::app::Live;
 use crate::arrival::Arrival;
 use crate::clock::{self, age_secs, whole_ms};
+use crate::records::exact;
 use crate::upstream::fault::{Miss, MissKind};
 
 /// The plan as `/v1/cost` and `/v1/requests/{id}` show it.

@@ -14,10 +14,10 @@ use serde_json::value::RawValue;
 use super::super::screen::Screen;
 use super::super::table::{Cell, Column, Table, Tone};
 use super::super::{Failure, json_line};
-use crate::api::query::exact;
 use crate::clock::{self, whole_ms};
 use crate::config::{Config, Model, Provider, nearest};
 use crate::discover::{Btc, published, read_bitcoin, read_list};
+use crate::records::exact;
 use crate::upstream::{Upstream, tls_config};
 
 /// What the providers of a config say.

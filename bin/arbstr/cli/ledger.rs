@@ -1,0 +1,112 @@
+//! Which ledger is read, and which of its rows: what `stats` and `logs` have in common.
+//!
+//! The database file is read as it lies there, whether or not a server writes to it.
+
+use std::path::{Path, PathBuf};
+
+use arbstr_store::{QueryError, ReadError, Reader};
+use clap::Args;
+
+use super::Failure;
+use crate::config::{self, Env};
+use crate::records::question::{Parameters, Refusal};
+
+/// Where the ledger is, and which rows are asked about.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Asked {
+    /// Config file that names the database [default: ./arbstr.toml, else ~/.config/arbstr/config.toml]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Database file, whatever the config says
+    #[arg(long, value_name = "FILE")]
+    pub(crate) database: Option<PathBuf>,
+    /// The last 1h, 24h, 7d, 30d or any other number of m, h, d or w
+    #[arg(long, value_name = "AGE")]
+    pub(crate) range: Option<String>,
+    /// From then on: 2026-01-31, 2026-01-31T12:00 (UTC), an age such as 24h
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Before then
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// Only this model, as clients asked for it
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// Only this provider
+    #[arg(long)]
+    pub(crate) provider: Option<String>,
+    /// Only requests that succeeded, or only those that failed
+    #[arg(long, value_name = "true|false")]
+    pub(crate) success: Option<String>,
+    /// Only streams, or only whole answers
+    #[arg(long, value_name = "true|false")]
+    pub(crate) streaming: Option<String>,
+}
+
+impl Asked {
+    /// Opens the ledger for reading.
+    ///
+    /// # Errors
+    /// A config that cannot be read; a database that is not there, or not one of this version.
+    pub(crate) fn open(&self, env: Env<'_>) -> Result<Reader, Failure> {
+        let path = self.path(env)?;
+        Reader::open(&path).map_err(|error| Failure::Failed(told(&error)))
+    }
+
+    /// The rows asked about, in the terms of the query API.
+    pub(crate) fn parameters(&self) -> Parameters<'_> {
+        let given = [
+            ("range", &self.range),
+            ("since", &self.since),
+            ("until", &self.until),
+            ("model", &self.model),
+            ("provider", &self.provider),
+            ("success", &self.success),
+            ("streaming", &self.streaming),
+        ];
+        let mut parameters = Parameters::default();
+        for (name, value) in given {
+            if let Some(value) = value {
+                parameters.add(name, value);
+            }
+        }
+        parameters
+    }
+
+    /// The file that was named, else the config's, else the one that a server without a config uses.
+    fn path(&self, env: Env<'_>) -> Result<PathBuf, Failure> {
+        if let Some(path) = &self.database {
+            return Ok(path.clone());
+        }
+        let exists = |path: &Path| path.exists();
+        match config::locate(self.config.as_deref(), env, &exists) {
+            Ok(file) => Ok(config::load_database_path(&file, env)?),
+            Err(_) => Ok(config::DEFAULT_DATABASE.into()),
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let option = refusal.parameter.replace('_', "-");
+        Self::BadUsage(format!("--{option}: {}", refusal.fault))
+    }
+}
+
+impl From<QueryError> for Failure {
+    fn from(error: QueryError) -> Self {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+        Self::Failed(format!("{error}{cause}"))
+    }
+}
+
+fn told(error: &ReadError) -> String {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+    let hint = match error {
+        ReadError::Missing { .. } => "; `arbstr serve` makes one, --database FILE names another",
+        _ => "",
+    };
+    format!("{error}{cause}{hint}")
+}

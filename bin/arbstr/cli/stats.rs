@@ -1,0 +1,257 @@
+//! `arbstr stats`: what was asked, what it cost and what was saved.
+
+use std::io::{self, Write};
+
+use arbstr_store::{Group, GroupBy, GroupKey, Percentiles, Stats, StatsQuery, Sum, Totals};
+use clap::Args;
+
+use super::ledger::Asked;
+use super::screen::Screen;
+use super::table::{Cell, Column, Table, Tone};
+use super::{Failure, json_line, printed};
+use crate::clock::{self, whole_ms};
+use crate::config::Env;
+use crate::records::figures::{self, StatsJson};
+use crate::records::moment;
+
+/// `arbstr stats`
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct StatsCommand {
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+    /// By model, provider, policy, tier, day or hour (UTC)
+    #[arg(short, long, value_name = "WHAT")]
+    pub(crate) group_by: Option<String>,
+    /// Print JSON, in the shape of GET /v1/stats
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Prints totals, or a line for each group.
+///
+/// # Errors
+/// When an option is not understood or the database cannot be read.
+pub(crate) fn run(
+    options: &StatsCommand,
+    env: Env<'_>,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let now_ms = clock::unix_ms();
+    let mut parameters = options.asked.parameters();
+    if let Some(group_by) = &options.group_by {
+        parameters.add("group_by", group_by);
+    }
+    let query = parameters.stats(now_ms)?;
+    let stats = options.asked.open(env)?.stats(&query)?;
+    printed(if options.json {
+        json_line(&StatsJson::of(&stats, &query, now_ms), out)
+    } else {
+        print(&stats, &query, now_ms, Screen::of_stdout(), out)
+    })
+}
+
+fn print(
+    stats: &Stats,
+    query: &StatsQuery,
+    now_ms: i64,
+    screen: Screen,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let (since, until) = figures::range(stats, query, now_ms);
+    let since = since.map_or_else(|| "the beginning".to_owned(), moment::plain);
+    writeln!(out, "from {since} to {} UTC\n", moment::plain(until))?;
+    match query.group_by {
+        None => summary(&stats.totals).print_rows(out, screen),
+        Some(by) => by_group(by, stats).print(out, screen),
+    }
+}
+
+/// One figure a line, each with what it leaves open.
+fn summary(totals: &Totals) -> Table {
+    let columns = [Column::text(""), Column::number(""), Column::text("")];
+    let mut table = Table::new(columns.to_vec());
+    let mut line = |name: &str, number: Cell, note: String| {
+        table.row([Cell::text(name), number, Cell::text(&note)]);
+    };
+    let whole = |number: u128| Cell::number(Some(number));
+    let rate = percent(totals).map(|rate| format!("{rate} % of those that have ended"));
+    line("requests", whole(totals.requests.into()), String::new());
+    line(
+        "succeeded",
+        whole(totals.successes.into()),
+        rate.unwrap_or_default(),
+    );
+    line(
+        "failed",
+        whole(figures::failures(totals).into()),
+        String::new(),
+    );
+    line(
+        "in progress",
+        whole(totals.in_progress.into()),
+        String::new(),
+    );
+    line("input tokens", whole(totals.input_tokens), cached(totals));
+    line(
+        "output tokens",
+        whole(totals.output_tokens),
+        reasoning(totals),
+    );
+    line(
+        "cost",
+        Cell::number(Some(totals.cost.amount)),
+        of(&totals.cost),
+    );
+    if totals.estimated_cost.rows > 0 {
+        let Sum { amount, rows } = totals.estimated_cost;
+        let note = format!("sats more, estimated for {}", requests(rows));
+        line("estimated", Cell::number(Some(amount)), note);
+    }
+    if totals.unknown_cost > 0 {
+        let note = format!("{} whose cost is not known", requests(totals.unknown_cost));
+        line("unknown", Cell::none(), note);
+    }
+    if totals.sunk_cost.rows > 0 {
+        let Sum { amount, rows } = totals.sunk_cost;
+        let note = format!("sats more, for failed attempts of {}", requests(rows));
+        line("lost", Cell::number(Some(amount)), note);
+    }
+    let saved = format!("{}, against the dearest candidate", of(&totals.savings));
+    line("saved", Cell::number(Some(totals.savings.amount)), saved);
+    line(
+        "first byte",
+        median(totals.latency.as_ref()),
+        tail(totals.latency.as_ref()),
+    );
+    line(
+        "whole answer",
+        median(totals.duration.as_ref()),
+        tail(totals.duration.as_ref()),
+    );
+    table
+}
+
+fn by_group(by: GroupBy, stats: &Stats) -> Table {
+    let mut table = Table::new(vec![
+        Column::text(title(by)),
+        Column::number("REQUESTS"),
+        Column::number("OK %").dispensable(3),
+        Column::number("FAILED").dispensable(6),
+        Column::number("OPEN").dispensable(9),
+        Column::number("INPUT").dispensable(7),
+        Column::number("OUTPUT").dispensable(7),
+        Column::number("COST"),
+        Column::number("ESTIMATED").dispensable(5),
+        Column::number("LOST").dispensable(10),
+        Column::number("UNKNOWN").dispensable(2),
+        Column::number("SAVED").dispensable(1),
+        Column::number("P50 MS").dispensable(4),
+        Column::number("P95 MS").dispensable(4),
+        Column::number("P99 MS").dispensable(8),
+    ]);
+    for Group { key, totals } in &stats.groups {
+        table.row(cells(name(key, by), totals));
+    }
+    table.row(cells(Cell::text("all").toned(Tone::Faint), &stats.totals));
+    table
+}
+
+/// A group's name; a day or an hour only as far as it goes.
+fn name(key: &GroupKey, by: GroupBy) -> Cell {
+    match key {
+        GroupKey::Name(name) => name.as_deref().into(),
+        GroupKey::Time(start_ms) => {
+            let start = moment::plain(*start_ms);
+            let length = if by == GroupBy::Day { 10 } else { 16 };
+            Cell::text(start.get(..length).unwrap_or(&start))
+        }
+    }
+}
+
+fn cells(key: Cell, totals: &Totals) -> Vec<Cell> {
+    let latency = totals.latency.as_ref();
+    let ms = |of: fn(&Percentiles) -> std::time::Duration| {
+        Cell::number(latency.map(|found| whole_ms(of(found))))
+    };
+    let known = |sum: &Sum| Cell::number((sum.rows > 0).then_some(sum.amount));
+    vec![
+        key,
+        Cell::number(Some(totals.requests)),
+        Cell::number(percent(totals)),
+        Cell::number(Some(figures::failures(totals))),
+        Cell::number(Some(totals.in_progress)),
+        Cell::number(Some(totals.input_tokens)),
+        Cell::number(Some(totals.output_tokens)),
+        known(&totals.cost),
+        known(&totals.estimated_cost),
+        known(&totals.sunk_cost),
+        Cell::number(Some(totals.unknown_cost)),
+        known(&totals.savings),
+        ms(|found| found.p50),
+        ms(|found| found.p95),
+        ms(|found| found.p99),
+    ]
+}
+
+const fn title(by: GroupBy) -> &'static str {
+    match by {
+        GroupBy::Model => "MODEL",
+        GroupBy::Provider => "PROVIDER",
+        GroupBy::Policy => "POLICY",
+        GroupBy::Tier => "TIER",
+        GroupBy::Day => "DAY (UTC)",
+        GroupBy::Hour => "HOUR (UTC)",
+    }
+}
+
+/// Successes among what has ended, in whole tenths rounded down: 100 means all.
+fn percent(totals: &Totals) -> Option<String> {
+    let ended = u128::from(totals.successes + figures::failures(totals));
+    let tenths = (u128::from(totals.successes) * 1000).checked_div(ended)?;
+    Some(format!("{}.{}", tenths / 10, tenths % 10))
+}
+
+fn of(sum: &Sum) -> String {
+    format!("sats of {}", requests(sum.rows))
+}
+
+fn requests(count: u64) -> String {
+    match count {
+        1 => "1 request".to_owned(),
+        _ => format!("{count} requests"),
+    }
+}
+
+fn cached(totals: &Totals) -> String {
+    match totals.cached_input_tokens {
+        0 => String::new(),
+        cached => format!("{cached} of them cached"),
+    }
+}
+
+fn reasoning(totals: &Totals) -> String {
+    match totals.reasoning_tokens {
+        0 => String::new(),
+        reasoning => format!("{reasoning} of them reasoning"),
+    }
+}
+
+fn median(found: Option<&Percentiles>) -> Cell {
+    Cell::number(found.map(|found| whole_ms(found.p50)))
+}
+
+fn tail(found: Option<&Percentiles>) -> String {
+    found.map_or_else(String::new, |found| {
+        let (p95, p99) = (whole_ms(found.p95), whole_ms(found.p99));
+        format!("ms median, 95 % within {p95}, 99 % within {p99}")
+    })
+}
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  arbstr stats
+  arbstr stats --range 24h --group-by model
+  arbstr stats --since 2026-01-01 --until 2026-02-01 --group-by day --json
+
+Reads the database, with or without a running arbstr. What is not known is counted, never added as 0.";
