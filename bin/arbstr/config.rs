@@ -13,6 +13,7 @@ mod preset;
 mod problem;
 mod raw;
 mod reader;
+mod reference;
 pub(crate) mod reload;
 mod resolve;
 mod value;
@@ -33,6 +34,7 @@ pub(crate) use self::base_url::BaseUrl;
 pub(crate) use self::locate::{LoadError, NoConfig, load, load_database_path, locate};
 pub(crate) use self::nearest::nearest;
 pub(crate) use self::problem::Problems;
+pub(crate) use self::reference::page as reference_page;
 pub(crate) use self::resolve::{DEFAULT_DATABASE, DEFAULT_LISTEN};
 use crate::secret::Secret;
 

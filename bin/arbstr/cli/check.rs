@@ -25,6 +25,9 @@ pub(crate) struct Check {
     /// Ask every provider for its list of models, with its key, and compare it with the config
     #[arg(long)]
     pub(crate) online: bool,
+    /// Print every key that a config can have, as Markdown, and check nothing
+    #[arg(long, exclusive = true)]
+    pub(crate) reference: bool,
     /// Print what the providers say as JSON
     #[arg(long, requires = "online")]
     pub(crate) json: bool,
@@ -35,6 +38,9 @@ pub(crate) struct Check {
 /// # Errors
 /// When there is no config or it is wrong; with `--online` when a provider does not give its list.
 pub(crate) fn run(options: &Check, env: Env<'_>, out: &mut dyn Write) -> Result<(), Failure> {
+    if options.reference {
+        return printed(out.write_all(config::reference_page().as_bytes()));
+    }
     let exists = |path: &Path| path.exists();
     let file = config::locate(options.config.as_deref(), env, &exists)?;
     let from_command_line = Options {
@@ -107,6 +113,7 @@ Examples:
   arbstr check -c /etc/arbstr/config.toml
   arbstr check --online
   arbstr check --online --json
+  arbstr check --reference
 
 Reports every problem of the file at once, with its line and key. Calls nobody, unless --online. Prints no key.";
 

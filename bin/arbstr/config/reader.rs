@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::expand::Template;
 use super::nearest::nearest;
 use super::problem::{At, Place, Problem};
+use super::reference::homes;
 
 /// A number as the file writes it, in decimal.
 #[derive(Debug, Clone)]
@@ -242,9 +243,14 @@ impl<'t> Section<'t, '_> {
             if self.known.contains(&name.get_ref().as_ref()) {
                 continue;
             }
-            let hint = match nearest(name.get_ref(), self.known.iter().copied()) {
-                Some(known) => format!("did you mean `{known}`?"),
-                None => format!("expected one of: {}", self.known.join(", ")),
+            let near = nearest(name.get_ref(), self.known.iter().copied());
+            let elsewhere: Vec<&str> = homes(name.get_ref()).collect();
+            let elsewhere = elsewhere.join(" or ");
+            let hint = match (near, elsewhere.as_str()) {
+                (Some(known), "") => format!("did you mean `{known}`?"),
+                (None, "") => format!("expected one of: {}", self.known.join(", ")),
+                (Some(known), there) => format!("did you mean `{known}`? ({there} has it)"),
+                (None, there) => format!("it belongs into {there}"),
             };
             let place = self.place_of(name.get_ref());
             self.problems

@@ -852,6 +852,8 @@ fn says_what_is_wrong_with_the_server() {
              shutdown_grace_secs"
                 .into(),
         ),
+        ("server.drain_max_secs = 1", "1: server.drain_max_secs: unknown key, it belongs into [stream]".into()),
+        ("server.path = 1", "1: server.path: unknown key, it belongs into [database]".into()),
         ("[sever]", "1: sever: unknown key, did you mean `server`?".into()),
         ("server = 1", "1: server: found the number 1, expected a table".into()),
         (
@@ -1003,6 +1005,7 @@ fn says_what_is_wrong_with_a_provider() {
         ("output_rate = 30000", "output_rate = 1\napi_key = \"${A} ${B}\"", "7: providers[0].api_key: environment variable A is not set\n\
             7: providers[0].api_key: environment variable B is not set".into()),
         ("url = \"https://a.example/v1\"", "kind = \"opnerouter\"", "3: providers[0].kind: found \"opnerouter\", expected \"openrouter\", \"routstr\", \"ollama\" or \"openai\"; did you mean \"openrouter\"?".into()),
+        ("output_rate = 30000", "output_rate = 1\nmodel = \"m\"", "7: providers[0].model: unknown key, did you mean `models`? ([[providers.model_rates]] has it)".into()),
         ("models = [\"gpt-4o\"]", "kind = \"openai\"", "1: providers[0].models: missing, expected the models this provider serves".into()),
         ("models = [\"gpt-4o\"]", "kind = \"ollama\"\nauto_discover = false", "1: providers[0].models: missing, expected the models this provider serves".into()),
         ("output_rate = 30000", "output_rate = 1\nauto_discover = 1\ndiscover_secs = 0", "7: providers[0].auto_discover: found the number 1, expected true or false\n\
