@@ -9,6 +9,7 @@
 
 mod api;
 mod architecture;
+mod cli;
 mod config;
 mod cost;
 mod discovery;

@@ -325,6 +325,18 @@ impl Arbstr {
             .unwrap_or_else(|| self.folder.path().join("arbstr.db"))
     }
 
+    /// The binary once more, in the same folder and so with the same config.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = command(&self.folder);
+        command.envs(
+            self.house
+                .environment
+                .iter()
+                .map(|(name, value)| (name, value)),
+        );
+        command
+    }
+
     /// Memory in use, in KiB, as the kernel tells it.
     pub(crate) fn resident_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
