@@ -344,6 +344,13 @@ pub(crate) fn read_database_path(source: &Source<'_>, env: Env<'_>) -> Result<Pa
 }
 
 impl Provider {
+    /// What it sells by the file's word, for people.
+    pub(crate) fn models_shown(&self) -> String {
+        let named = self.models.iter().map(|model| model.name.as_str());
+        let listed = self.discover.map(|_| "what it lists");
+        named.chain(listed).collect::<Vec<_>>().join(", ")
+    }
+
     /// Changes when the provider behind a name is no longer the one that was learned about.
     pub(crate) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();

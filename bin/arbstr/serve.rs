@@ -118,12 +118,7 @@ fn announce(config: &Config, address: std::net::SocketAddr, mock: bool) {
         tracing::warn!("{warning}");
     }
     for provider in &config.providers {
-        let models: Vec<&str> = provider
-            .models
-            .iter()
-            .map(|model| model.name.as_str())
-            .collect();
-        tracing::info!(name = %provider.name, url = %provider.url, key = %provider.key_source, models = models.join(", "), "provider");
+        tracing::info!(name = %provider.name, url = %provider.url, key = %provider.key_source, models = provider.models_shown(), "provider");
     }
     tracing::info!(path = %config.database.path.display(), "database");
     if let Some(endpoint) = &config.telemetry.otlp_endpoint {

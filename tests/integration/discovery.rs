@@ -2,6 +2,7 @@
 
 mod check;
 mod lies;
+mod reload;
 
 use std::fs;
 use std::sync::{Arc, Mutex};

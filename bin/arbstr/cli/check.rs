@@ -90,16 +90,7 @@ fn table(providers: &[Provider]) -> Table {
     let columns = ["PROVIDER", "TIER", "KEY", "URL", "MODELS"].map(Column::text);
     let mut table = Table::new(columns.to_vec());
     for provider in providers {
-        let models: Vec<&str> = provider
-            .models
-            .iter()
-            .map(|model| model.name.as_str())
-            .collect();
-        let mut models = models.join(", ");
-        if provider.discover.is_some() {
-            models += if models.is_empty() { "" } else { ", " };
-            models += "what it lists";
-        }
+        let models = provider.models_shown();
         let (key, url) = (provider.key_source.to_string(), provider.url.to_string());
         let texts = [&provider.name, provider.tier.as_str(), &key, &url, &models];
         table.row(texts.map(Cell::text));

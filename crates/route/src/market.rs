@@ -287,20 +287,18 @@ impl Market {
             live: known.map_or_else(Arc::default, |old| Arc::clone(&old.live)),
             changes: Arc::clone(&self.changes),
         });
-        let old_offers: &[Arc<Offer>] = match (known, previous) {
-            (Some(_), Some(old)) => &old.offers,
-            _ => &[],
-        };
+        // A discovered list can have thousands of offers: looked up, not searched for.
+        let known_offers: HashMap<(&str, &str), &Arc<OfferLive>> = previous
+            .filter(|_| known.is_some())
+            .into_iter()
+            .flat_map(|old| &old.offers)
+            .filter(|old| old.provider.name == provider.name)
+            .map(|old| ((old.model(), old.upstream_model()), &old.live))
+            .collect();
         for offer in spec.offers {
-            let same = |old: &&Arc<Offer>| {
-                old.provider.name == provider.name
-                    && *old.model == *offer.model
-                    && *old.upstream_model == *offer.upstream_model
-            };
-            let live = old_offers
-                .iter()
-                .find(same)
-                .map_or_else(Arc::default, |old| Arc::clone(&old.live));
+            let live = known_offers
+                .get(&(offer.model.as_str(), offer.upstream_model.as_str()))
+                .map_or_else(Arc::default, |live| Arc::clone(live));
             self.add_offer(offer, &provider, live);
         }
         self.providers.push(provider);
