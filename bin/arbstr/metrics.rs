@@ -13,9 +13,10 @@ mod process;
 pub(crate) mod scrape;
 mod spending;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use arbstr_price::Sats;
 use hyper::StatusCode;
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
@@ -23,7 +24,7 @@ use prometheus::{
 };
 
 pub(crate) use self::meters::Meters;
-use self::spending::Spending;
+use self::spending::{Spending, Total};
 
 /// Everything counted since the process started.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ pub(crate) struct Metrics {
     overhead: Histogram,
     tokens: IntCounterVec,
     spending: Mutex<Vec<Arc<Spending>>>,
+    sunk: Mutex<BTreeMap<String, Total>>,
     attempts: IntCounterVec,
     retries: IntCounter,
     interruptions: IntCounterVec,
@@ -44,6 +46,8 @@ pub(crate) struct Metrics {
     requests_in_flight: IntGauge,
     streams_in_flight: IntGauge,
     connections: IntGauge,
+    reload_succeeded: IntGauge,
+    reload_time: IntGauge,
 }
 
 /// Holds a gauge one higher for as long as it lives.
@@ -61,6 +65,7 @@ impl Metrics {
             overhead: make.histogram("arbstr_overhead_seconds", "What arbstr itself added before the client's first byte: neither the client's upload nor attempts nor pauses between them.", &OVERHEAD_BUCKETS),
             tokens: make.counters("arbstr_tokens_total", "Tokens that providers reported; cached_input is part of input, reasoning part of output.", &["model", "provider", "kind"]),
             spending: Mutex::default(),
+            sunk: Mutex::default(),
             attempts: make.counters("arbstr_attempts_total", "Attempts at providers, by how they ended.", &["provider", "outcome", "status"]),
             retries: make.counter("arbstr_retries_total", "Attempts after the first of their request."),
             interruptions: make.counters("arbstr_stream_interruptions_total", "Streams that broke, fell silent or ended unfinished after their first event.", &["provider"]),
@@ -70,6 +75,8 @@ impl Metrics {
             requests_in_flight: make.gauge("arbstr_requests_in_flight", "Requests that are being served."),
             streams_in_flight: make.gauge("arbstr_streams_in_flight", "Streams that are being relayed or read on."),
             connections: make.gauge("arbstr_client_connections", "Open connections of clients."),
+            reload_succeeded: make.gauge("arbstr_config_last_reload_successful", "Whether the config was good when it was last read."),
+            reload_time: make.gauge("arbstr_config_last_reload_success_timestamp_seconds", "When a good config was last read, in seconds since the epoch."),
             registry: make.0,
         }
     }
@@ -87,6 +94,20 @@ impl Metrics {
     /// Counts a circuit that opened.
     pub(crate) fn circuit_opened(&self, provider: &str) {
         self.circuit_opens.with_label_values(&[provider]).inc();
+    }
+
+    /// Notes that a config was read at `unix_ms` and taken over, or not.
+    pub(crate) fn config_read(&self, taken_over: bool, unix_ms: i64) {
+        self.reload_succeeded.set(taken_over.into());
+        if taken_over {
+            self.reload_time.set(unix_ms / 1000);
+        }
+    }
+
+    /// Counts what a failed attempt cost all the same.
+    fn add_sunk(&self, provider: &str, cost: Sats) {
+        let mut all = self.sunk.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(provider.to_owned()).or_default().add(Some(cost));
     }
 
     /// A client connected; it has left when the result is dropped.
@@ -109,6 +130,9 @@ impl Metrics {
         let mut spending = self.spending.lock().unwrap_or_else(PoisonError::into_inner);
         spending.retain(|of| keeps(&of.model, &of.provider));
         drop(spending);
+        let mut sunk = self.sunk.lock().unwrap_or_else(PoisonError::into_inner);
+        sunk.retain(|provider, _| keeps("", provider));
+        drop(sunk);
         let counters = [
             &self.requests,
             &self.tokens,

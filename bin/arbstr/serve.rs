@@ -50,6 +50,7 @@ async fn serve(options: &Serve) -> Result<(), Failure> {
     let (tracer, exporting) = Tracer::start(&config_shown.telemetry).unzip();
     let app = App::new(live, store.clone(), address, clock::unix_ms());
     let app = Arc::new(app.traced(tracer));
+    app.metrics.config_read(true, clock::unix_ms());
     if let Some(file) = file {
         tokio::spawn(reload_on_change(Arc::clone(&app), file, options.options()));
     }
@@ -151,23 +152,11 @@ async fn reload_on_change(app: Arc<App>, file: PathBuf, options: config::Options
 }
 
 fn reload(app: &App, file: &Path, options: &config::Options) {
-    let config = match config::load(file, &env, options) {
-        Ok(config) => config,
-        Err(error) => {
-            tracing::error!("the config was not reloaded, the old one stays in force:\n{error}");
-            return;
-        }
-    };
-    if config.server.auth_token.is_none() && !app.listens_on_loopback() && !options.allow_open {
-        tracing::error!(
-            "the config was not reloaded: without server.auth_token this address would be open to everybody"
-        );
-        return;
-    }
-    let old = app.keep_live();
-    let changes = config::reload::changes(&old.config, &config);
-    match app.update(|old| Live::from_config(config, Some(old))) {
-        Ok(()) => {
+    let taken_over = take_over(app, file, options);
+    app.metrics
+        .config_read(taken_over.is_ok(), clock::unix_ms());
+    match taken_over {
+        Ok(changes) => {
             app.expire_records(clock::unix_ms());
             tracing::info!(applied = ?changes.applied, "config reloaded");
             if !changes.needs_restart.is_empty() {
@@ -175,9 +164,24 @@ fn reload(app: &App, file: &Path, options: &config::Options) {
             }
         }
         Err(error) => {
-            tracing::error!("the config was not reloaded, the old one stays in force:\n{error}")
+            tracing::error!("the config was not reloaded, the old one stays in force:\n{error}");
         }
     }
+}
+
+/// Puts the config that stands in `file` in force.
+fn take_over(
+    app: &App,
+    file: &Path,
+    options: &config::Options,
+) -> Result<config::reload::Changes, String> {
+    let config = config::load(file, &env, options).map_err(|error| error.to_string())?;
+    if config.server.auth_token.is_none() && !app.listens_on_loopback() && !options.allow_open {
+        return Err("without server.auth_token this address would be open to everybody".to_owned());
+    }
+    let changes = config::reload::changes(&app.live().config, &config);
+    app.update(|old| Live::from_config(config, Some(old)))?;
+    Ok(changes)
 }
 
 /// Tells of each SIGTERM and SIGINT. SIGHUP is taken too, so that it never ends a process that has nothing to reload.

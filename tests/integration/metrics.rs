@@ -13,6 +13,17 @@ use crate::harness::{
     wait_until,
 };
 
+/// What is only there while there is a limit, a list, a collector, or something to count.
+const AT_TIMES: [&str; 7] = [
+    "arbstr_sunk_cost_sats_total",
+    "arbstr_discovered_models",
+    "arbstr_discovery_age_seconds",
+    "arbstr_discovery_failing_seconds",
+    "arbstr_provider_concurrency_limit",
+    "arbstr_traces_exported_total",
+    "arbstr_traces_dropped_total",
+];
+
 #[track_caller]
 fn scrape(arbstr: &Arbstr) -> Exposition {
     let mut reply = arbstr.get("/metrics");
@@ -29,10 +40,12 @@ fn query(arbstr: &Arbstr, sql: &str) -> Vec<Row> {
     Row::read(&arbstr.database(), sql, &[])
 }
 
+const BILLED_FAULT: &str = r#"{"error":{"message":"half done","type":"x"},"usage":{"prompt_tokens":1000,"completion_tokens":500}}"#;
+
 /// A provider that fails its first requests in every way that has an answer, and then serves.
 fn moody() -> Provider {
     Provider::answering([
-        Answer::fault(500, "oops"),
+        Answer::json(500, BILLED_FAULT),
         Answer::fault(429, "slow_down"),
         Answer::json(200, "{}"),
         Answer::json(200, &completion(10, 5)),
@@ -225,6 +238,53 @@ fn adds_money_and_attempts_up_as_they_are_on_record() {
 }
 
 #[test]
+fn what_failed_attempts_cost_is_counted_apart() {
+    let (arbstr, _providers) = busy_house();
+    ask_for_everything(&arbstr);
+    let seen = scrape(&arbstr);
+    let sums = query(
+        &arbstr,
+        "SELECT provider, SUM(cost_nanosats) AS sunk FROM attempts WHERE cost_nanosats IS NOT NULL GROUP BY 1",
+    );
+    assert!(!sums.is_empty());
+    for row in &sums {
+        let provider = row.text("provider").unwrap();
+        let sats = row.int("sunk").unwrap() as f64 / 1e9;
+        let labels = [("provider", provider.as_str())];
+        assert_eq!(seen.one("arbstr_sunk_cost_sats_total", &labels), sats);
+    }
+}
+
+#[test]
+fn a_list_that_is_read_shows_its_size_and_age() {
+    let provider = Provider::by(|seen, _| {
+        if seen.head.starts_with("GET ") {
+            Answer::json(
+                200,
+                r#"{"object":"list","data":[{"id":"m-1","object":"model"},{"id":"m-2","object":"model"}]}"#,
+            )
+        } else {
+            Answer::json(200, &completion(1, 1))
+        }
+    });
+    let seller = Seller::new("alpha", &provider).line("auto_discover = true");
+    let arbstr = House::new().seller(seller).start();
+    let labels = [("provider", "alpha")];
+    let read = || scrape(&arbstr).sum("arbstr_discovered_models", &labels) == 2.0;
+    assert!(wait_until(Duration::from_secs(5), read), "{}", arbstr.log());
+    arbstr.chat(&ask("m-2")).finish();
+    let seen = scrape(&arbstr);
+    assert!(seen.one("arbstr_discovery_age_seconds", &labels) < 10.0);
+    assert_eq!(seen.one("arbstr_discovery_failing_seconds", &labels), 0.0);
+    let discovered = [("model", "m-2"), ("outcome", "success")];
+    assert_eq!(
+        seen.one("arbstr_requests_total", &discovered),
+        1.0,
+        "a discovered model has a name"
+    );
+}
+
+#[test]
 fn measures_in_seconds_what_the_rows_have_in_milliseconds() {
     let provider = Provider::always(Answer::json(200, &completion(1, 1)).after_pause(120));
     let arbstr = House::of(&provider).start();
@@ -401,6 +461,12 @@ fn a_reload_keeps_what_stays_and_drops_what_goes() {
             "{name}"
         );
     }
+    assert_eq!(seen.one("arbstr_config_last_reload_successful", &[]), 1.0);
+    fs::write(arbstr.folder().join("arbstr.toml"), "[servr]").unwrap();
+    arbstr.signal("HUP");
+    assert!(wait_until(Duration::from_secs(5), || {
+        scrape(&arbstr).one("arbstr_config_last_reload_successful", &[]) == 0.0
+    }));
     arbstr.chat(&ask("model-a")).finish();
     assert_eq!(
         scrape(&arbstr).one(
@@ -445,7 +511,7 @@ fn the_dashboard_asks_for_metrics_that_there_are() {
                 .find_map(|part| name.strip_suffix(part))
                 .unwrap_or(&name);
             assert!(
-                seen.kinds.contains_key(&name) || seen.kinds.contains_key(base),
+                AT_TIMES.contains(&name.as_str()) || seen.kinds.contains_key(base),
                 "{name} in {expression}"
             );
             asked += 1;
@@ -465,17 +531,11 @@ fn the_manual_lists_every_metric_and_no_other() {
     let listed: BTreeSet<String> = rows
         .flat_map(|row| names(row.split('|').nth(1).unwrap()))
         .collect();
-    // What is only there while there is a limit, or a collector.
-    let at_times = [
-        "arbstr_provider_concurrency_limit",
-        "arbstr_traces_exported_total",
-        "arbstr_traces_dropped_total",
-    ];
     let there = seen
         .kinds
         .keys()
         .cloned()
-        .chain(at_times.map(str::to_owned))
+        .chain(AT_TIMES.map(str::to_owned))
         .collect();
     assert_eq!(listed, there, "left the manual, right what is exported");
 }

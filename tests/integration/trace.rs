@@ -92,7 +92,8 @@ fn a_request_is_a_span_and_each_attempt_a_child_of_it() {
     assert!(took / 1_000_000 >= row.int("duration_ms").unwrap().unsigned_abs());
     let facts = [
         ("arbstr.request_id", reply.id()),
-        ("arbstr.cost_sats", "2".to_owned()),
+        ("arbstr.cost_sats", "2.0".to_owned()),
+        ("http.response.status_code", "200".to_owned()),
         ("arbstr.attempts", "2".to_owned()),
         ("gen_ai.operation.name", "chat".to_owned()),
         ("gen_ai.provider.name", "good".to_owned()),
@@ -199,6 +200,33 @@ fn a_trace_that_begins_here_is_called_as_the_request_is() {
         ))
     );
     assert_eq!(seen.header("tracestate"), None);
+}
+
+#[test]
+fn a_request_that_is_itself_at_fault_is_no_error_of_this_side() {
+    let collector = collector();
+    let provider = Provider::always(Answer::fault(422, "bad"));
+    let arbstr = house(&collector)
+        .seller(Seller::new("alpha", &provider))
+        .start();
+    arbstr.chat(&ask("nobody-sells-this")).finish();
+    arbstr.chat(&ask("model-a")).finish();
+    let spans = spans(&collector, 3);
+    let facts = |span: &Value| {
+        let of = |key: &str| attribute(span, key);
+        (
+            of("http.response.status_code"),
+            of("error.type"),
+            span["status"]["code"].as_u64(),
+        )
+    };
+    let said = |status: &str, kind: &str| (Some(status.to_owned()), Some(kind.to_owned()));
+    let (status, kind) = said("404", "model_not_found");
+    assert_eq!(facts(&spans[0]), (status, kind, None));
+    let (status, kind) = said("422", "status");
+    assert_eq!(facts(&spans[1]), (status, kind, None));
+    let (status, kind) = said("422", "422");
+    assert_eq!(facts(&spans[2]), (status, kind, Some(2)));
 }
 
 #[test]

@@ -33,11 +33,11 @@ pub(crate) struct Findings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Standing {
     /// Models in its list; `None` before the first.
-    models: Option<usize>,
+    pub(crate) models: Option<usize>,
     /// How old the list is.
-    age_secs: Option<u64>,
+    pub(crate) age_secs: Option<u64>,
     /// How long reading it has been failing.
-    failing_secs: Option<u64>,
+    pub(crate) failing_secs: Option<u64>,
     /// Why.
     error: Option<String>,
 }

@@ -116,6 +116,11 @@ impl Meters {
         if retries > 0 {
             self.metrics.retries.inc_by(retries as u64);
         }
+        for attempt in &row.attempts {
+            if let Some(cost) = attempt.sunk_cost {
+                self.metrics.add_sunk(&attempt.provider, cost);
+            }
+        }
         let Some(served) = &series.served else { return };
         served.duration.observe(row.duration.as_secs_f64());
         let Some(latency) = row.latency else { return };

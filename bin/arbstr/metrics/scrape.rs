@@ -6,7 +6,7 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use arbstr_route::{ProviderSnapshot, Standing};
+use arbstr_route::{ProviderSnapshot, Standing as Circuit};
 use arbstr_store::Status;
 use prometheus::TextEncoder;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
@@ -14,7 +14,8 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 use super::Metrics;
 use super::process::Process;
 use super::spending::{Spending, Total};
-use crate::app::App;
+use crate::app::{App, Live};
+use crate::discover::Standing;
 use crate::trace::Tracer;
 use crate::{clock, log};
 
@@ -23,6 +24,8 @@ pub(crate) fn text(app: &App) -> String {
     let live = app.live();
     let mut families = app.metrics.registry.gather();
     families.extend(spending(&app.metrics));
+    families.push(sunk(&app.metrics));
+    families.extend(discovery(&live));
     families.extend(providers(&live.market.snapshot(clock::now())));
     families.extend(store(&app.store.status(clock::unix_ms())));
     families.extend(process(app));
@@ -75,6 +78,51 @@ fn spending(metrics: &Metrics) -> Vec<MetricFamily> {
             "Answers of unknown cost.",
             MetricType::COUNTER,
             unknown,
+        ),
+    ]
+}
+
+fn sunk(metrics: &Metrics) -> MetricFamily {
+    let all = metrics.sunk.lock().unwrap_or_else(PoisonError::into_inner);
+    let samples = all
+        .iter()
+        .map(|(provider, total)| (vec![("provider", &**provider)], total.as_f64()));
+    let help = "What failed attempts cost all the same; not in arbstr_cost_sats_total.";
+    family(
+        "arbstr_sunk_cost_sats_total",
+        help,
+        MetricType::COUNTER,
+        samples,
+    )
+}
+
+fn discovery(live: &Live) -> Vec<MetricFamily> {
+    let now = clock::now();
+    let named = live.config.providers.iter().enumerate();
+    let all: Vec<(&str, Standing)> = named
+        .filter_map(|(index, provider)| Some((&*provider.name, live.discovery(index, now)?)))
+        .collect();
+    let each = |name: &str, help: &str, value: fn(&Standing) -> Option<u64>| {
+        let samples = all
+            .iter()
+            .filter_map(|(name, of)| Some((vec![("provider", *name)], as_f64(value(of)?))));
+        family(name, help, MetricType::GAUGE, samples)
+    };
+    vec![
+        each(
+            "arbstr_discovered_models",
+            "Models in a provider's own list, where it is read.",
+            |of| of.models.map(|count| count as u64),
+        ),
+        each(
+            "arbstr_discovery_age_seconds",
+            "How old that list is.",
+            |of| of.age_secs,
+        ),
+        each(
+            "arbstr_discovery_failing_seconds",
+            "For how long reading it has been failing; 0 when it is not.",
+            |of| Some(of.failing_secs.unwrap_or(0)),
         ),
     ]
 }
@@ -312,11 +360,11 @@ fn sample(kind: MetricType, labels: &[(&str, &str)], value: f64) -> Metric {
     metric
 }
 
-fn state(standing: &Standing) -> f64 {
+fn state(standing: &Circuit) -> f64 {
     match standing {
-        Standing::Closed => 0.0,
-        Standing::HalfOpen => 1.0,
-        Standing::Open { .. } => 2.0,
+        Circuit::Closed => 0.0,
+        Circuit::HalfOpen => 1.0,
+        Circuit::Open { .. } => 2.0,
     }
 }
 

@@ -57,7 +57,8 @@ impl Spending {
 }
 
 impl Total {
-    fn add(&self, amount: Option<Sats>) {
+    /// Adds an amount, if it is known.
+    pub(super) fn add(&self, amount: Option<Sats>) {
         let Some(nanosats) = amount.and_then(|amount| u128::try_from(amount.nanosats()).ok())
         else {
             return;

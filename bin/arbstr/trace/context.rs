@@ -72,13 +72,9 @@ impl Context {
 
     /// The span of the request, which is 0, or of one of its attempts.
     pub(super) fn span_id(&self, number: usize) -> String {
-        let mut mixed = self
-            .random
-            .wrapping_add((number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let step = (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         // All zeros would be no span.
-        format!("{:016x}", (mixed ^ (mixed >> 31)).max(1))
+        format!("{:016x}", mix(self.random.wrapping_add(step)).max(1))
     }
 }
 
@@ -113,9 +109,17 @@ fn hex<T: TryFrom<u128>>(text: &str) -> Option<T> {
     T::try_from(number).ok()
 }
 
-/// The upper two bits of the second half of a UUID are always the same; the others are random.
+/// A number that looks like chance for each request.
 fn is_sampled(random: u64, sample_ppm: u32) -> bool {
-    (u128::from(random << 2) * 1_000_000) >> 64 < u128::from(sample_ppm)
+    (u128::from(mix(random)) * 1_000_000) >> 64 < u128::from(sample_ppm)
+}
+
+/// Spreads what differs anywhere in `value` over all of its bits (the end of splitmix64): of a request's number the upper
+/// half only counts up within a millisecond.
+fn mix(value: u64) -> u64 {
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
 }
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -185,7 +189,9 @@ mod tests {
             .filter(|_| is_sampled(Arrival::now().random, 250_000))
             .count();
         assert!((4_500..5_500).contains(&sampled), "{sampled}");
-        assert!(is_sampled(u64::MAX, 1_000_000) && !is_sampled(0, 0));
+        for number in 0..1000 {
+            assert!(is_sampled(number, 1_000_000) && !is_sampled(number, 0));
+        }
     }
 
     #[test]

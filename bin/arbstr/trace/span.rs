@@ -1,5 +1,6 @@
 //! A finished request as OTLP/JSON spans, by the semantic conventions for generative AI.
 
+use arbstr_price::Sats;
 use arbstr_store::{Attempt, Completion};
 use serde_json::{Value, json};
 
@@ -53,11 +54,10 @@ fn request(told: &Told, began: i64) -> Value {
     );
     attributes.extend(
         row.cost
-            .map(|cost| text("arbstr.cost_sats", &cost.to_string())),
+            .map(|cost| fraction("arbstr.cost_sats", sats(cost))),
     );
     attributes.extend(
-        row.error_status
-            .map(|status| number("http.response.status_code", status.into())),
+        client_status(row).map(|status| number("http.response.status_code", status.into())),
     );
     attributes.extend(
         row.error_message
@@ -75,7 +75,7 @@ fn request(told: &Told, began: i64) -> Value {
         "startTimeUnixNano": nanos(began),
         "endTimeUnixNano": nanos(told.ended_micros),
         "attributes": attributes,
-        "status": status(row.error_message.as_deref().filter(|message| *message != "client_disconnected")),
+        "status": status(fault(row)),
     })
 }
 
@@ -178,6 +178,26 @@ fn address(told: &Told, provider: &str) -> Vec<Value> {
 
 fn name(told: &Told, model: &str) -> String {
     format!("{} {}", told.operation, bounded(model))
+}
+
+/// What the client was answered with, as far as it is known.
+fn client_status(row: &Completion) -> Option<u16> {
+    let relayed = || row.latency.and_then(|_| row.attempts.last()?.status);
+    row.error_status.or_else(relayed)
+}
+
+/// What went wrong on this side: neither a client that left nor a request that was itself at fault.
+fn fault(row: &Completion) -> Option<&str> {
+    let is_the_clients = row
+        .error_status
+        .is_some_and(|status| (400..500).contains(&status));
+    let message = row.error_message.as_deref()?;
+    (message != "client_disconnected" && !is_the_clients).then_some(message)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "OTLP has only doubles")]
+fn sats(cost: Sats) -> f64 {
+    cost.nanosats() as f64 / 1e9
 }
 
 /// A failure in the few words that an attribute of low cardinality may have.
