@@ -479,10 +479,20 @@ fn an_error_that_is_no_json_is_wrapped_and_cut_short() {
 
 #[test]
 fn a_provider_that_rejects_the_injected_stream_options_is_asked_without_and_remembered() {
-    let provider = Provider::by(|seen, _| {
+    let refusals = [
+        r#"{"error":{"message":"Unrecognized request argument supplied: stream_options","type":"invalid_request_error","param":"stream_options","code":null}}"#,
+        r#"{"detail":[{"type":"extra_forbidden","loc":["body","stream_options"],"msg":"Extra inputs are not permitted"}]}"#,
+    ];
+    for refusal in refusals {
+        asked_without(refusal);
+    }
+}
+
+#[track_caller]
+fn asked_without(refusal: &'static str) {
+    let provider = Provider::by(move |seen, _| {
         if seen.text().contains("stream_options") {
-            let body = r#"{"error":{"message":"Unrecognized request argument supplied: stream_options","type":"invalid_request_error","param":"stream_options","code":null}}"#;
-            Answer::json(400, body)
+            Answer::json(400, refusal)
         } else {
             Answer::sse()
                 .send(chunk("Hello"))

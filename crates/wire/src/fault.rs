@@ -132,7 +132,7 @@ impl Fault {
                 Some(Self {
                     message: message.unwrap_or_else(|| value.to_string()),
                     kind: member("type"),
-                    param: member("param"),
+                    param: member("param").or_else(|| place(members.get("loc")?)),
                     code: member("code"),
                 })
             }
@@ -185,6 +185,12 @@ pub fn redact_text<'a>(text: &'a str, secrets: &[&str]) -> Cow<'a, str> {
 /// A JSON string with its quotes.
 pub(crate) fn quote(text: &str) -> String {
     Value::from(text).to_string()
+}
+
+/// Where a finding is, as FastAPI tells it: `["body","stream_options"]` is `body.stream_options`.
+fn place(loc: &Value) -> Option<String> {
+    let parts: Vec<String> = loc.as_array()?.iter().filter_map(text_of).collect();
+    (!parts.is_empty()).then(|| parts.join("."))
 }
 
 /// A string or a number, as text.
@@ -298,7 +304,7 @@ mod tests {
             (r#"{"detail":"text"}"#, (some("text"), None, None, None)),
             (
                 r#"{"detail":[{"loc":["body","n"],"msg":"too big","type":"v"}]}"#,
-                (some("too big"), some("v"), None, None),
+                (some("too big"), some("v"), some("body.n"), None),
             ),
             (
                 r#"{"detail":{"error":{"message":"m","type":"t","code":"c"}}}"#,

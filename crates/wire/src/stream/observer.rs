@@ -260,7 +260,16 @@ impl Observer {
     fn is_worth_parsing(&mut self, data: &[u8], hide_usage: bool) -> bool {
         let unknown = self.identity_tries > 0 && (self.id.is_none() || self.model.is_none());
         self.identity_tries -= u8::from(unknown);
-        unknown || needles::any_in(data, hide_usage)
+        unknown || self.renames(data) || needles::any_in(data, hide_usage)
+    }
+
+    /// Whether the chunk may name another `id` or `model` than the last: the known one is not in it as a string.
+    fn renames(&self, data: &[u8]) -> bool {
+        let known = [self.id.as_deref(), self.model.as_deref()];
+        known
+            .into_iter()
+            .flatten()
+            .any(|name| !has_string(data, name.as_bytes()))
     }
 
     fn learn(&mut self, data: &[u8], outline: &Outline<'_>) {
@@ -306,6 +315,14 @@ impl Observer {
 /// Whether an event's data is the end marker.
 pub(super) fn is_done(data: &[u8]) -> bool {
     data.len() <= 16 && data.trim_ascii() == b"[DONE]"
+}
+
+/// Whether a string of that text stands in `data`; one with escapes is not found, which costs a parse.
+fn has_string(data: &[u8], text: &[u8]) -> bool {
+    memchr::memmem::find_iter(data, text).any(|at| {
+        let end = at + text.len();
+        at > 0 && data[at - 1] == b'"' && data.get(end) == Some(&b'"')
+    })
 }
 
 /// Allocates only when the value is not the one already there, as it nearly always is.

@@ -181,3 +181,30 @@ fn bad_utf8_is_read_as_the_standard_says() {
         (Some("a\u{fffd}"), Some("sto\u{fffd}\n"))
     );
 }
+
+#[test]
+fn id_and_model_are_the_last_that_are_not_empty_wherever_they_change() {
+    let chunk = |id: &str, model: &str, text: &str| {
+        format!(
+            r#"{{"id":"{id}","model":"{model}","choices":[{{"index":0,"delta":{{"content":"{text}"}},"finish_reason":null}}]}}"#
+        )
+    };
+    let cases: [(&[(&str, &str)], &str, &str); 6] = [
+        (&[("A", "M"), ("A", "M")], "A", "M"),
+        (&[("A", "M"), ("B", ""), ("", "N")], "B", "N"),
+        (&[("A", "M"), ("B", "M"), ("A", "N")], "A", "N"),
+        (&[("A", "M"), ("AB", "M")], "AB", "M"),
+        (&[("", ""), ("", ""), ("A", "M")], "A", "M"),
+        (&[("A\\u0042", "M"), ("C", "M")], "C", "M"),
+    ];
+    for (chunks, id, model) in cases {
+        let mut observer = Observer::new(1);
+        for (id, model) in chunks {
+            for text in ["Hello", "A", "M"] {
+                observer.observe(chunk(id, model, text).as_bytes());
+            }
+        }
+        let seen = observer.observation();
+        assert_eq!((seen.id, seen.model), (Some(id), Some(model)), "{chunks:?}");
+    }
+}
