@@ -20,7 +20,8 @@ pub(crate) struct Meters {
     models: HashMap<String, usize>,
     providers: HashMap<String, usize>,
     /// By provider within model; the last model is any other, the last provider is none.
-    series: Box<[OnceLock<Series>]>,
+    /// Boxed: a market has far more cells than are ever used.
+    series: Box<[OnceLock<Box<Series>>]>,
     /// Good answers, by provider.
     good: Box<[OnceLock<IntCounter>]>,
 }
@@ -148,7 +149,7 @@ impl Meters {
         let known = provider.and_then(|name| self.providers.get_key_value(name));
         let (provider, column) = known.map_or(("", self.providers.len()), |(name, &at)| (name, at));
         let cell = &self.series[row * (self.providers.len() + 1) + column];
-        cell.get_or_init(|| Series::new(&self.metrics, model, provider))
+        cell.get_or_init(|| Box::new(Series::new(&self.metrics, model, provider)))
     }
 }
 
