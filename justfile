@@ -33,6 +33,10 @@ soak *ARGS:
 clients:
     tests/clients/run.sh
 
+# The dashboard in headless Chromium (needs chromium and python3; says so when they are missing).
+dashboard *ARGS:
+    scripts/dashboard-test.sh {{ARGS}}
+
 # Every fuzz target for SECONDS each (needs cargo-fuzz).
 fuzz SECONDS="60":
     scripts/fuzz.sh {{SECONDS}}

@@ -4,6 +4,7 @@
 //! included, leaves through [`answer`] and carries the request's id.
 
 pub(crate) mod chat;
+pub(crate) mod dashboard;
 pub(crate) mod fault;
 pub(crate) mod gate;
 pub(crate) mod health;
@@ -83,6 +84,7 @@ async fn route(
         Route::Providers => Ok(health::providers(app)),
         Route::Metrics => metrics::metrics(app).await,
         Route::Cost => chat::cost(app, request).await,
+        Route::Page(asset) => Ok(dashboard::serve(asset, request.headers())),
     }
 }
 
@@ -98,6 +100,7 @@ enum Route<'a> {
     Providers,
     Metrics,
     Cost,
+    Page(&'static dashboard::Asset),
 }
 
 impl<'a> Route<'a> {
@@ -114,7 +117,11 @@ impl<'a> Route<'a> {
             "/v1/stats" => Self::Stats,
             "/v1/requests" => Self::Requests,
             _ => {
-                if let Some(id) = path.strip_prefix("/v1/models/").filter(|id| !id.is_empty()) {
+                if let Some(asset) = dashboard::find(path) {
+                    Self::Page(asset)
+                } else if let Some(id) =
+                    path.strip_prefix("/v1/models/").filter(|id| !id.is_empty())
+                {
                     Self::Model(id)
                 } else {
                     Self::Request(
@@ -136,7 +143,8 @@ impl<'a> Route<'a> {
             | Self::Request(_)
             | Self::Health
             | Self::Providers
-            | Self::Metrics => "GET, HEAD",
+            | Self::Metrics
+            | Self::Page(_) => "GET, HEAD",
         }
     }
 }

@@ -125,6 +125,7 @@ fn announce(config: &Config, address: std::net::SocketAddr, mock: bool) {
     if let Some(endpoint) = &config.telemetry.otlp_endpoint {
         tracing::info!(%endpoint, "traces");
     }
+    tracing::info!(url = %format_args!("http://{address}/"), "dashboard");
     tracing::info!(
         "listening on http://{address}{}",
         if mock {

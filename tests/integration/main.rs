@@ -12,6 +12,7 @@ mod architecture;
 mod cli;
 mod config;
 mod cost;
+mod dashboard;
 mod discovery;
 mod durability;
 #[cfg(test)]

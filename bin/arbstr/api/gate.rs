@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
 
-use super::Reply;
 use super::fault::Fault;
+use super::{Reply, dashboard};
 use crate::app::App;
 
 /// Lets a request pass, or says why not.
@@ -37,7 +37,9 @@ pub(crate) fn check<B>(app: &App, request: &Request<B>) -> Result<(), Fault> {
     }
     check_host(app, host)?;
     check_origin(app, headers.get(header::ORIGIN), host)?;
-    let open = request.uri().path() == "/health"
+    let path = request.uri().path();
+    let open = path == "/health"
+        || dashboard::find(path).is_some()
         || (request.method() == Method::OPTIONS
             && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD));
     if open {
