@@ -17,9 +17,13 @@ test:
 demo:
     cargo run --release -- serve --mock
 
-# Parser, plan and store benchmarks; see benches/README.md.
+# Parser benchmarks; see benches/README.md.
 bench:
     cargo bench -p arbstr-sse
+
+# The ledger: writing, and answers over ten million rows; see benches/README.md.
+bench-store *ARGS:
+    cargo bench -p arbstr-store --bench store -- {{ARGS}}
 
 # The proxy against a bare forwarder; see benches/README.md.
 bench-proxy *ARGS:

@@ -18,8 +18,9 @@ CREATE INDEX series_by_name ON series (model, provider, policy, tier, streaming,
 
 CREATE TABLE rollup_hours (
     start                   INTEGER NOT NULL,           -- of the hour, ms since the epoch, UTC
-    series                  INTEGER NOT NULL,
+    series                  INTEGER NOT NULL,           -- 0: all of them together
     requests                INTEGER NOT NULL,           -- ended ones that arrived in it
+    successes               INTEGER NOT NULL,
     input_tokens            ANY     NOT NULL,
     output_tokens           ANY     NOT NULL,
     cached_input_tokens     ANY     NOT NULL,
@@ -46,6 +47,7 @@ CREATE TABLE rollup_days (
     start                   INTEGER NOT NULL,           -- of the day, UTC; all else as in rollup_hours
     series                  INTEGER NOT NULL,
     requests                INTEGER NOT NULL,
+    successes               INTEGER NOT NULL,
     input_tokens            ANY     NOT NULL,
     output_tokens           ANY     NOT NULL,
     cached_input_tokens     ANY     NOT NULL,

@@ -71,7 +71,7 @@ pub(crate) fn owners(connection: &Connection) -> Result<Vec<String>, rusqlite::E
 /// Marks what `owner` left open as interrupted, and forgets the owner. Returns how many rows that were.
 pub(crate) fn bury(connection: &mut Connection, owner: &str) -> Result<usize, rusqlite::Error> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let left = find_open(&transaction, "owner = ?1", owner)?;
+    let left = find_open(&transaction, OPEN_OF_OWNER, owner)?;
     let mut rollups = Rollups::default();
     for open in &left {
         let series = rollups.number(&transaction, open.series(None, None, false))?;
@@ -132,14 +132,10 @@ impl OpenRow {
 
 fn find_open(
     connection: &Connection,
-    condition: &str,
+    sql: &str,
     value: &str,
 ) -> Result<Vec<OpenRow>, rusqlite::Error> {
-    let sql = format!(
-        "SELECT id, timestamp, model, policy, streaming FROM requests
-         WHERE {condition} AND owner IS NOT NULL"
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
+    let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map([value], |row| {
         Ok(OpenRow {
             id: row.get(0)?,
@@ -269,7 +265,7 @@ impl<'a> Batch<'a> {
 
     fn complete(&mut self, completion: &'a Completion) -> Result<(), rusqlite::Error> {
         let id = completion.correlation_id.as_str();
-        let Some(open) = find_open(self.transaction, "correlation_id = ?1", id)?.pop() else {
+        let Some(open) = find_open(self.transaction, OPEN_BY_ID, id)?.pop() else {
             self.note_unmatched(id, "completed without an open row");
             return Ok(());
         };
@@ -390,6 +386,7 @@ fn open_series(opening: &Opening) -> Series<'_> {
 fn measure(completion: &Completion) -> Measures {
     let id = completion.correlation_id.as_str();
     Measures {
+        success: completion.success,
         tokens: [
             completion.input_tokens.map(count),
             completion.output_tokens.map(count),
@@ -491,6 +488,12 @@ fn insert(columns: &[&[&str]]) -> String {
         vec!["?"; columns.len()].join(", ")
     )
 }
+
+const OPEN_OF_OWNER: &str =
+    "SELECT id, timestamp, model, policy, streaming FROM requests WHERE owner = ?1";
+
+const OPEN_BY_ID: &str = "SELECT id, timestamp, model, policy, streaming FROM requests
+     WHERE correlation_id = ?1 AND owner IS NOT NULL";
 
 const INTERRUPT: &str =
     "UPDATE requests SET series = ?2, error_message = ?3, owner = NULL WHERE id = ?1";

@@ -1,7 +1,7 @@
 //! Keeps the sums per hour and per day that statistics are answered from.
 //!
 //! Each row belongs to a series: the rows that agree in everything that can be filtered or grouped by. An hour has one
-//! roll-up for each series in it. A batch adds its rows up in memory first, then merges each sum into its hour and its
+//! roll-up for each series in it, and one for all of them. A batch adds its rows up in memory first, then merges each sum into its hour and its
 //! day, in the transaction that writes the rows.
 
 use std::borrow::Cow;
@@ -72,12 +72,17 @@ impl<'a> Rollups<'a> {
 
     /// Writes everything that was added.
     pub(crate) fn save(self, transaction: &Transaction<'_>) -> Result<(), Error> {
+        let mut hours = self.hours;
         let mut days: HashMap<(i64, i64), Sums> = HashMap::new();
-        for ((hour, series), sums) in &self.hours {
+        let mut all: HashMap<(i64, i64), Sums> = HashMap::new();
+        for ((hour, series), sums) in &hours {
             let day = start_of(*hour, DAY_MS);
             days.entry((day, *series)).or_default().merge(sums);
+            days.entry((day, ALL_SERIES)).or_default().merge(sums);
+            all.entry((*hour, ALL_SERIES)).or_default().merge(sums);
         }
-        save_level(transaction, HOURS, self.hours)?;
+        hours.extend(all);
+        save_level(transaction, HOURS, hours)?;
         save_level(transaction, DAYS, days)
     }
 }
@@ -111,6 +116,7 @@ pub(crate) fn read_measures(row: &Row<'_>, first: usize) -> Result<Measures, Err
         flags: [row.get(at(8))?, row.get(at(9))?, row.get(at(10))?],
         latency_ms: row.get(at(11))?,
         duration_ms: row.get(at(12))?,
+        success: row.get(at(13))?,
     })
 }
 
@@ -172,6 +178,8 @@ fn save_level(
 pub(crate) const HOURS: &str = "rollup_hours";
 /// The table of sums per day.
 pub(crate) const DAYS: &str = "rollup_days";
+/// The number under which all series are added up together; no series has it.
+pub(crate) const ALL_SERIES: i64 = 0;
 /// An hour.
 pub(crate) const HOUR_MS: i64 = 3_600_000;
 /// A day.
@@ -181,4 +189,4 @@ pub(crate) const SERIES_COLUMNS: &str = "model, provider, policy, tier, streamin
 /// The columns of `requests` that are added up.
 pub(crate) const MEASURES: &str = "input_tokens, output_tokens, cached_input_tokens, reasoning_tokens, \
      cost_nanosats, estimated_cost_nanosats, reference_cost_nanosats, sunk_cost_nanosats, cost_disagrees, \
-     uncovered_units, implausible_usage, latency_ms, duration_ms";
+     uncovered_units, implausible_usage, latency_ms, duration_ms, success";

@@ -11,6 +11,7 @@ use crate::histogram::Histogram;
 /// What one ended request adds. Figures are as its row holds them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Measures {
+    pub(crate) success: bool,
     /// Input, output, cached input, reasoning.
     pub(crate) tokens: [Option<i64>; 4],
     /// In nanosats, as are the next three.
@@ -29,6 +30,7 @@ pub(crate) struct Measures {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Sums {
     pub(crate) requests: u64,
+    pub(crate) successes: u64,
     /// In the order of [`Measures::tokens`].
     pub(crate) tokens: [i128; 4],
     pub(crate) cost: Amount,
@@ -55,6 +57,7 @@ impl Sums {
     /// Adds one request.
     pub(crate) fn add(&mut self, one: &Measures) {
         self.requests += 1;
+        self.successes += u64::from(one.success);
         for (sum, tokens) in self.tokens.iter_mut().zip(one.tokens) {
             *sum += i128::from(tokens.unwrap_or(0));
         }
@@ -80,6 +83,7 @@ impl Sums {
     /// Adds all that `other` has added up.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.requests += other.requests;
+        self.successes += other.successes;
         for (sum, more) in self.tokens.iter_mut().zip(other.tokens) {
             *sum += more;
         }
@@ -102,6 +106,7 @@ impl Sums {
             (at - 1, row.get_ref_unwrap(at - 1))
         };
         self.requests += whole(next())?;
+        self.successes += whole(next())?;
         for sum in &mut self.tokens {
             *sum += wide(next())?;
         }
@@ -118,7 +123,7 @@ impl Sums {
 
     /// The values of [`COLUMNS`].
     pub(crate) fn values(&self) -> Vec<Value> {
-        let mut values = vec![narrow(self.requests.into())];
+        let mut values = vec![narrow(self.requests.into()), narrow(self.successes.into())];
         values.extend(self.tokens.map(narrow));
         for sum in self.amounts() {
             values.extend([narrow(sum.nanosats), narrow(sum.rows.into())]);
@@ -201,7 +206,7 @@ fn unreadable(
 }
 
 /// The columns of a roll-up that hold sums.
-pub(crate) const COLUMNS: &str = "requests, input_tokens, output_tokens, cached_input_tokens, reasoning_tokens, \
+pub(crate) const COLUMNS: &str = "requests, successes, input_tokens, output_tokens, cached_input_tokens, reasoning_tokens, \
      cost_nanosats, cost_rows, estimated_cost_nanosats, estimated_cost_rows, reference_cost_nanosats, \
      reference_cost_rows, savings_nanosats, savings_rows, sunk_cost_nanosats, sunk_cost_rows, cost_disagrees, \
      uncovered_units, implausible_usage, latency, duration";

@@ -398,11 +398,11 @@ fn is_about_a_record(error: &rusqlite::Error) -> bool {
 }
 
 /// Records in one transaction, at most.
-const BATCH: usize = 4096;
+const BATCH: usize = 8192;
 /// A segment this long is sealed.
 const SEGMENT_LENGTH: u64 = 8 << 20;
 /// From the first record to the commit, so that others can join it.
-const LINGER: Duration = Duration::from_millis(10);
+const LINGER: Duration = Duration::from_millis(20);
 const IDLE: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);

@@ -123,7 +123,7 @@ fn last_id(connection: &Connection) -> Result<i64, rusqlite::Error> {
 }
 
 fn open_ids(connection: &Connection) -> Result<BTreeSet<i64>, rusqlite::Error> {
-    let sql = "SELECT id FROM requests WHERE owner IS NOT NULL";
+    let sql = "SELECT id FROM requests INDEXED BY requests_open WHERE owner IS NOT NULL";
     let mut statement = connection.prepare_cached(sql)?;
     statement.query_map([], |row| row.get(0))?.collect()
 }

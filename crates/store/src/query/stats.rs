@@ -13,7 +13,9 @@ use rusqlite::{Connection, Row, Transaction, params};
 use super::selection::Chosen;
 use super::{QueryError, Selection};
 use crate::histogram::Percentiles;
-use crate::rollup::{DAY_MS, DAYS, HOUR_MS, HOURS, MEASURES, Series, read_measures, start_of};
+use crate::rollup::{
+    ALL_SERIES, DAY_MS, DAYS, HOUR_MS, HOURS, MEASURES, Series, read_measures, start_of,
+};
 use crate::sums::{self, Amount, Sums};
 
 /// What to add up.
@@ -212,7 +214,11 @@ fn add_up(
         adding.rows(snapshot, *since_ms, *until_ms)?;
     }
     for (table, since_ms, until_ms) in parts.rollups(group_by) {
-        adding.rollups(snapshot, table, since_ms, until_ms)?;
+        if adding.needs_series(selection) {
+            adding.rollups(snapshot, table, since_ms, until_ms)?;
+        } else {
+            adding.rollups_of_all(snapshot, table, since_ms, until_ms)?;
+        }
     }
     adding.open_rows(snapshot, parts.since_ms, parts.until_ms)?;
     let (totals, groups) = adding.finish();
@@ -326,7 +332,6 @@ fn ceiling(timestamp_ms: i64, length_ms: i64) -> i64 {
 #[derive(Debug, Default)]
 struct Tally {
     in_progress: u64,
-    successes: u64,
     sums: Sums,
 }
 
@@ -340,6 +345,41 @@ struct Adding {
 }
 
 impl Adding {
+    /// Whether the sums of all series together are not enough.
+    fn needs_series(&self, selection: &Selection) -> bool {
+        !selection.filter.is_empty()
+            || !matches!(self.group_by, None | Some(GroupBy::Day | GroupBy::Hour))
+    }
+
+    /// Adds what all series together come to, going from each start to the next without reading what lies between.
+    fn rollups_of_all(
+        &mut self,
+        connection: &Connection,
+        table: &str,
+        since_ms: i64,
+        until_ms: i64,
+    ) -> Result<(), rusqlite::Error> {
+        let sql = format!(
+            "SELECT start, {} FROM {table}
+             WHERE start >= ?1 AND start < ?2 AND series = {ALL_SERIES} ORDER BY start LIMIT 1",
+            sums::COLUMNS
+        );
+        let mut statement = connection.prepare_cached(&sql)?;
+        let mut since_ms = since_ms;
+        while let Some(row) = statement.query([since_ms, until_ms])?.next()? {
+            let start_ms: i64 = row.get(0)?;
+            let key = match self.group_by {
+                Some(GroupBy::Day) => GroupKey::Time(start_of(start_ms, DAY_MS)),
+                Some(_) => GroupKey::Time(start_ms),
+                None => GroupKey::Name(None),
+            };
+            let place = self.place(key);
+            self.groups[place].1.sums.merge_row(row, 1)?;
+            since_ms = start_ms.saturating_add(1);
+        }
+        Ok(())
+    }
+
     fn rollups(
         &mut self,
         connection: &Connection,
@@ -354,11 +394,8 @@ impl Adding {
         let mut statement = connection.prepare_cached(&sql)?;
         let mut rows = statement.query([since_ms, until_ms])?;
         while let Some(row) = rows.next()? {
-            if let Some((tally, success)) = self.tally(row.get(0)?, row.get(1)?) {
-                let before = tally.sums.requests;
+            if let Some(tally) = self.tally(row.get(0)?, row.get(1)?) {
                 tally.sums.merge_row(row, 2)?;
-                let more = tally.sums.requests - before;
-                tally.successes += if success { more } else { 0 };
             }
         }
         Ok(())
@@ -377,9 +414,8 @@ impl Adding {
         let mut statement = connection.prepare_cached(&sql)?;
         let mut rows = statement.query([since_ms, until_ms])?;
         while let Some(row) = rows.next()? {
-            if let Some((tally, success)) = self.tally(row.get(0)?, row.get(1)?) {
+            if let Some(tally) = self.tally(row.get(0)?, row.get(1)?) {
                 tally.sums.add(&read_measures(row, 2)?);
-                tally.successes += u64::from(success);
             }
         }
         Ok(())
@@ -391,48 +427,49 @@ impl Adding {
         since_ms: i64,
         until_ms: i64,
     ) -> Result<(), rusqlite::Error> {
-        let sql = "SELECT timestamp, series FROM requests
+        let sql = "SELECT timestamp, series FROM requests INDEXED BY requests_open
              WHERE owner IS NOT NULL AND timestamp >= ?1 AND timestamp < ?2";
         let mut statement = connection.prepare_cached(sql)?;
         let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
         for row in statement.query_map(params![since_ms, until_ms], read)? {
             let (timestamp_ms, series) = row?;
-            if let Some((tally, _)) = self.tally(timestamp_ms, series) {
+            if let Some(tally) = self.tally(timestamp_ms, series) {
                 tally.in_progress += 1;
             }
         }
         Ok(())
     }
 
-    /// Where to add what arrived then and is of that series, unless the filter is against it; and its success.
-    fn tally(&mut self, start_ms: i64, series: i64) -> Option<(&mut Tally, bool)> {
-        let chosen = self.chosen.get(&series)?;
-        let success = chosen.success == Some(true);
-        let by_time = matches!(self.group_by, Some(GroupBy::Day | GroupBy::Hour));
-        if !by_time && let Some(place) = self.by_series.get(&series) {
-            return Some((&mut self.groups[*place].1, success));
+    /// Where to add what arrived then and is of that series, unless the filter is against it.
+    fn tally(&mut self, start_ms: i64, series: i64) -> Option<&mut Tally> {
+        if let Some(place) = self.by_series.get(&series) {
+            return Some(&mut self.groups[*place].1);
         }
+        let chosen = self.chosen.get(&series)?;
         let key = self
             .group_by
             .map_or(GroupKey::Name(None), |by| by.key(start_ms, chosen));
-        let place = match self.by_key.entry(key) {
+        let place = self.place(key);
+        if !matches!(self.group_by, Some(GroupBy::Day | GroupBy::Hour)) {
+            self.by_series.insert(series, place);
+        }
+        Some(&mut self.groups[place].1)
+    }
+
+    fn place(&mut self, key: GroupKey) -> usize {
+        match self.by_key.entry(key) {
             Entry::Occupied(entry) => *entry.get(),
             Entry::Vacant(entry) => {
                 self.groups.push((entry.key().clone(), Tally::default()));
                 *entry.insert(self.groups.len() - 1)
             }
-        };
-        if !by_time {
-            self.by_series.insert(series, place);
         }
-        Some((&mut self.groups[place].1, success))
     }
 
     fn finish(self) -> (Totals, Vec<Group>) {
         let mut all = Tally::default();
         for (_, tally) in &self.groups {
             all.in_progress += tally.in_progress;
-            all.successes += tally.successes;
             all.sums.merge(&tally.sums);
         }
         let mut groups = Vec::new();
@@ -460,7 +497,7 @@ impl Tally {
         Totals {
             requests: sums.requests + self.in_progress,
             in_progress: self.in_progress,
-            successes: self.successes,
+            successes: sums.successes,
             input_tokens: input,
             output_tokens: output,
             cached_input_tokens: cached_input,
