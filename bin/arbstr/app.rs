@@ -17,7 +17,7 @@ use hyper::header::HeaderName;
 
 use crate::clock;
 use crate::config::{Config, Provider};
-use crate::discover::{self, Findings, News, Standing, Target};
+use crate::discover::{self, BtcStanding, Findings, News, Standing, Target};
 use crate::lifeline::Lifeline;
 use crate::metrics::{Meters, Metrics};
 use crate::secret::Secret;
@@ -212,6 +212,11 @@ impl Live {
     pub(crate) fn discovery(&self, index: usize, now: Instant) -> Option<Standing> {
         self.config.providers[index].discover?;
         Some(Standing::of(&self.findings.lists[index], now))
+    }
+
+    /// How the price of bitcoin stands; `None` when the config says nothing of it.
+    pub(crate) fn btc_standing(&self, now: Instant) -> Option<BtcStanding> {
+        BtcStanding::of(&self.findings, &self.config, now)
     }
 
     /// What a bitcoin costs in dollars, if anybody said so.

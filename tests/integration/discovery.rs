@@ -314,6 +314,13 @@ fn dollars_are_worth_what_the_named_source_says() {
             .contains("is not from 1000 to 100000000 US dollars")
     });
     assert_eq!(rate(), "2000");
+    let stands = arbstr.get("/providers").json()["btc_price"].clone();
+    assert_eq!(stands["usd"], 125_000, "{stands}");
+    assert!(
+        stands["age_secs"].is_u64() && stands["failing_secs"].is_u64(),
+        "{stands}"
+    );
+    assert!(stands["error"].is_string(), "{stands}");
 }
 
 #[test]

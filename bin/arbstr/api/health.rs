@@ -13,7 +13,7 @@ use super::Reply;
 use super::fault::json_reply;
 use crate::app::App;
 use crate::clock::{self, age_secs, whole_ms};
-use crate::discover::Standing as Discovery;
+use crate::discover::{BtcStanding, Standing as Discovery};
 use crate::records::exact;
 
 /// 200 `ok` or `degraded`; 503 when no request can be served.
@@ -69,14 +69,19 @@ pub(crate) fn providers(app: &Arc<App>) -> Response<Reply> {
                 .collect(),
         })
         .collect();
-    let body = serde_json::to_vec(&Data { data })
-        .expect("providers have no map keys that are not strings");
+    let body = serde_json::to_vec(&Data {
+        data,
+        btc_price: live.btc_standing(now),
+    })
+    .expect("providers have no map keys that are not strings");
     json_reply(StatusCode::OK, body)
 }
 
 #[derive(Serialize)]
 struct Data<T> {
     data: T,
+    /// What dollars are worth; `null` when nobody says so.
+    btc_price: Option<BtcStanding>,
 }
 
 #[derive(Serialize)]

@@ -14,10 +14,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use self::ask::Silence;
-use super::screen::Screen;
+use super::screen::{Screen, printable};
 use super::table::{Cell, Column, Table, Tone};
 use super::{Failure, json_line, load_config, printed};
 use crate::config::{self, Config, Env};
+use crate::discover::Standing;
 use crate::records::exact;
 use crate::secret::Secret;
 
@@ -80,6 +81,8 @@ struct Listed {
     cooling_ms: Option<u64>,
     in_flight: Option<u32>,
     concurrency_limit: Option<u32>,
+    #[serde(default)]
+    discovery: Option<Standing>,
     models: Vec<Offer>,
 }
 
@@ -91,6 +94,8 @@ struct Offer {
     output_rate: Option<Box<RawValue>>,
     cached_input_rate: Option<Box<RawValue>>,
     base_fee: Option<Box<RawValue>>,
+    #[serde(default)]
+    price_age_secs: Option<u64>,
     circuit: Option<String>,
     suspended_ms: Option<u64>,
     first_event_ms: Option<u64>,
@@ -149,7 +154,15 @@ impl Listing {
             None => format!("circuits as http://{} has them now", self.server),
             Some(silence) => format!("circuits unknown: {}", silence.at(self.server)),
         };
-        writeln!(out, "\n{source}")
+        writeln!(out, "\n{source}")?;
+        let discovered = |provider: &'_ Listed| {
+            let standing = provider.discovery.as_ref()?;
+            Some(format!("{}: {standing}", provider.name))
+        };
+        let lines = self.providers.iter().filter_map(discovered);
+        lines
+            .into_iter()
+            .try_for_each(|line| writeln!(out, "{}", printable(&line)))
     }
 
     fn print_json(self, out: &mut dyn Write) -> io::Result<()> {
@@ -174,6 +187,7 @@ impl Listed {
             cooling_ms: None,
             in_flight: None,
             concurrency_limit: provider.max_concurrency,
+            discovery: None,
             models: provider.models.iter().map(Offer::of).collect(),
         }
     }
@@ -248,6 +262,7 @@ impl Offer {
             base_fee: exact(rates.map(|rates| rates.base_fee)),
             circuit: None,
             suspended_ms: None,
+            price_age_secs: None,
             first_event_ms: None,
             answer_ms: None,
         }

@@ -1,15 +1,18 @@
 //! What was found, when, and whether the latest look went well.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arbstr_price::BtcPrice;
 use arbstr_wire::Catalog;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::offers::Btc;
 use super::reading::{bitcoin, target};
 use crate::config::Config;
+use crate::records::exact;
 
 /// Something that is read again and again: the last good reading, and trouble since.
 #[derive(Debug, Clone)]
@@ -30,7 +33,7 @@ pub(crate) struct Findings {
 }
 
 /// How the discovery of a provider stands, for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Standing {
     /// Models in its list; `None` before the first.
     pub(crate) models: Option<usize>,
@@ -39,6 +42,16 @@ pub(crate) struct Standing {
     /// How long reading it has been failing.
     pub(crate) failing_secs: Option<u64>,
     /// Why.
+    error: Option<String>,
+}
+
+/// What a bitcoin costs and who says so, for people.
+#[derive(Debug, Serialize)]
+pub(crate) struct BtcStanding {
+    usd: Option<Box<RawValue>>,
+    /// How old the source's word is; `None` when the price is the config's.
+    age_secs: Option<u64>,
+    failing_secs: Option<u64>,
     error: Option<String>,
 }
 
@@ -61,6 +74,13 @@ impl<T> Tracked<T> {
     pub(crate) fn age(&self, now: Instant) -> Option<Duration> {
         let (_, at) = self.latest.as_ref()?;
         Some(now.saturating_duration_since(*at))
+    }
+
+    /// How long it cannot be read, and why.
+    fn failing(&self, now: Instant) -> (Option<u64>, Option<String>) {
+        let trouble = self.trouble.as_ref();
+        let since = trouble.map(|(since, _)| now.saturating_duration_since(*since).as_secs());
+        (since, trouble.map(|(_, why)| why.clone()))
     }
 }
 
@@ -110,12 +130,43 @@ impl Findings {
 impl Standing {
     /// How `list` stands at `now`.
     pub(crate) fn of(list: &Tracked<Arc<Catalog>>, now: Instant) -> Self {
-        let trouble = list.trouble.as_ref();
+        let (failing_secs, error) = list.failing(now);
         Self {
             models: list.latest.as_ref().map(|(list, _)| list.models.len()),
             age_secs: list.age(now).map(|age| age.as_secs()),
-            failing_secs: trouble.map(|(since, _)| now.saturating_duration_since(*since).as_secs()),
-            error: trouble.map(|(_, why)| why.clone()),
+            failing_secs,
+            error,
         }
+    }
+}
+
+impl fmt::Display for Standing {
+    /// `models listed: 345, read 12 s ago`, and trouble since.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.models, self.age_secs) {
+            (Some(models), Some(age)) => write!(f, "models listed: {models}, read {age} s ago")?,
+            _ => f.write_str("its list was not read yet")?,
+        }
+        match (&self.error, self.failing_secs) {
+            (Some(error), Some(secs)) => write!(f, "; failing for {secs} s: {error}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl BtcStanding {
+    /// How the price stands at `now`; `None` when `config` says nothing of it.
+    pub(crate) fn of(findings: &Findings, config: &Config, now: Instant) -> Option<Self> {
+        let price = findings.btc_price(config);
+        if price.is_none() && config.prices.source.is_none() {
+            return None;
+        }
+        let (failing_secs, error) = findings.btc.failing(now);
+        Some(Self {
+            usd: exact(price.map(|(price, _)| price)),
+            age_secs: findings.btc.age(now).map(|age| age.as_secs()),
+            failing_secs,
+            error,
+        })
     }
 }
