@@ -160,6 +160,9 @@ fn reload(app: &App, file: &Path, options: &config::Options) {
         Ok(changes) => {
             app.expire_records(clock::unix_ms());
             tracing::info!(applied = ?changes.applied, "config reloaded");
+            for warning in changes.warnings {
+                tracing::warn!("{warning}");
+            }
             if !changes.needs_restart.is_empty() {
                 tracing::warn!(changes = ?changes.needs_restart, "these changes take effect at the next start");
             }

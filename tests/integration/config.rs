@@ -436,6 +436,26 @@ fn a_reload_swaps_in_what_is_valid_and_disturbs_no_stream() {
 }
 
 #[test]
+fn a_warning_is_told_once_at_the_start_or_when_a_reload_brings_it() {
+    let provider = Provider::healthy(1, 1);
+    let arbstr = House::of(&provider).start();
+    let path = arbstr.folder().join("arbstr.toml");
+    let told = |word: &str| arbstr.log().matches(word).count();
+    let literal = "providers[0].api_key is written in the file";
+    assert_eq!(told(literal), 1);
+    rewrite(&path, "[retry]", "[retry]\nmax_attempts = 3");
+    rewrite(&path, "input_rate = 1000\noutput_rate = 2000\n", "");
+    arbstr.signal("HUP");
+    let unpriced = "no price for model-a";
+    assert!(wait_until(Duration::from_secs(3), || told(unpriced) > 0));
+    arbstr.signal("HUP");
+    assert!(wait_until(Duration::from_secs(3), || told(
+        "config reloaded"
+    ) > 1));
+    assert_eq!((told(literal), told(unpriced)), (1, 1), "{}", arbstr.log());
+}
+
+#[test]
 fn mock_needs_no_file_no_key_and_no_network() {
     let folder = Folder::new();
     let mut child = command(&folder)

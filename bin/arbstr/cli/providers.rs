@@ -64,7 +64,7 @@ struct Listing {
 /// `GET /providers`
 #[derive(Debug, Serialize, Deserialize)]
 struct Data {
-    data: Vec<Listed>,
+    data: Vec<Box<RawValue>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -76,6 +76,9 @@ struct Listed {
     /// Why there is no key, where the config tells.
     #[serde(skip)]
     no_key: Option<String>,
+    /// What the server says of it, word for word.
+    #[serde(skip)]
+    said: Option<Box<RawValue>>,
     circuit: Option<String>,
     suspended_ms: Option<u64>,
     cooling_ms: Option<u64>,
@@ -165,11 +168,13 @@ impl Listing {
             .try_for_each(|line| writeln!(out, "{}", printable(&line)))
     }
 
-    fn print_json(self, out: &mut dyn Write) -> io::Result<()> {
-        let data = Data {
-            data: self.providers,
+    fn print_json(&self, out: &mut dyn Write) -> io::Result<()> {
+        let said = |listed: &Listed| match &listed.said {
+            Some(said) => Ok(said.clone()),
+            None => serde_json::value::to_raw_value(listed),
         };
-        json_line(&data, out)
+        let data = self.providers.iter().map(said).collect::<Result<_, _>>()?;
+        json_line(&Data { data }, out)
     }
 }
 
@@ -182,6 +187,7 @@ impl Listed {
             tier: provider.tier.to_string(),
             no_key: key.is_none().then(|| provider.key_source.to_string()),
             key,
+            said: None,
             circuit: None,
             suspended_ms: None,
             cooling_ms: None,
@@ -271,8 +277,19 @@ impl Offer {
 
 fn ask_providers(server: SocketAddr, token: Option<&Secret>) -> Result<Vec<Listed>, Silence> {
     let body = ask::get(server, "/providers", token)?;
-    let answer: Data = serde_json::from_slice(&body).map_err(|_| Silence::Stranger)?;
-    Ok(answer.data)
+    read_providers(&body).map_err(|_| Silence::Stranger)
+}
+
+fn read_providers(body: &[u8]) -> serde_json::Result<Vec<Listed>> {
+    let Data { data } = serde_json::from_slice(body)?;
+    let read = |said: Box<RawValue>| {
+        let listed: Listed = serde_json::from_str(said.get())?;
+        Ok(Listed {
+            said: Some(said),
+            ..listed
+        })
+    };
+    data.into_iter().map(read).collect()
 }
 
 /// Where a listener on all addresses is reached from its own machine.
@@ -298,22 +315,22 @@ mod tests {
     use super::*;
 
     fn listing() -> Listing {
-        let data: Data = serde_json::from_str(
-            r#"{"data":[
-            {"name":"alpha","url":"https://a.example/v1","tier":"standard","key":"cashuA…***","circuit":"closed",
+        let providers = read_providers(
+            br#"{"data":[
+            {"name":"alpha","url":"https://a.example/v1","tier":"standard","key":"cashuA\u2026***","circuit":"closed",
              "suspended_ms":null,"cooling_ms":null,"in_flight":1,"concurrency_limit":null,"models":[
               {"model":"gpt-4o","upstream_model":"gpt-4o","input_rate":10000,"output_rate":30000,"cached_input_rate":5000,
                "base_fee":1,"circuit":"closed","suspended_ms":null,"first_event_ms":12,"answer_ms":null},
               {"model":"mini\u001b[31m","upstream_model":"m","input_rate":0.125,"output_rate":null,"cached_input_rate":null,
                "base_fee":null,"circuit":"open","suspended_ms":null,"first_event_ms":null,"answer_ms":null}]},
             {"name":"beta","url":"http://127.0.0.1:1","tier":"local","key":null,"circuit":"closed","suspended_ms":59001,
-             "cooling_ms":null,"in_flight":0,"concurrency_limit":4,"models":[]}]}"#,
+             "cooling_ms":null,"in_flight":0,"concurrency_limit":4,"models":[],"discovery":{"age_secs":5}}]}"#,
         )
         .unwrap();
         Listing {
             server: config::DEFAULT_LISTEN,
             silence: None,
-            providers: data.data,
+            providers,
         }
     }
 
@@ -344,6 +361,7 @@ circuits as http://127.0.0.1:8080 has them now
             "{text}"
         );
         assert!(text.contains("\"suspended_ms\":59001"), "{text}");
+        assert!(text.contains("\"discovery\":{\"age_secs\":5}"), "{text}");
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(crate) struct Changes {
     pub(crate) applied: Vec<String>,
     /// In force only after a restart.
     pub(crate) needs_restart: Vec<String>,
+    /// What the operator should know that was not so before.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Why the file should be read again.
@@ -68,6 +70,8 @@ pub(crate) fn changes(old: &Config, new: &Config) -> Changes {
     let changed = sections.iter().filter(|(_, same)| !same);
     applied.extend(changed.map(|(name, _)| format!("[{name}] changed")));
     note_providers(applied, &old.providers, &new.providers);
+    let is_new = |warning: &&String| !old.warnings.contains(warning);
+    changes.warnings = new.warnings.iter().filter(is_new).cloned().collect();
     changes
 }
 
