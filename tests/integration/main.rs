@@ -19,6 +19,7 @@ mod durability;
 mod harness;
 mod log;
 mod metrics;
+mod openapi;
 mod query;
 mod recorded;
 mod regression;
