@@ -29,6 +29,7 @@ CREATE TABLE rollup_hours (
     cost_rows               INTEGER NOT NULL,           -- how many have a known cost
     estimated_cost_nanosats ANY     NOT NULL,           -- of those without one
     estimated_cost_rows     INTEGER NOT NULL,
+    unsent                  INTEGER NOT NULL,           -- without either, and never sent to a provider
     reference_cost_nanosats ANY     NOT NULL,
     reference_cost_rows     INTEGER NOT NULL,
     savings_nanosats        ANY     NOT NULL,           -- reference less cost, where both are known
@@ -56,6 +57,7 @@ CREATE TABLE rollup_days (
     cost_rows               INTEGER NOT NULL,
     estimated_cost_nanosats ANY     NOT NULL,
     estimated_cost_rows     INTEGER NOT NULL,
+    unsent                  INTEGER NOT NULL,
     reference_cost_nanosats ANY     NOT NULL,
     reference_cost_rows     INTEGER NOT NULL,
     savings_nanosats        ANY     NOT NULL,
@@ -179,6 +181,7 @@ SELECT
     requests, input_tokens, output_tokens, cached_input_tokens, reasoning_tokens,
     cost_nanosats / 1e9 AS cost_sats, cost_rows,
     estimated_cost_nanosats / 1e9 AS estimated_cost_sats, estimated_cost_rows,
+    unsent,
     reference_cost_nanosats / 1e9 AS reference_cost_sats, reference_cost_rows,
     savings_nanosats / 1e9 AS savings_sats, savings_rows,
     sunk_cost_nanosats / 1e9 AS sunk_cost_sats, sunk_cost_rows,

@@ -364,7 +364,7 @@ impl<'a, 's> Binder<'a, 's> {
         self.bind(completion.stream_duration.map(millis))?;
         self.bind(measures.duration_ms)?;
         self.bind(&completion.finish_reason)?;
-        self.bind(count(completion.attempts.len() as u64))?;
+        self.bind(measures.attempts)?;
         self.bind(completion.success)?;
         self.bind(completion.error_status)?;
         self.bind(&completion.error_message)
@@ -387,6 +387,7 @@ fn measure(completion: &Completion) -> Measures {
     let id = completion.correlation_id.as_str();
     Measures {
         success: completion.success,
+        attempts: Some(count(completion.attempts.len() as u64)),
         tokens: [
             completion.input_tokens.map(count),
             completion.output_tokens.map(count),

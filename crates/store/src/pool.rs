@@ -4,6 +4,7 @@
 //! never wait for the writer (WAL).
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use r2d2::{ManageConnection, NopErrorHandler, Pool, PooledConnection};
@@ -13,19 +14,16 @@ use crate::query::QueryError;
 
 /// The pool.
 #[derive(Clone)]
-pub(crate) struct Readers(Pool<Opener>);
+pub(crate) struct Readers {
+    path: PathBuf,
+    pool: Arc<RwLock<Pool<Opener>>>,
+}
 
 impl Readers {
     /// Sets up an empty pool for the database at `path`.
     pub(crate) fn new(path: PathBuf) -> Self {
-        let pool = Pool::builder()
-            .max_size(MAX_READERS)
-            .min_idle(Some(0))
-            .connection_timeout(PATIENCE)
-            .test_on_check_out(false)
-            .error_handler(Box::new(NopErrorHandler))
-            .build_unchecked(Opener { path });
-        Self(pool)
+        let pool = Arc::new(RwLock::new(fill(&path)));
+        Self { path, pool }
     }
 
     /// Lends a connection, waiting a moment when all are lent or the database cannot be opened.
@@ -33,15 +31,40 @@ impl Readers {
         &self,
     ) -> Result<PooledConnection<impl ManageConnection<Connection = Connection> + use<>>, QueryError>
     {
-        self.0
+        self.pool()
             .get()
             .map_err(|error| QueryError::Unavailable(Box::new(error)))
     }
+
+    /// Closes all connections that are not lent: SQLite removes its write-ahead log with the last one, if that is the
+    /// writer's.
+    pub(crate) fn rest(&self) {
+        let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
+        *pool = fill(&self.path);
+    }
+
+    fn pool(&self) -> Pool<Opener> {
+        let pool = self.pool.read().unwrap_or_else(PoisonError::into_inner);
+        pool.clone()
+    }
+}
+
+/// A pool that opens connections when they are wanted.
+fn fill(path: &Path) -> Pool<Opener> {
+    Pool::builder()
+        .max_size(MAX_READERS)
+        .min_idle(Some(0))
+        .connection_timeout(PATIENCE)
+        .test_on_check_out(false)
+        .error_handler(Box::new(NopErrorHandler))
+        .build_unchecked(Opener {
+            path: path.to_owned(),
+        })
 }
 
 impl std::fmt::Debug for Readers {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let state = self.0.state();
+        let state = self.pool().state();
         out.debug_struct("Readers")
             .field("open", &state.connections)
             .field("idle", &state.idle_connections)

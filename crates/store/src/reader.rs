@@ -72,9 +72,18 @@ impl Reader {
     /// There is no such file, it cannot be read, or it is not of this program's version.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ReadError> {
         let path = path.as_ref();
-        if !path.exists() {
-            let path = path.to_owned();
-            return Err(ReadError::Missing { path });
+        match path.try_exists() {
+            Ok(true) => {}
+            Ok(false) => {
+                let path = path.to_owned();
+                return Err(ReadError::Missing { path });
+            }
+            Err(error) => {
+                return Err(ReadError::Unreadable {
+                    path: path.to_owned(),
+                    source: Box::new(error),
+                });
+            }
         }
         let checked = pool::connect(path)
             .map_err(ConnectError::from)
@@ -150,6 +159,11 @@ impl Reader {
     /// The database cannot be read.
     pub fn load_state(&self, name: &str) -> Result<Option<Vec<u8>>, QueryError> {
         query::load_state(&*self.lend()?, name)
+    }
+
+    /// Closes the connections that nobody uses now; they are opened again when wanted.
+    pub(crate) fn rest(&self) {
+        self.readers.rest();
     }
 
     pub(crate) fn lend(

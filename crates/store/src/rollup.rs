@@ -117,6 +117,7 @@ pub(crate) fn read_measures(row: &Row<'_>, first: usize) -> Result<Measures, Err
         latency_ms: row.get(at(11))?,
         duration_ms: row.get(at(12))?,
         success: row.get(at(13))?,
+        attempts: row.get(at(14))?,
     })
 }
 
@@ -189,4 +190,4 @@ pub(crate) const SERIES_COLUMNS: &str = "model, provider, policy, tier, streamin
 /// The columns of `requests` that are added up.
 pub(crate) const MEASURES: &str = "input_tokens, output_tokens, cached_input_tokens, reasoning_tokens, \
      cost_nanosats, estimated_cost_nanosats, reference_cost_nanosats, sunk_cost_nanosats, cost_disagrees, \
-     uncovered_units, implausible_usage, latency_ms, duration_ms, success";
+     uncovered_units, implausible_usage, latency_ms, duration_ms, success, attempts";

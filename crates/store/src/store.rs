@@ -153,6 +153,7 @@ impl Store {
     #[must_use]
     pub fn close(&self, within: Duration) -> Unwritten {
         let unwritten = self.flush(within);
+        self.ledger.reader.rest();
         self.ledger.intake.stop();
         let mut writer = self.ledger.writer();
         if let Some(writer) = writer.take() {

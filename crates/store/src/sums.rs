@@ -12,6 +12,8 @@ use crate::histogram::Histogram;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Measures {
     pub(crate) success: bool,
+    /// Upstream attempts; `None` when that is not known.
+    pub(crate) attempts: Option<i64>,
     /// Input, output, cached input, reasoning.
     pub(crate) tokens: [Option<i64>; 4],
     /// In nanosats, as are the next three.
@@ -31,6 +33,8 @@ pub(crate) struct Measures {
 pub(crate) struct Sums {
     pub(crate) requests: u64,
     pub(crate) successes: u64,
+    /// Those never sent to a provider, with nothing known or estimated of a cost.
+    pub(crate) unsent: u64,
     /// In the order of [`Measures::tokens`].
     pub(crate) tokens: [i128; 4],
     pub(crate) cost: Amount,
@@ -58,6 +62,8 @@ impl Sums {
     pub(crate) fn add(&mut self, one: &Measures) {
         self.requests += 1;
         self.successes += u64::from(one.success);
+        let costless = one.cost.is_none() && one.estimated_cost.is_none();
+        self.unsent += u64::from(costless && one.attempts == Some(0));
         for (sum, tokens) in self.tokens.iter_mut().zip(one.tokens) {
             *sum += i128::from(tokens.unwrap_or(0));
         }
@@ -84,6 +90,7 @@ impl Sums {
     pub(crate) fn merge(&mut self, other: &Self) {
         self.requests += other.requests;
         self.successes += other.successes;
+        self.unsent += other.unsent;
         for (sum, more) in self.tokens.iter_mut().zip(other.tokens) {
             *sum += more;
         }
@@ -107,6 +114,7 @@ impl Sums {
         };
         self.requests += whole(next())?;
         self.successes += whole(next())?;
+        self.unsent += whole(next())?;
         for sum in &mut self.tokens {
             *sum += wide(next())?;
         }
@@ -123,7 +131,8 @@ impl Sums {
 
     /// The values of [`COLUMNS`].
     pub(crate) fn values(&self) -> Vec<Value> {
-        let mut values = vec![narrow(self.requests.into()), narrow(self.successes.into())];
+        let counts = [self.requests, self.successes, self.unsent];
+        let mut values: Vec<_> = counts.map(|count| narrow(count.into())).into();
         values.extend(self.tokens.map(narrow));
         for sum in self.amounts() {
             values.extend([narrow(sum.nanosats), narrow(sum.rows.into())]);
@@ -206,7 +215,7 @@ fn unreadable(
 }
 
 /// The columns of a roll-up that hold sums.
-pub(crate) const COLUMNS: &str = "requests, successes, input_tokens, output_tokens, cached_input_tokens, reasoning_tokens, \
+pub(crate) const COLUMNS: &str = "requests, successes, unsent, input_tokens, output_tokens, cached_input_tokens, reasoning_tokens, \
      cost_nanosats, cost_rows, estimated_cost_nanosats, estimated_cost_rows, reference_cost_nanosats, \
      reference_cost_rows, savings_nanosats, savings_rows, sunk_cost_nanosats, sunk_cost_rows, cost_disagrees, \
      uncovered_units, implausible_usage, latency, duration";

@@ -96,7 +96,9 @@ pub struct Totals {
     pub cost: Sum,
     /// Rows whose cost is not known but estimated.
     pub estimated_cost: Sum,
-    /// Ended rows with neither.
+    /// Ended rows with neither that were never sent to a provider: there was nothing to pay.
+    pub unsent: u64,
+    /// All other ended rows with neither.
     pub unknown_cost: u64,
     /// Rows whose cost at the dearest candidate is known.
     pub reference_cost: Sum,
@@ -504,9 +506,10 @@ impl Tally {
             reasoning_tokens: reasoning,
             cost: sums.cost.into(),
             estimated_cost: sums.estimated_cost.into(),
+            unsent: sums.unsent,
             unknown_cost: sums
                 .requests
-                .saturating_sub(sums.cost.rows + sums.estimated_cost.rows),
+                .saturating_sub(sums.cost.rows + sums.estimated_cost.rows + sums.unsent),
             reference_cost: sums.reference_cost.into(),
             savings: sums.savings.into(),
             sunk_cost: sums.sunk_cost.into(),

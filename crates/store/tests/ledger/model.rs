@@ -89,9 +89,8 @@ pub(crate) fn totals(rows: &[RequestRow]) -> Totals {
         reasoning_tokens: tokens(&|row| row.reasoning_tokens),
         cost: sum(&|row| nanosats(row.cost)),
         estimated_cost: sum(&|row| nanosats(row.estimated_cost.filter(|_| row.cost.is_none()))),
-        unknown_cost: count(&|row| {
-            !row.is_in_progress() && row.cost.is_none() && row.estimated_cost.is_none()
-        }),
+        unsent: count(&|row| costless(row) && row.attempts == Some(0)),
+        unknown_cost: count(&|row| costless(row) && row.attempts != Some(0)),
         reference_cost: sum(&|row| nanosats(row.reference_cost)),
         savings: sum(&|row| Some(nanosats(row.reference_cost)? - nanosats(row.cost)?)),
         sunk_cost: sum(&|row| nanosats(row.sunk_cost)),
@@ -101,6 +100,10 @@ pub(crate) fn totals(rows: &[RequestRow]) -> Totals {
         latency: percentiles(rows.iter().filter_map(|row| row.latency).collect()),
         duration: percentiles(rows.iter().filter_map(|row| row.duration).collect()),
     }
+}
+
+fn costless(row: &RequestRow) -> bool {
+    !row.is_in_progress() && row.cost.is_none() && row.estimated_cost.is_none()
 }
 
 fn percentiles(mut values: Vec<Duration>) -> Option<Percentiles> {

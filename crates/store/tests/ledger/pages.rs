@@ -197,8 +197,11 @@ fn another_process_reads_beside_a_server_and_learns_what_is_wrong_with_a_file() 
     assert!(reader.request("2").unwrap().unwrap().row.success);
     write(&store, 3..4);
     assert_eq!(reader.count(&Selection::all()).unwrap(), 4);
+    drop(reader);
+    assert!(store.request("3").unwrap().is_some());
     assert!(store.close(PATIENCE).is_empty());
-    drop((store, reader));
+    let beside = ["arbstr.db", "arbstr.db.owner-0"];
+    assert_eq!(scratch.files(), beside, "closing leaves one file");
     // And after it, with no write-ahead log there.
     let reader = Reader::open(scratch.database()).unwrap();
     assert_eq!(reader.count(&Selection::all()).unwrap(), 4);
