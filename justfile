@@ -29,6 +29,10 @@ bench-store *ARGS:
 bench-proxy *ARGS:
     cargo bench --bench proxy -- {{ARGS}}
 
+# What routing costs beyond an oracle, in markets drawn by seed; see benches/README.md.
+bench-market *ARGS:
+    cargo bench --bench market -- {{ARGS}}
+
 # Thousands of requests while all providers flap; see benches/README.md.
 soak *ARGS:
     cargo bench --bench soak -- {{ARGS}}

@@ -113,6 +113,20 @@ pub(crate) fn plan(
         .map_err(|refusal| Fault::refused(&refusal))
 }
 
+/// The ranked candidates of a request that is not going to be sent.
+///
+/// # Errors
+/// As for [`plan`].
+pub(crate) fn preview(
+    live: &Live,
+    policy: Option<&str>,
+    request: &Request<'_>,
+) -> Result<Plan, Fault> {
+    live.market
+        .preview(&Facts::of(request, policy), clock::now())
+        .map_err(|refusal| Fault::refused(&refusal))
+}
+
 /// A request that nobody could serve is on record too.
 fn refuse(app: &App, live: &Arc<Live>, asked: &Asked, about: About, fault: Fault) -> Fault {
     let entry = Entry::open(app, live, &asked.arrival, about);

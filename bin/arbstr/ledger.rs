@@ -103,6 +103,8 @@ pub(crate) struct Bill {
     pub(crate) estimated: Option<Sats>,
     /// What a stream that did not come to its end cost all the same, by the last usage it reported.
     pub(crate) sunk: Option<Sats>,
+    /// The provider reports more output than the answer can have.
+    pub(crate) implausible: bool,
 }
 
 impl About {
@@ -249,6 +251,7 @@ impl Entry {
             cost,
             estimated,
             sunk: None,
+            implausible: false,
         }
     }
 
@@ -271,6 +274,7 @@ impl Entry {
             cost,
             estimated,
             sunk,
+            implausible: false,
         }
     }
 
@@ -308,7 +312,7 @@ impl Entry {
             provider_cost: reported,
             cost_disagrees: matches!((bill.cost, reported), (Some(ours), Some(theirs)) if arbstr_price::disagrees(ours, theirs)),
             uncovered_units: bill.usage.uncovered,
-            implausible_usage: false,
+            implausible_usage: bill.implausible,
             latency: winner.map(|winner| winner.latency),
             stream_duration: winner
                 .filter(|_| self.about.streaming)

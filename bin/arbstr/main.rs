@@ -13,6 +13,7 @@ mod flow;
 mod ledger;
 mod lifeline;
 mod log;
+mod memory;
 mod metrics;
 mod mock;
 mod records;

@@ -21,7 +21,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use arbstr_route::Permit;
+use arbstr_route::{Permit, Report};
 use arbstr_wire::{BreakCode, End, Rewriter, Trailer};
 use bytes::{Bytes, BytesMut};
 
@@ -274,16 +274,17 @@ impl Course {
         write: impl FnOnce(&mut Rewriter, &Trailer<'_>) -> Bytes,
     ) -> Bytes {
         self.upstream = None;
-        let bill = self.bill(fate.is_trusted());
+        let mut bill = self.bill(fate.is_trusted());
         let bytes = self.with_trailer(&bill, write);
         let fault = self.fault_kind();
         let seen = self.rewriter.observation();
         if let Some(permit) = self.permit.take() {
-            permit.finish(
-                fate.permit_end(fault.is_some()),
-                seen.usage.as_ref(),
-                clock::now(),
-            );
+            let report = Report {
+                usage: seen.usage,
+                text_bytes: Some(seen.text_bytes),
+            };
+            bill.implausible =
+                permit.finish(fate.permit_end(fault.is_some()), &report, clock::now());
         }
         if let Some(entry) = self.entry.take() {
             entry.complete(&fate.ending(audience, fault), &bill, seen.finish_reason);

@@ -14,7 +14,7 @@ use crate::cli::{Failure, Serve};
 use crate::config::{self, Config, Source};
 use crate::log::Log;
 use crate::trace::Tracer;
-use crate::{clock, discover, mock, server};
+use crate::{clock, discover, memory, mock, server};
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -46,6 +46,7 @@ async fn serve(options: &Serve) -> Result<(), Failure> {
     let store = open_store(config.database.path.clone()).await?;
     let config_shown = config.clone();
     let live = Live::from_config(config, None).map_err(Failure::BadConfig)?;
+    memory::recall(&live, &store).await;
     announce(&config_shown, address, options.mock);
     let (tracer, exporting) = Tracer::start(&config_shown.telemetry).unzip();
     let app = App::new(live, store.clone(), address, clock::unix_ms());
@@ -56,7 +57,9 @@ async fn serve(options: &Serve) -> Result<(), Failure> {
     }
     tokio::spawn(discover::run(Arc::clone(&app)));
     tokio::spawn(expire_records(Arc::clone(&app)));
-    server::run(app, listener, stop).await;
+    tokio::spawn(memory::keep(Arc::clone(&app)));
+    server::run(Arc::clone(&app), listener, stop).await;
+    memory::save(&app);
     if let Some(exporting) = exporting {
         exporting.finish().await;
     }

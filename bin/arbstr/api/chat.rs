@@ -60,7 +60,7 @@ pub(crate) async fn cost(
     let request = arbstr_wire::Request::parse(Endpoint::Chat, &body)
         .map_err(|error| Fault::malformed(&error))?;
     let policy = flow::policy(&head.headers)?;
-    let plan = flow::plan(&live, policy, &request)?;
+    let plan = flow::preview(&live, policy, &request)?;
     Ok(json_reply(StatusCode::OK, flow::explain::plan(&plan)))
 }
 

@@ -112,6 +112,10 @@ struct OfferJson<'a> {
     suspended_ms: Option<u64>,
     first_event_ms: Option<u64>,
     answer_ms: Option<u64>,
+    success_rate: Option<f32>,
+    input_factor: Option<f64>,
+    output_factor: Option<f64>,
+    implausible_usage: u32,
 }
 
 impl<'a> OfferJson<'a> {
@@ -130,6 +134,10 @@ impl<'a> OfferJson<'a> {
             suspended_ms: ms(offer.suspended_for),
             first_event_ms: ms(offer.stream_latency),
             answer_ms: ms(offer.json_latency),
+            success_rate: offer.experience.success,
+            input_factor: offer.experience.input_factor,
+            output_factor: offer.experience.output_factor,
+            implausible_usage: offer.experience.implausible_usage,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arbstr_route::{End as PermitEnd, Failure, Finish, Offer, Permit};
+use arbstr_route::{End as PermitEnd, Failure, Finish, Offer, Permit, Report};
 use arbstr_wire::{Answer, fault::relay_fault};
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -58,14 +58,18 @@ impl Journey {
         answer: &Answer,
         permit: Option<Permit>,
     ) -> Response<Reply> {
-        let bill = self.entry.bill_answer(answer.usage, body.len() as u64);
+        let mut bill = self.entry.bill_answer(answer.usage, body.len() as u64);
         let mut reply = respond(head, Reply::whole(body));
         self.tell(reply.headers_mut());
         if let Some(cost) = decimal(bill.cost) {
             insert(reply.headers_mut(), &COST, &cost);
         }
         if let Some(permit) = permit {
-            permit.finish(PermitEnd::Complete, answer.usage.as_ref(), clock::now());
+            let report = Report {
+                usage: answer.usage,
+                text_bytes: Some(answer.text_bytes),
+            };
+            bill.implausible = permit.finish(PermitEnd::Complete, &report, clock::now());
         }
         self.live.log_changes();
         let ending = if self.departure.is_gone() {

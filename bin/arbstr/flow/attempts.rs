@@ -123,7 +123,7 @@ impl Journey {
         }
     }
 
-    async fn attempt(&mut self, attempt: Attempt) -> Option<Outlook> {
+    async fn attempt(&mut self, mut attempt: Attempt) -> Option<Outlook> {
         let live = Arc::clone(&self.live);
         let offer = Arc::clone(&attempt.offer);
         let (provider, upstream) = live.provider(&offer);
@@ -150,6 +150,7 @@ impl Journey {
         live.meters
             .attempt_ended(offer.provider(), outcome.kind(), fruit.status);
         self.entry.attempt_ended(&outcome.to_string(), fruit, now);
+        attempt.sunk_cost = fruit.sunk_cost;
         let after = self.fall.on_outcome(attempt, outcome, now);
         live.log_changes();
         match result {

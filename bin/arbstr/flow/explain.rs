@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use arbstr_price::Quote;
 use arbstr_route::{Candidate, Offer, Plan, Tried, Waterfall};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -21,6 +22,8 @@ pub(crate) fn plan(plan: &Plan) -> String {
         .collect();
     let shape = PlanJson {
         model: &plan.model,
+        policy: plan.policy.as_deref(),
+        strategy: plan.strategy.as_str(),
         candidates,
     };
     serde_json::to_string(&shape).expect("a plan has no map keys that are not strings")
@@ -81,6 +84,8 @@ pub(crate) fn miss(arrival: &Arrival, live: &Live, offer: &Offer, miss: &Miss, t
 #[derive(Serialize)]
 struct PlanJson<'a> {
     model: &'a str,
+    policy: Option<&'a str>,
+    strategy: &'static str,
     candidates: Vec<CandidateJson<'a>>,
 }
 
@@ -89,11 +94,38 @@ struct CandidateJson<'a> {
     provider: &'a str,
     model: &'a str,
     expected_input_tokens: u64,
+    expected_cached_input_tokens: u64,
     expected_output_tokens: u64,
     expected_cost_sats: Option<Box<RawValue>>,
     /// How old the price is that its provider published; `null` where it is the operator's own.
     price_age_secs: Option<u64>,
+    cost_parts: Option<PartsJson>,
+    success_rate: Option<f32>,
+    latency_ms: Option<u64>,
+    ranked: Option<String>,
     skipped: Option<String>,
+}
+
+/// What the expected cost is made of.
+#[derive(Serialize)]
+struct PartsJson {
+    input_sats: Option<Box<RawValue>>,
+    cached_input_sats: Option<Box<RawValue>>,
+    output_sats: Option<Box<RawValue>>,
+    base_fee_sats: Option<Box<RawValue>>,
+    failure_sats: Option<Box<RawValue>>,
+}
+
+impl PartsJson {
+    fn of(quote: &Quote) -> Self {
+        Self {
+            input_sats: exact(Some(quote.input)),
+            cached_input_sats: exact(Some(quote.cached_input)),
+            output_sats: exact(Some(quote.output)),
+            base_fee_sats: exact(Some(quote.base_fee)),
+            failure_sats: exact(Some(quote.failure)),
+        }
+    }
 }
 
 impl<'a> CandidateJson<'a> {
@@ -102,11 +134,24 @@ impl<'a> CandidateJson<'a> {
             provider: candidate.offer.provider(),
             model: candidate.offer.model(),
             expected_input_tokens: candidate.tokens.input,
+            expected_cached_input_tokens: candidate.tokens.cached_input,
             expected_output_tokens: candidate.tokens.output,
             expected_cost_sats: exact(candidate.expected_cost()),
             price_age_secs: age_secs(candidate.offer.priced_at(), now),
+            cost_parts: candidate.quote.as_ref().map(PartsJson::of),
+            success_rate: candidate.success,
+            latency_ms: candidate.latency.map(whole_ms),
+            ranked: ranked(candidate),
             skipped: candidate.skipped.as_ref().map(ToString::to_string),
         }
+    }
+}
+
+/// Why it stands where it stands, unless it is passed over.
+fn ranked(candidate: &Candidate) -> Option<String> {
+    match candidate.skipped {
+        None => Some(candidate.rank.to_string()),
+        Some(_) => None,
     }
 }
 

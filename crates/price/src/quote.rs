@@ -27,15 +27,33 @@ pub struct Quote {
     pub output: Sats,
     /// For the request as such.
     pub base_fee: Sats,
+    /// What failures are expected to add until one try succeeds.
+    pub failure: Sats,
 }
 
 impl Quote {
     /// The sum of the parts.
     #[must_use]
     pub fn total(&self) -> Sats {
-        [self.input, self.cached_input, self.output, self.base_fee]
-            .iter()
-            .sum()
+        [
+            self.input,
+            self.cached_input,
+            self.output,
+            self.base_fee,
+            self.failure,
+        ]
+        .iter()
+        .sum()
+    }
+
+    /// The same with failures that add so many millionths of the other parts.
+    #[must_use]
+    pub fn with_failures(self, millionths: u32) -> Self {
+        let failure = Sats::ZERO;
+        let certain = Self { failure, ..self }.total().nanosats();
+        let added = certain.saturating_mul(i128::from(millionths)) / 1_000_000;
+        let failure = Sats::from_nanosats(added);
+        Self { failure, ..self }
     }
 }
 
@@ -48,6 +66,7 @@ pub fn quote(tokens: &Tokens, rates: &Rates) -> Quote {
         cached_input: rates.cached_rate().times(cached),
         output: rates.output.times(tokens.output),
         base_fee: rates.base_fee,
+        failure: Sats::ZERO,
     }
 }
 
@@ -93,12 +112,28 @@ mod tests {
         assert_eq!(quote(&tokens, &card(None)).total(), without);
     }
 
+    #[test]
+    fn failures_add_their_share_of_the_rest() {
+        let tokens = Tokens {
+            input: 100,
+            cached_input: 60,
+            output: 5,
+        };
+        let certain = quote(&tokens, &card(Some(1)));
+        for (millionths, want) in [(0, 0), (1_000_000, 617), (500_000, 308), (10, 0)] {
+            let quote = certain.with_failures(millionths);
+            assert_eq!(quote.failure.nanosats(), want, "{millionths}");
+            assert_eq!(quote.total().nanosats(), 617 + want);
+            assert_eq!(quote.with_failures(millionths), quote);
+        }
+    }
+
     proptest! {
         #[test]
         fn nothing_panics_at_any_count(input: u64, cached_input: u64, output: u64, rate: u64, fee: i128) {
             let rate = Rate::from_millisats_per_million(rate);
             let card = Rates { input: rate, output: rate, cached_input: None, base_fee: Sats::from_nanosats(fee) };
-            let _ = quote(&Tokens { input, cached_input, output }, &card).total();
+            let _ = quote(&Tokens { input, cached_input, output }, &card).with_failures(u32::MAX).total();
         }
     }
 }

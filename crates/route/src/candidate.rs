@@ -14,11 +14,12 @@ use arbstr_price::{Quote, Rates, Sats, Tokens};
 
 use crate::change::{Change, ChangeLog, Event};
 use crate::circuit::{Circuit, CircuitSettings, Entry, Standing};
-use crate::estimate::{Decayed, Demand};
 use crate::latency::Latency;
+use crate::learn::demand::Demand;
+use crate::learn::habit::{Effects, Habit, Held};
 use crate::limit::Limit;
 use crate::policy::Objection;
-use crate::snapshot::{OfferSnapshot, ProviderSnapshot};
+use crate::snapshot::{Experience, OfferSnapshot, ProviderSnapshot};
 
 /// How much the operator thinks of a provider; a rule may ask for at least one of these.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,6 +40,8 @@ pub struct Offer {
     pub(crate) upstream_model: Arc<str>,
     pub(crate) rates: Option<Rates>,
     pub(crate) priced_at: Option<Instant>,
+    /// Names it in what is remembered and saved.
+    pub(crate) name: u64,
     pub(crate) demand: Arc<Demand>,
     pub(crate) live: Arc<OfferLive>,
 }
@@ -52,6 +55,12 @@ pub struct Candidate {
     pub tokens: Tokens,
     /// What it would charge for them, by part; `None` when its price is not known.
     pub quote: Option<Quote>,
+    /// Its usual time to a first byte; `None` before the first.
+    pub latency: Option<Duration>,
+    /// The share of attempts that succeed lately, from 0 to 1; `None` before any.
+    pub success: Option<f32>,
+    /// Why it stands where it stands.
+    pub rank: Rank,
     /// Why it is passed over; `None` when it is not.
     pub skipped: Option<Skip>,
 }
@@ -91,6 +100,33 @@ pub enum Skip {
     },
 }
 
+/// Why a candidate stands where it stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[non_exhaustive]
+pub enum Rank {
+    /// It is expected to cost least.
+    #[default]
+    Cheapest,
+    /// It costs hardly more than a slower one behind it.
+    Faster,
+    /// It is expected to cost so much more than the cheapest, in percent.
+    Dearer {
+        /// How much more; 100 is twice as much.
+        percent: f64,
+    },
+    /// Dearer by expectation, but asked first to find out what it really charges.
+    Tried {
+        /// What that is expected to cost.
+        premium: Sats,
+    },
+    /// By its usual time, under `lowest_latency`.
+    ByLatency,
+    /// In turn, under `round_robin`.
+    InTurn,
+    /// Behind all others, because nobody knows what it charges.
+    PriceUnknown,
+}
+
 /// A provider, as configured and as it lives.
 #[derive(Debug)]
 pub(crate) struct Provider {
@@ -127,14 +163,27 @@ pub(crate) struct OfferState {
     pub(crate) suspended_until: Option<Instant>,
     pub(crate) streams: Latency,
     pub(crate) wholes: Latency,
-    pub(crate) input_ratio: Decayed,
+    pub(crate) habit: Habit,
+}
+
+/// What of a request decides how an offer looks at it.
+#[derive(Debug)]
+pub(crate) struct Occasion<'a> {
+    pub(crate) streaming: bool,
+    pub(crate) input_tokens: u64,
+    /// Who has seen how much of the conversation.
+    pub(crate) held: &'a [(u64, Held)],
 }
 
 /// What a plan wants to know of an offer, read in one go.
 #[derive(Debug)]
 pub(crate) struct Glance {
     pub(crate) skip: Option<Skip>,
-    pub(crate) input_ratio: Option<f64>,
+    pub(crate) effects: Effects,
+    /// Input tokens that it is expected to find in its cache, by the estimate's measure.
+    pub(crate) cached: f64,
+    /// It may be asked only to learn from it.
+    pub(crate) may_be_tried: bool,
     pub(crate) latency: Option<Duration>,
 }
 
@@ -205,6 +254,12 @@ impl Offer {
         self.live.refuses_stream_options.load(Ordering::Relaxed)
     }
 
+    /// Names it where a collision does no harm.
+    #[expect(clippy::cast_possible_truncation, reason = "as meant")]
+    pub(crate) const fn short_name(&self) -> u32 {
+        self.name as u32
+    }
+
     pub(crate) fn remember_stream_options_refused(&self) {
         self.live
             .refuses_stream_options
@@ -262,26 +317,47 @@ impl Offer {
             .then_some(Skip::AtCapacity { limit })
     }
 
-    pub(crate) fn glance(&self, now: Instant, streaming: bool) -> Glance {
+    /// What a plan wants to know, when the demand's clock shows `tick`.
+    pub(crate) fn glance(&self, now: Instant, tick: u32, about: &Occasion<'_>) -> Glance {
         let provider = self.provider.lock();
         let offer = self.lock();
-        let latency = if streaming {
+        let latency = if about.streaming {
             &offer.streams
         } else {
             &offer.wholes
         };
         Glance {
             skip: self.obstacle_in(&provider, &offer, (now, Entry::Ready)),
-            input_ratio: offer.input_ratio.mean(),
+            effects: offer.habit.effects(now, tick),
+            cached: self.expect_cached(&offer.habit, about),
+            may_be_tried: offer.habit.trying_until.is_none_or(|until| until <= now),
             latency: latency.mean(),
         }
     }
 
+    /// It is asked only to learn from it; not to be done again before the answer is in.
+    pub(crate) fn note_trial(&self, now: Instant) {
+        self.lock().habit.trying_until = now.checked_add(LONGEST_TRIAL);
+    }
+
+    /// Whether an answer whose input was seen before is cheaper.
+    pub(crate) fn prices_cache(&self) -> bool {
+        let cheaper = |rates: &Rates| rates.cached_rate() < rates.input;
+        self.rates.as_ref().is_some_and(cheaper)
+    }
+
+    fn expect_cached(&self, habit: &Habit, about: &Occasion<'_>) -> f64 {
+        if !self.prices_cache() {
+            return 0.0;
+        }
+        let held = about.held.iter().find(|(offer, _)| *offer == self.name);
+        habit
+            .cache
+            .expect(held.map(|(_, held)| held), about.input_tokens)
+    }
+
     pub(crate) fn lock(&self) -> MutexGuard<'_, OfferState> {
-        self.live
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.live.lock()
     }
 
     pub(crate) fn report(&self, event: impl Into<Event>) {
@@ -302,6 +378,7 @@ impl Offer {
             json_latency: state.wholes.mean(),
             first_event_auto,
             refuses_stream_options: self.refuses_stream_options(),
+            experience: Experience::of(&state.habit, now),
         }
     }
 }
@@ -352,6 +429,25 @@ impl fmt::Display for Skip {
     }
 }
 
+impl fmt::Display for Rank {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cheapest => f.write_str("cheapest"),
+            Self::Faster => f.write_str("within 1 % of a cheaper one, and faster"),
+            Self::Dearer { percent } if percent.is_finite() => {
+                write!(f, "costs {percent:.1} % more")
+            }
+            Self::Dearer { .. } => f.write_str("costs more"),
+            Self::Tried { premium } => {
+                write!(f, "tried to learn what it charges, for {premium} sats more")
+            }
+            Self::ByLatency => f.write_str("by its usual time to a first byte"),
+            Self::InTurn => f.write_str("in turn"),
+            Self::PriceUnknown => f.write_str("price unknown"),
+        }
+    }
+}
+
 impl Provider {
     pub(crate) fn lock(&self) -> MutexGuard<'_, ProviderState> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
@@ -395,6 +491,12 @@ impl Default for ProviderState {
     }
 }
 
+impl OfferLive {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, OfferState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Default for OfferLive {
     fn default() -> Self {
         Self {
@@ -403,7 +505,7 @@ impl Default for OfferLive {
                 suspended_until: None,
                 streams: Latency::new(),
                 wholes: Latency::new(),
-                input_ratio: Decayed::default(),
+                habit: Habit::default(),
             }),
             refuses_stream_options: AtomicBool::new(false),
         }
@@ -416,6 +518,9 @@ pub(crate) fn left(until: Option<Instant>, now: Instant) -> Option<Duration> {
         .map(|until| until.saturating_duration_since(now))
         .filter(|left| !left.is_zero())
 }
+
+/// An answer that has not come by then is not waited for any more before another trial.
+const LONGEST_TRIAL: Duration = Duration::from_secs(60);
 
 /// The least time for a first event when it is learned.
 const FIRST_EVENT: Duration = Duration::from_secs(12);

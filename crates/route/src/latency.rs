@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::learn::save::{LoadError, Moment, Reader, Stored, Writer};
+
 /// A decayed histogram of times.
 #[derive(Debug, Clone)]
 pub(crate) struct Latency {
@@ -53,8 +55,28 @@ impl Latency {
     }
 }
 
+impl Stored for Latency {
+    fn write(&self, to: &mut Writer, _: Moment) {
+        to.floats(&self.weights);
+        to.floats(&[self.mean_ms, self.total]);
+    }
+
+    fn read(from: &mut Reader<'_>, _: Moment) -> Result<Self, LoadError> {
+        let mut latency = Self::new();
+        for weight in &mut latency.weights {
+            *weight = from.amount()?;
+        }
+        latency.mean_ms = from.amount()?.min(LONGEST_MS);
+        latency.total = from.amount()?;
+        Ok(latency)
+    }
+}
+
 /// Buckets from 1 ms to about 17 minutes.
 const BUCKETS: usize = 41;
+
+/// Nothing takes longer than a day.
+const LONGEST_MS: f32 = 86_400_000.0;
 
 /// What is left of a weight after one more time.
 const FADE: f32 = 0.98;

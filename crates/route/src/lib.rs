@@ -53,7 +53,7 @@
 //! assert_eq!(waterfall.story(), "cheap;error=closed, dear;status=200");
 //!
 //! // And when the last byte of the answer is through, what it took.
-//! permit.finish(End::Complete, None, now);
+//! permit.finish(End::Complete, &Report::default(), now);
 //! assert!(market.take_changes().is_empty());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -66,27 +66,30 @@ mod circuit;
 mod cooldown;
 mod estimate;
 mod latency;
+mod learn;
 mod limit;
 mod market;
 mod permit;
 mod plan;
 mod policy;
+mod shape;
 mod snapshot;
 #[cfg(test)]
 mod testing;
 mod verdict;
 mod waterfall;
 
-pub use candidate::{Candidate, Offer, Skip, Tier};
+pub use candidate::{Candidate, Offer, Rank, Skip, Tier};
 pub use change::{Change, Event};
 pub use circuit::{CircuitSettings, Standing};
 pub use cooldown::parse_retry_after;
-pub use estimate::estimate_input;
+pub use learn::save::LoadError;
 pub use market::{BuildError, Listing, Market, MarketSpec, OfferSpec, ProviderSpec, VirtualModel};
-pub use permit::{End, Permit};
+pub use permit::{End, Permit, Report};
 pub use plan::{Facts, Plan, Refusal};
 pub use policy::{Objection, Policies, Rule, Strategy, Texts};
-pub use snapshot::{Health, OfferSnapshot, ProviderSnapshot};
+pub use shape::Shape;
+pub use snapshot::{Experience, Health, OfferSnapshot, ProviderSnapshot};
 pub use verdict::{
     Again, Answer, Blame, ConnectFault, Failure, InBand, Outcome, SUSPENSION, Scope, Then,
     TimeoutKind, Verdict,

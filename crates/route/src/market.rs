@@ -10,15 +10,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arbstr_price::Rates;
+use arbstr_wire::Fingerprint;
 
 use crate::candidate::{Offer, OfferLive, Provider, Tier};
 use crate::change::{Change, ChangeLog};
 use crate::circuit::CircuitSettings;
-use crate::estimate::Demand;
+use crate::learn::demand::Demand;
+use crate::learn::prefix::Prefixes;
 use crate::plan::{Facts, Field, Plan, Refusal};
 use crate::policy::{Policies, PolicySet, Rule, Strategy};
 use crate::snapshot::{Health, ProviderSnapshot};
 use crate::waterfall::Retry;
+
+mod memory;
+
+use memory::Unclaimed;
 
 /// What a market is built from.
 #[derive(Debug, Clone, Default)]
@@ -118,6 +124,9 @@ pub struct Market {
     offers: Vec<Arc<Offer>>,
     models: HashMap<Arc<str>, Model>,
     demands: HashMap<Arc<str>, Arc<Demand>>,
+    common: Arc<Demand>,
+    prefixes: Arc<Prefixes>,
+    unclaimed: Arc<Unclaimed>,
     policies: PolicySet,
     retry: Retry,
     changes: Arc<ChangeLog>,
@@ -151,7 +160,8 @@ impl Market {
         check(&spec)?;
         let policies = PolicySet::new(spec.policies);
         let changes = previous.map_or_else(Arc::default, |old| Arc::clone(&old.changes));
-        let demands = inherit_demands(&spec.providers, &policies, previous);
+        let common = previous.map_or_else(Arc::default, |old| Arc::clone(&old.common));
+        let demands = inherit_demands(&spec.providers, &common, previous);
         let circuit = CircuitSettings {
             failures: spec.circuit.failures.max(1),
             open_for: spec.circuit.open_for.min(LONGEST_OPEN),
@@ -161,6 +171,9 @@ impl Market {
             offers: Vec::new(),
             models: HashMap::new(),
             demands,
+            common,
+            prefixes: previous.map_or_else(Arc::default, |old| Arc::clone(&old.prefixes)),
+            unclaimed: previous.map_or_else(Arc::default, |old| Arc::clone(&old.unclaimed)),
             policies,
             retry: spec.retry,
             changes,
@@ -180,34 +193,17 @@ impl Market {
     ///
     /// When nobody has the model, no rule has the policy's name, or the policy rules everybody out.
     pub fn plan(&self, facts: &Facts<'_>, now: Instant) -> Result<Plan, Refusal> {
-        let model = self
-            .models
-            .get(facts.model)
-            .ok_or_else(|| Refusal::UnknownModel {
-                model: facts.model.to_owned(),
-            })?;
-        let rule = match facts.policy {
-            Some(name) => Some(
-                self.policies
-                    .find(name)
-                    .ok_or_else(|| Refusal::UnknownPolicy {
-                        name: name.to_owned(),
-                    })?,
-            ),
-            None => self.policies.choose(facts.texts),
-        };
-        let turn = match self.policies.strategy(rule) {
-            Strategy::RoundRobin => model.turns.fetch_add(1, Ordering::Relaxed),
-            Strategy::Cheapest | Strategy::LowestLatency => 0,
-        };
-        let field = Field {
-            offers: &model.offers,
-            policies: &self.policies,
-            rule,
-            turn,
-            retry: self.retry,
-        };
-        Plan::build(facts, &field, now)
+        self.draw_up(facts, now, false)
+    }
+
+    /// As [`Self::plan`], for a request that is not going to be sent: nothing is counted, no turn is taken, nobody is
+    /// tried out of order.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::plan`].
+    pub fn preview(&self, facts: &Facts<'_>, now: Instant) -> Result<Plan, Refusal> {
+        self.draw_up(facts, now, true)
     }
 
     /// Whether anything changed since the changes were taken; one atomic load.
@@ -268,6 +264,40 @@ impl Market {
         Health::of(&self.snapshot(now))
     }
 
+    fn draw_up(&self, facts: &Facts<'_>, now: Instant, preview: bool) -> Result<Plan, Refusal> {
+        let model = self
+            .models
+            .get(facts.model)
+            .ok_or_else(|| Refusal::UnknownModel {
+                model: facts.model.to_owned(),
+            })?;
+        let rule = match facts.policy {
+            Some(name) => Some(
+                self.policies
+                    .find(name)
+                    .ok_or_else(|| Refusal::UnknownPolicy {
+                        name: name.to_owned(),
+                    })?,
+            ),
+            None => self.policies.choose(facts.texts),
+        };
+        let turn = match self.policies.strategy(rule) {
+            Strategy::RoundRobin if preview => model.turns.load(Ordering::Relaxed),
+            Strategy::RoundRobin => model.turns.fetch_add(1, Ordering::Relaxed),
+            Strategy::Cheapest | Strategy::LowestLatency => 0,
+        };
+        let field = Field {
+            offers: &model.offers,
+            policies: &self.policies,
+            rule,
+            turn,
+            retry: self.retry,
+            prefixes: &self.prefixes,
+            preview,
+        };
+        Plan::build(facts, &field, now)
+    }
+
     fn add_provider(
         &mut self,
         spec: ProviderSpec,
@@ -310,12 +340,15 @@ impl Market {
             .demands
             .get(&model)
             .map_or_else(Arc::default, Arc::clone);
+        let name = offer_name(provider, &model, &spec.upstream_model);
+        self.unclaimed.lock().claim_offer(name, &live);
         let offer = Arc::new(Offer {
             provider: Arc::clone(provider),
             model: Arc::clone(&model),
             upstream_model: spec.upstream_model.into(),
             rates: spec.rates,
             priced_at: spec.priced_at,
+            name,
             demand,
             live,
         });
@@ -360,25 +393,37 @@ fn listing<'a>(name: &'a str, model: &'a Model) -> Listing<'a> {
     }
 }
 
+/// Names an offer in what is saved: another key or address is another offer.
+fn offer_name(provider: &Provider, model: &str, upstream_model: &str) -> u64 {
+    let mut name = Fingerprint::default();
+    name.push_number(provider.fingerprint);
+    for part in [&*provider.name, model, upstream_model] {
+        name.push(part.as_bytes());
+    }
+    name.value()
+}
+
 fn inherit_demands(
     providers: &[ProviderSpec],
-    policies: &PolicySet,
+    common: &Arc<Demand>,
     previous: Option<&Market>,
 ) -> HashMap<Arc<str>, Arc<Demand>> {
-    let kept: Vec<Option<usize>> = policies
-        .names()
-        .map(|name| previous.and_then(|old| old.policies.find(name)))
-        .collect();
     let mut demands = HashMap::new();
     for offer in providers.iter().flat_map(|provider| &provider.offers) {
         demands
             .entry(Arc::from(offer.model.as_str()))
             .or_insert_with(|| {
                 let old = previous.and_then(|old| old.demands.get(offer.model.as_str()));
-                Arc::new(old.map_or_else(
-                    || Demand::new(policies.len()),
-                    |old| Demand::inherit(old, &kept),
-                ))
+                old.map_or_else(
+                    || {
+                        let demand = Demand::new(Arc::clone(common));
+                        if let Some(old) = previous {
+                            old.unclaimed.lock().claim_demand(&offer.model, &demand);
+                        }
+                        Arc::new(demand)
+                    },
+                    Arc::clone,
+                )
             });
     }
     demands

@@ -4,16 +4,21 @@
 //! every path, because dropping the permit returns what has not been settled: a panic, or a client that left, can
 //! leave nobody waiting.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arbstr_price::{Sats, Tokens, quote};
 use arbstr_wire::Usage;
 
 use crate::candidate::{Offer, OfferState, ProviderState, Skip};
 use crate::change::Event;
 use crate::circuit::{Entry, Pass, Proof};
 use crate::estimate::to_number;
+use crate::learn::habit::{Bound, Held, Reported};
+use crate::learn::prefix::Prefixes;
 use crate::limit::Slot;
+use crate::shape::{Keys, Prefix};
 use crate::verdict::{Blame, Outcome, SUSPENSION, Scope, Then, TimeoutKind, Verdict};
 
 /// Leave to have one request in flight at one offer. Keep it until the last byte of the answer.
@@ -24,7 +29,9 @@ pub struct Permit {
     connections: Pass,
     answers: Pass,
     slot: Slot,
-    terms: Terms,
+    terms: Arc<Terms>,
+    /// What the answer was expected to take.
+    expected: Tokens,
 }
 
 /// How an accepted answer ended.
@@ -38,14 +45,27 @@ pub enum End {
     ClientGone,
 }
 
+/// What an accepted answer told, as far as it came.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Report {
+    /// The usage that the provider reported.
+    pub usage: Option<Usage>,
+    /// Bytes of what the answer says, escapes and tool calls included; `None` where nobody counted.
+    pub text_bytes: Option<u64>,
+}
+
 /// What about a request decides what its answer teaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Terms {
-    pub(crate) policy: Option<usize>,
+    pub(crate) keys: Keys,
+    /// The leading messages; empty where nobody has a price for knowing them.
+    pub(crate) prefixes: Vec<Prefix>,
+    pub(crate) memory: Arc<Prefixes>,
     pub(crate) streaming: bool,
     pub(crate) choices: u32,
     /// Input tokens as estimated, before any correction.
     pub(crate) input: u64,
+    pub(crate) max_output_tokens: Option<u64>,
     /// Whether the answer has output tokens to learn from.
     pub(crate) generates: bool,
 }
@@ -56,7 +76,7 @@ impl Permit {
         offer: &Arc<Offer>,
         now: Instant,
         (entry, overflow): (Entry, bool),
-        terms: Terms,
+        (terms, expected): (&Arc<Terms>, Tokens),
     ) -> Result<Self, Skip> {
         let mut provider_state = offer.provider.lock();
         let mut offer_state = offer.lock();
@@ -81,33 +101,42 @@ impl Permit {
             connections,
             answers,
             slot,
-            terms,
+            terms: Arc::clone(terms),
+            expected,
         })
     }
 
     /// The answer ended. A complete one closes the circuit, widens a learned limit and teaches what such requests
-    /// take; a broken one counts as a failure.
-    pub fn finish(mut self, end: End, usage: Option<&Usage>, now: Instant) {
+    /// take; a broken one counts as a failure that is probably billed. Whether the usage reported cannot be true.
+    pub fn finish(mut self, end: End, report: &Report, now: Instant) -> bool {
         let settings = self.offer.provider.circuit;
         {
             let mut state = self.offer.lock();
             let turn = match end {
                 End::Complete => {
+                    state.habit.tally.succeed(now);
                     state
                         .answers
                         .on_success(&mut self.answers, Proof::Whole, &settings)
                 }
-                End::Broken => state.answers.on_failure(&mut self.answers, now, &settings),
+                End::Broken => {
+                    state.habit.tally.fail(self.share_of(report), now);
+                    state.answers.on_failure(&mut self.answers, now, &settings)
+                }
                 End::ClientGone => None,
             };
             turn.into_iter().for_each(|turn| self.offer.report(turn));
         }
         if end == End::Complete {
             self.offer.provider.lock().limit.on_success();
-            if let Some(usage) = usage.filter(|usage| !usage.insane) {
-                self.learn(usage);
-            }
         }
+        let implausible = is_implausible(&self.terms, report);
+        if end == End::Complete
+            && let Some(usage) = report.usage.filter(|usage| !usage.insane)
+        {
+            self.learn(&usage, report.text_bytes, (implausible, now));
+        }
+        implausible
     }
 
     /// Whom it is for.
@@ -121,6 +150,7 @@ impl Permit {
         &mut self,
         outcome: &Outcome,
         verdict: &Verdict,
+        sunk_cost: Option<Sats>,
         (now, took): (Instant, Duration),
     ) {
         let offer = Arc::clone(&self.offer);
@@ -141,6 +171,15 @@ impl Permit {
             .flatten()
         {
             offer.report(event);
+        }
+        match (outcome, verdict.then) {
+            (Outcome::Good { .. }, _)
+            | (_, Then::ReturnAsIs | Then::Stop | Then::WithoutStreamOptions) => {}
+            (outcome, _) => {
+                let share = self.share_sunk(outcome, sunk_cost);
+                offer_state.habit.tally.fail(share, now);
+                offer_state.habit.trying_until = None;
+            }
         }
         match outcome {
             Outcome::Good { .. } => self.record_latency(&mut offer_state, took),
@@ -226,20 +265,120 @@ impl Permit {
         }
     }
 
-    fn learn(&self, usage: &Usage) {
-        let ratio = usage
-            .input
-            .filter(|_| self.terms.input > 0)
-            .map(|input| to_number(input) / to_number(self.terms.input));
-        let output = usage
-            .output
-            .filter(|_| self.terms.generates)
-            .map(|output| to_number(output) / f64::from(self.terms.choices.max(1)));
-        if let Some(ratio) = ratio {
-            self.offer.lock().input_ratio.learn(ratio);
+    fn learn(&self, usage: &Usage, text_bytes: Option<u64>, (implausible, now): (bool, Instant)) {
+        let terms = &*self.terms;
+        let reported = reported(terms, usage, (text_bytes, implausible));
+        let lesson = self.offer.lock().habit.lesson(&reported);
+        let demand = &self.offer.demand;
+        let server = self.offer.short_name();
+        let (expected, tick) = demand.expect_apart(&terms.keys, false, Some(server));
+        demand.learn(&terms.keys, &lesson, server, !implausible);
+        let held = self.held(now);
+        let mut state = self.offer.lock();
+        let habit = &mut state.habit;
+        habit.heard = tick;
+        habit.trying_until = None;
+        habit.learn(&lesson, &expected, &reported);
+        if let (true, Some(input)) = (self.offer.prices_cache(), usage.input) {
+            // In the measure of the estimate, which all prefixes are kept in.
+            let scale = to_number(terms.input) / to_number(input.max(1));
+            let cached = to_number(usage.cached_input.unwrap_or(0)) * scale;
+            habit.cache.learn(held.as_ref(), terms.input, cached);
         }
-        self.offer.demand.learn(self.terms.policy, output, ratio);
+        drop(state);
+        if !terms.prefixes.is_empty() {
+            terms.memory.note(&terms.prefixes, self.offer.name, now);
+        }
     }
+
+    /// How much of this request its offer had seen before.
+    fn held(&self, now: Instant) -> Option<Held> {
+        let holders = self.terms.memory.holders(&self.terms.prefixes, now);
+        let mine = holders.iter().find(|(offer, _)| *offer == self.offer.name);
+        mine.map(|(_, held)| *held)
+    }
+
+    /// What a failed attempt cost, as a share of what the answer was expected to.
+    fn share_sunk(&self, outcome: &Outcome, sunk_cost: Option<Sats>) -> f64 {
+        let whole = self.expected_cost();
+        match (sunk_cost, whole) {
+            (Some(cost), Some(whole)) => ratio(cost.nanosats(), whole),
+            _ if is_billed(outcome) => HALF,
+            _ => 0.0,
+        }
+    }
+
+    /// In nanosats; `None` where it is not known, or nothing.
+    fn expected_cost(&self) -> Option<i128> {
+        let rates = self.offer.rates.as_ref()?;
+        let whole = quote(&self.expected, rates).total().nanosats();
+        (whole > 0).then_some(whole)
+    }
+
+    /// What a broken answer probably cost, as a share of what it was expected to: its input, and what had come.
+    fn share_of(&self, report: &Report) -> f64 {
+        let (Some(rates), Some(bytes)) = (self.offer.rates, report.text_bytes) else {
+            return HALF;
+        };
+        let came = report.usage.and_then(|usage| usage.output);
+        let tokens = Tokens {
+            output: came.unwrap_or(bytes / BYTES_PER_TOKEN),
+            ..self.expected
+        };
+        let part = quote(&tokens, &rates).total().nanosats();
+        self.expected_cost()
+            .map_or(HALF, |whole| ratio(part, whole))
+    }
+}
+
+/// What `usage` says, per choice and as far as it goes.
+fn reported(terms: &Terms, usage: &Usage, (text, implausible): (Option<u64>, bool)) -> Reported {
+    let choices = f64::from(terms.choices);
+    let output = usage.output.filter(|_| terms.generates);
+    let bound = match (output, terms.max_output_tokens) {
+        (Some(output), Some(most)) => {
+            match output.cmp(&most.saturating_mul(u64::from(terms.choices))) {
+                Ordering::Less => Bound::Within,
+                Ordering::Equal => Bound::Reached,
+                Ordering::Greater => Bound::Passed,
+            }
+        }
+        _ => Bound::Within,
+    };
+    Reported {
+        output: output.map(|output| to_number(output) / choices),
+        text: text
+            .filter(|bytes| terms.generates && *bytes > 0)
+            .map(|bytes| to_number(bytes) / choices),
+        input_ratio: usage
+            .input
+            .filter(|_| terms.input > 0)
+            .map(|input| to_number(input) / to_number(terms.input)),
+        bound,
+        implausible,
+    }
+}
+
+/// Whether an answer bills more output than it can have: more tokens than bytes came, or than the client allowed.
+/// Reasoning is not counted, since neither limit need hold for it.
+fn is_implausible(terms: &Terms, report: &Report) -> bool {
+    let Some(usage) = report.usage.filter(|_| terms.generates) else {
+        return false;
+    };
+    let Some(output) = usage.output else {
+        return false;
+    };
+    let visible = output.saturating_sub(usage.reasoning.unwrap_or(0));
+    let allowed = terms
+        .max_output_tokens
+        .map(|most| most.saturating_mul(u64::from(terms.choices)));
+    let exceeds = |most: Option<u64>| most.is_some_and(|most| visible > most);
+    exceeds(allowed) || exceeds(report.text_bytes.map(|bytes| bytes.saturating_add(SLACK)))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+const fn ratio(part: i128, whole: i128) -> f64 {
+    part as f64 / whole as f64
 }
 
 impl Drop for Permit {
@@ -256,6 +395,23 @@ impl Drop for Permit {
         turn.into_iter().for_each(|turn| self.offer.report(turn));
     }
 }
+
+/// Whether the provider had done its work, or some of it, by the time the attempt failed.
+const fn is_billed(outcome: &Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::Cut
+            | Outcome::Oversized
+            | Outcome::Timeout(TimeoutKind::Response | TimeoutKind::Idle)
+    )
+}
+
+/// What a failed answer is taken to cost where nothing tells, as a share of a whole one.
+const HALF: f64 = 0.5;
+/// English text; other scripts have fewer bytes a token.
+const BYTES_PER_TOKEN: u64 = 4;
+/// Tokens that stand for no text: the end of the answer, a role.
+const SLACK: u64 = 4;
 
 /// Moves `until` to `now + length` unless it is later already; whether it was in the past before.
 fn extend(until: &mut Option<Instant>, now: Instant, length: Duration) -> bool {

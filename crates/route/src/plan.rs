@@ -3,21 +3,27 @@
 //! Ranking is by expected cost of *this* request, not by rate cards: a low output rate is worth little to a request
 //! that is mostly input. Candidates that are passed over stay in the list, so that a plan explains itself.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use arbstr_price::{Quote, Sats, Tokens, quote};
+use arbstr_price::{Tokens, quote};
 use arbstr_wire::{Endpoint, Request};
 
-use crate::candidate::{Candidate, Glance, Offer, Skip};
-use crate::estimate::{Demand, Expectation, estimate_input, to_count, to_number};
+use crate::candidate::{Candidate, Glance, Occasion, Offer, Rank, Skip};
+use crate::estimate::{to_count, to_millionths, to_number};
+use crate::learn::demand::{Demand, Expectation};
+use crate::learn::prefix::Prefixes;
 use crate::permit::Terms;
 use crate::policy::{PolicySet, Strategy, Texts};
+use crate::shape::{Keys, Shape};
 use crate::waterfall::Retry;
 
+mod rank;
+
+use rank::{Runner, rank, try_somebody};
+
 /// What planning needs to know of a request.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Facts<'a> {
     /// The model asked for.
     pub model: &'a str,
@@ -25,8 +31,8 @@ pub struct Facts<'a> {
     pub policy: Option<&'a str>,
     /// What the user wrote, for keywords.
     pub texts: &'a dyn Texts,
-    /// Input tokens, as [`estimate_input`] has them.
-    pub input_tokens: u64,
+    /// What it looks like.
+    pub shape: Shape,
     /// The client's bound on output tokens, per choice.
     pub max_output_tokens: Option<u64>,
     /// Answers asked for; 0 counts as 1.
@@ -48,7 +54,7 @@ pub struct Plan {
     pub strategy: Strategy,
     /// Best first, those passed over included.
     pub candidates: Vec<Candidate>,
-    pub(crate) terms: Terms,
+    pub(crate) terms: Arc<Terms>,
     pub(crate) retry: Retry,
 }
 
@@ -92,26 +98,20 @@ pub(crate) struct Field<'a> {
     /// Which candidate's turn it is.
     pub(crate) turn: usize,
     pub(crate) retry: Retry,
-}
-
-/// What a candidate is ranked by, and its place before that. Ranking moves these, not the candidates themselves.
-#[derive(Debug, Clone, Copy)]
-struct Runner {
-    place: usize,
-    cost: Option<Sats>,
-    latency: Option<Duration>,
-    ruled_out: bool,
+    pub(crate) prefixes: &'a Arc<Prefixes>,
+    /// Only looked at: nothing is counted, nobody is tried.
+    pub(crate) preview: bool,
 }
 
 impl<'a> Facts<'a> {
-    /// The facts of a parsed request; walks its texts once to estimate the input.
+    /// The facts of a parsed request; walks its texts once.
     #[must_use]
     pub fn of(request: &'a Request<'a>, policy: Option<&'a str>) -> Self {
         Self {
             model: request.model(),
             policy,
             texts: request,
-            input_tokens: estimate_input(request),
+            shape: Shape::of(request),
             max_output_tokens: request.max_output_tokens(),
             choices: request.choices(),
             streaming: request.is_stream(),
@@ -126,7 +126,7 @@ impl std::fmt::Debug for Facts<'_> {
         f.debug_struct("Facts")
             .field("model", &self.model)
             .field("policy", &self.policy)
-            .field("input_tokens", &self.input_tokens)
+            .field("input_tokens", &self.shape.input_tokens)
             .finish_non_exhaustive()
     }
 }
@@ -140,8 +140,13 @@ impl Plan {
     ) -> Result<Self, Refusal> {
         let strategy = field.policies.strategy(field.rule);
         let policy = field.rule.map(|rule| field.policies.name(rule));
-        let (entered, mut runners) = enter_runners(facts, field, policy.as_ref(), now);
+        let keys = facts.shape.keys(policy.as_deref());
+        let terms = terms(facts, field, keys);
+        let (entered, mut runners) = enter_runners(facts, field, &terms, now);
         rank(&mut runners, strategy, field.turn);
+        if strategy == Strategy::Cheapest && !field.preview {
+            try_somebody(&entered, &mut runners, now);
+        }
         let mut candidates = in_order(entered, &runners);
         let mut allowed = candidates
             .iter_mut()
@@ -164,7 +169,7 @@ impl Plan {
             policy,
             strategy,
             candidates,
-            terms: terms(facts, field.rule),
+            terms: Arc::new(terms),
             retry: field.retry,
         })
     }
@@ -184,12 +189,21 @@ fn keep_sole(sole: &mut Candidate) {
     }
 }
 
-fn terms(facts: &Facts<'_>, policy: Option<usize>) -> Terms {
+fn terms(facts: &Facts<'_>, field: &Field<'_>, keys: Keys) -> Terms {
+    let prices_cache = field.offers.iter().any(|offer| offer.prices_cache());
     Terms {
-        policy,
+        keys,
+        // Worth remembering only where somebody has a price for it.
+        prefixes: if prices_cache {
+            facts.shape.prefixes.clone()
+        } else {
+            Vec::new()
+        },
+        memory: Arc::clone(field.prefixes),
         streaming: facts.streaming,
         choices: facts.choices.max(1),
-        input: facts.input_tokens,
+        input: facts.shape.input_tokens,
+        max_output_tokens: facts.max_output_tokens,
         generates: facts.endpoint != Endpoint::Embeddings,
     }
 }
@@ -197,41 +211,56 @@ fn terms(facts: &Facts<'_>, policy: Option<usize>) -> Terms {
 fn enter_runners(
     facts: &Facts<'_>,
     field: &Field<'_>,
-    policy: Option<&Arc<str>>,
+    terms: &Terms,
     now: Instant,
 ) -> (Vec<Candidate>, Vec<Runner>) {
-    let mut expected: Option<(*const Demand, Expectation)> = None;
+    let held = field.prefixes.holders(&terms.prefixes, now);
+    let occasion = Occasion {
+        streaming: facts.streaming,
+        input_tokens: facts.shape.input_tokens,
+        held: &held,
+    };
+    let policy = field.rule.map(|rule| field.policies.name(rule));
+    let mut expected: Option<(*const Demand, (Expectation, u32))> = None;
     let mut candidates = Vec::with_capacity(field.offers.len());
     let mut runners = Vec::with_capacity(field.offers.len());
     for (place, offer) in field.offers.iter().enumerate() {
         // Offers of one model share what is expected of it, and stand side by side.
         let key = Arc::as_ptr(&offer.demand);
-        let expectation = match expected {
+        let (expectation, tick) = match expected {
             Some((known, expectation)) if known == key => expectation,
-            _ => expected.insert((key, offer.demand.expect(field.rule))).1,
+            _ => {
+                let found = offer.demand.expect(&terms.keys, !field.preview);
+                expected.insert((key, found)).1
+            }
         };
-        let glance = offer.glance(now, facts.streaming);
-        let tokens = expect_tokens(facts, expectation, &glance);
-        let quote = offer.rates.as_ref().map(|rates| quote(&tokens, rates));
-        let objection = field.rule.and_then(|rule| {
+        let glance = offer.glance(now, tick, &occasion);
+        let tokens = expect_tokens(facts, &expectation, &glance);
+        let failures = to_millionths(glance.effects.failure);
+        let quote = offer
+            .rates
+            .as_ref()
+            .map(|rates| quote(&tokens, rates).with_failures(failures));
+        let objection = field.rule.zip(policy.as_ref()).and_then(|(rule, policy)| {
             let objection = field
                 .policies
                 .objection(rule, facts.model, offer, quote.as_ref())?;
-            policy.map(|policy| Skip::Policy {
-                policy: Arc::clone(policy),
-                objection,
-            })
+            let policy = Arc::clone(policy);
+            Some(Skip::Policy { policy, objection })
         });
-        runners.push(Runner {
+        runners.push(Runner::new(
             place,
-            cost: quote.as_ref().map(Quote::total),
-            latency: glance.latency,
-            ruled_out: objection.is_some(),
-        });
+            quote.as_ref(),
+            &glance,
+            objection.is_some(),
+        ));
         candidates.push(Candidate {
             offer: Arc::clone(offer),
             tokens,
             quote,
+            latency: glance.latency,
+            success: glance.effects.success,
+            rank: Rank::default(),
             skipped: objection.or(glance.skip),
         });
     }
@@ -241,56 +270,33 @@ fn enter_runners(
 /// The candidates in the order of their runners, each of which names another place.
 fn in_order(candidates: Vec<Candidate>, runners: &[Runner]) -> Vec<Candidate> {
     let mut places: Vec<Option<Candidate>> = candidates.into_iter().map(Some).collect();
-    runners
-        .iter()
-        .filter_map(|runner| places[runner.place].take())
-        .collect()
+    let ranked = runners.iter().filter_map(|runner| {
+        let mut candidate = places[runner.place].take()?;
+        candidate.rank = runner.rank;
+        Some(candidate)
+    });
+    ranked.collect()
 }
 
-fn expect_tokens(facts: &Facts<'_>, expectation: Expectation, glance: &Glance) -> Tokens {
-    let ratio = glance.input_ratio.unwrap_or(expectation.input_ratio);
-    let per_choice = to_count(expectation.output).min(facts.max_output_tokens.unwrap_or(u64::MAX));
+fn expect_tokens(facts: &Facts<'_>, expectation: &Expectation, glance: &Glance) -> Tokens {
+    let effects = &glance.effects;
+    let usual_ratio = expectation.log_input.map_or(0.0, |guess| guess.value);
+    let input_ratio = f64::from(usual_ratio).exp() * effects.input;
+    let bound = facts.max_output_tokens.filter(|_| !effects.overruns);
+    let per_choice = to_count(f64::from(expectation.output) * effects.output);
+    let per_choice = per_choice.min(bound.unwrap_or(u64::MAX));
     let output = match facts.endpoint {
         Endpoint::Embeddings => 0,
         Endpoint::Chat | Endpoint::Completions => {
             per_choice.saturating_mul(u64::from(facts.choices.max(1)))
         }
     };
+    let input = to_count(to_number(facts.shape.input_tokens) * input_ratio);
     Tokens {
-        input: to_count(to_number(facts.input_tokens) * ratio),
-        cached_input: 0,
+        input,
+        cached_input: to_count(glance.cached * input_ratio).min(input),
         output,
     }
-}
-
-fn rank(runners: &mut [Runner], strategy: Strategy, turn: usize) {
-    match strategy {
-        Strategy::Cheapest => runners.sort_by(|a, b| by_cost(a, b).then_with(|| by_latency(a, b))),
-        // One that was never measured comes first: a single answer measures it.
-        Strategy::LowestLatency => {
-            runners.sort_by(|a, b| a.latency.cmp(&b.latency).then_with(|| by_cost(a, b)));
-        }
-        Strategy::RoundRobin => {
-            runners.sort_by_key(|runner| runner.ruled_out);
-            let allowed = runners.partition_point(|runner| !runner.ruled_out);
-            if allowed > 0 {
-                runners[..allowed].rotate_left(turn % allowed);
-            }
-        }
-    }
-}
-
-/// An unknown price ranks behind every known one.
-fn by_cost(a: &Runner, b: &Runner) -> Ordering {
-    match (a.cost, b.cost) {
-        (Some(a), Some(b)) => a.cmp(&b),
-        (a, b) => b.is_some().cmp(&a.is_some()),
-    }
-}
-
-fn by_latency(a: &Runner, b: &Runner) -> Ordering {
-    let key = |runner: &Runner| runner.latency.unwrap_or(Duration::MAX);
-    key(a).cmp(&key(b))
 }
 
 fn reasons(candidates: &[Candidate]) -> String {

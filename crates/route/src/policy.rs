@@ -205,14 +205,6 @@ impl PolicySet {
         Arc::clone(&self.rules[rule].name)
     }
 
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.rules.iter().map(|entry| &*entry.name)
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.rules.len()
-    }
-
     pub(crate) fn strategy(&self, rule: Option<usize>) -> Strategy {
         rule.and_then(|index| self.rules[index].rule.strategy)
             .unwrap_or(self.default_strategy)

@@ -7,9 +7,10 @@ use arbstr_price::Rates;
 
 use crate::candidate::Tier;
 use crate::circuit::Standing;
+use crate::learn::habit::Habit;
 
 /// One provider at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ProviderSnapshot {
     /// Its name.
@@ -31,7 +32,7 @@ pub struct ProviderSnapshot {
 }
 
 /// One model at one provider at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct OfferSnapshot {
     /// The model as clients ask for it.
@@ -54,6 +55,38 @@ pub struct OfferSnapshot {
     pub first_event_auto: Duration,
     /// It turned down `stream_options` that arbstr had put in.
     pub refuses_stream_options: bool,
+    /// What its answers have shown.
+    pub experience: Experience,
+}
+
+/// What an offer's answers have shown so far.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Experience {
+    /// Output tokens that it bills, relative to others for the same request; `None` before any.
+    pub output_factor: Option<f64>,
+    /// Input tokens, likewise.
+    pub input_factor: Option<f64>,
+    /// Share of attempts that succeed lately, from 0 to 1; `None` before any.
+    pub success: Option<f32>,
+    /// Answers whose reported usage cannot be true.
+    pub implausible_usage: u32,
+}
+
+impl Experience {
+    pub(crate) fn of(habit: &Habit, now: Instant) -> Self {
+        let effects = habit.effects(now, habit.heard);
+        let known = |knowledge: f32, factor: f64| (knowledge > 0.0).then_some(factor);
+        Self {
+            output_factor: known(
+                habit.billing.knowledge + habit.text.knowledge,
+                effects.output,
+            ),
+            input_factor: known(habit.input.knowledge, effects.input),
+            success: effects.success,
+            implausible_usage: habit.implausible,
+        }
+    }
 }
 
 /// Whether requests can be served.

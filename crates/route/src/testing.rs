@@ -65,7 +65,7 @@ pub(crate) fn facts(model: &str) -> Facts<'_> {
         model,
         policy: None,
         texts: &(),
-        input_tokens: 1000,
+        shape: Shape::sized(1000),
         max_output_tokens: None,
         choices: 1,
         streaming: true,

@@ -19,6 +19,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arbstr_price::Sats;
+
 use crate::candidate::{Offer, Skip};
 use crate::circuit::Entry;
 use crate::permit::Permit;
@@ -58,6 +60,8 @@ pub struct Attempt {
     pub omit_stream_options: bool,
     /// How long to wait for a stream's first event when the config says `auto`.
     pub first_event_auto: Duration,
+    /// What it cost although it failed, where the provider tells; for whoever makes the attempt to fill in.
+    pub sunk_cost: Option<Sats>,
     permit: Permit,
 }
 
@@ -223,6 +227,7 @@ impl Waterfall {
             candidate,
             offer,
             mut permit,
+            sunk_cost,
             ..
         } = attempt;
         let started = match self.state {
@@ -234,7 +239,7 @@ impl Waterfall {
         };
         let took = now.saturating_duration_since(started);
         let verdict = Verdict::of(&outcome);
-        permit.settle(&outcome, &verdict, (now, took));
+        permit.settle(&outcome, &verdict, sunk_cost, (now, took));
         if verdict.then == Then::WithoutStreamOptions {
             offer.remember_stream_options_refused();
         }
@@ -551,7 +556,8 @@ impl Waterfall {
         now: Instant,
     ) -> Option<Step> {
         let offer = Arc::clone(self.offer(candidate));
-        let permit = Permit::request(&offer, now, (entry, overflow), self.plan.terms).ok()?;
+        let terms = (&self.plan.terms, self.plan.candidates[candidate].tokens);
+        let permit = Permit::request(&offer, now, (entry, overflow), terms).ok()?;
         self.begun += 1;
         self.runs[candidate].tries += 1;
         self.runs[candidate].fate = Fate::Spent;
@@ -566,6 +572,7 @@ impl Waterfall {
             last: !self.somebody_else_is_ready(now),
             omit_stream_options: offer.refuses_stream_options(),
             first_event_auto: offer.first_event_auto(),
+            sunk_cost: None,
             offer,
             permit,
         }))

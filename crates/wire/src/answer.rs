@@ -17,6 +17,8 @@ use crate::usage::Usage;
 pub struct Answer {
     /// The tokens used, if told.
     pub usage: Option<Usage>,
+    /// Bytes of what it says, escapes and tool calls included.
+    pub text_bytes: u64,
     /// The finish reason of choice 0.
     pub finish_reason: Option<String>,
     /// The provider's id for it.
@@ -91,6 +93,7 @@ impl Answer {
         let first = outline.finishes.iter().rev().find(|(index, _)| *index == 0);
         Ok(Self {
             usage: outline.usage().map(|usage| whole_for(endpoint, usage)),
+            text_bytes: outline.text_bytes,
             finish_reason: first
                 .and_then(|(_, reason)| reason.decode())
                 .map(Cow::into_owned),
@@ -145,6 +148,7 @@ mod tests {
             (usage.input, usage.output, answer.has_result),
             (Some(9), Some(2), true)
         );
+        assert_eq!(answer.text_bytes, 14);
     }
 
     #[test]

@@ -3,17 +3,20 @@
 //! Read liberally: what is not a message in a known shape is passed over, for the provider to judge.
 
 use crate::json::{Cursor, JsonError, Kind, Str};
-use crate::request::{Role, Size, Text};
+use crate::request::{Part, Role, Size, Text};
 
-/// Calls `f` with every text of the `messages` array at `at`, and says how large all of it is.
-pub(crate) fn survey<'a>(body: &'a [u8], at: usize, f: &mut dyn FnMut(Text<'a>)) -> Size {
+/// Calls `f` with every text and message of the `messages` array at `at`, and says how large all of it is.
+pub(crate) fn survey<'a>(body: &'a [u8], at: usize, f: &mut dyn FnMut(Part<'a>)) -> Size {
     let mut size = Size::default();
     // The body was checked when it was parsed, so a walk over it cannot fail.
     let _ = walk(body, at, &mut |piece| match piece {
-        Piece::Message => size.messages += 1,
+        Piece::Message(role, bytes) => {
+            size.messages += 1;
+            f(Part::Message(role, bytes));
+        }
         Piece::Text(text) => {
             size.text_bytes += text.string.raw().len() as u64;
-            f(text);
+            f(Part::Text(text));
         }
         Piece::ToolCalls(bytes) => size.tool_bytes += bytes as u64,
         Piece::Media => size.media += 1,
@@ -29,7 +32,7 @@ enum Content<'a> {
 }
 
 enum Piece<'a> {
-    Message,
+    Message(Role, &'a [u8]),
     Text(Text<'a>),
     ToolCalls(usize),
     Media,
@@ -39,23 +42,26 @@ fn walk<'a>(body: &'a [u8], at: usize, f: &mut dyn FnMut(Piece<'a>)) -> Result<(
     let mut messages = Cursor::at(body, at);
     messages.open_array()?;
     while messages.next_element()? {
-        f(Piece::Message);
-        if messages.peek()? == Kind::Object {
-            message(body, &mut messages, f)?;
+        let kind = messages.peek()?;
+        let start = messages.offset();
+        let role = if kind == Kind::Object {
+            message(body, &mut messages, f)?
         } else {
             messages.pass()?;
-        }
+            Role::Other
+        };
+        f(Piece::Message(role, &body[start..messages.offset()]));
     }
     Ok(())
 }
 
-/// One message. Its role may stand behind its content, so both are found before either is used. A long text is passed
+/// One message, and who says it. Its role may stand behind its content, so both are found before either is used. A long text is passed
 /// once.
 fn message<'a>(
     body: &'a [u8],
     cursor: &mut Cursor<'a>,
     f: &mut dyn FnMut(Piece<'a>),
-) -> Result<(), JsonError> {
+) -> Result<Role, JsonError> {
     let mut role = Role::Other;
     let mut content = Content::None;
     cursor.open_object()?;
@@ -82,7 +88,7 @@ fn message<'a>(
         Content::Parts(at) => parts(body, at, role, f)?,
         Content::None => {}
     }
-    Ok(())
+    Ok(role)
 }
 
 fn parts<'a>(

@@ -40,21 +40,24 @@ mod chat;
 mod completions;
 mod embeddings;
 pub mod fault;
+mod fingerprint;
 pub mod json;
 pub mod models;
 mod outline;
 pub mod request;
 pub mod splice;
+mod spoken;
 pub mod stream;
 pub mod usage;
 
 pub use answer::{Answer, AnswerError, usage_in};
 pub use fault::{Fault, redact, redact_text, relay_fault};
+pub use fingerprint::Fingerprint;
 pub use models::{
     Catalog, CatalogError, Currency, Listed, Model, Offer, PublishedPrice, write_model,
     write_models,
 };
-pub use request::{Endpoint, Request, RequestError, Role, Size, StreamOptions, Text};
+pub use request::{Endpoint, Part, Request, RequestError, Role, Size, StreamOptions, Text};
 pub use splice::{Edits, Spliced, Splicer};
 pub use stream::{
     BreakCode, End, FirstEvent, Metadata, Observation, Observer, Rewriter, Secrets, Settings,

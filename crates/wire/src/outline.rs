@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::json::{Cursor, JsonError, Kind, Str, str_at, whole_number};
+use crate::spoken;
 use crate::usage::{ReportedCost, Usage};
 
 /// The members of interest of one JSON object.
@@ -15,6 +16,8 @@ pub(crate) struct Outline<'a> {
     text: &'a [u8],
     /// How many choices there are; `None` without a `choices` array.
     pub(crate) choices: Option<usize>,
+    /// Bytes of what the choices say.
+    pub(crate) text_bytes: u64,
     /// Whether there is a `data` array (of embeddings).
     pub(crate) has_data: bool,
     /// Each choice's non-empty finish reason, with the choice's index.
@@ -133,6 +136,7 @@ impl<'a> Outline<'a> {
     fn choices(&mut self, cursor: &mut Cursor<'a>) -> Result<(), JsonError> {
         let mut count = 0;
         self.finishes.clear();
+        self.text_bytes = 0;
         cursor.open_array()?;
         while cursor.next_element()? {
             if cursor.peek()? == Kind::Object {
@@ -159,6 +163,9 @@ impl<'a> Outline<'a> {
                 }
                 (b"finish_reason", Kind::String) => finish = Some(cursor.string()?),
                 (b"usage", Kind::Object) => self.usage_of_choice = Some(cursor.skip()?),
+                (b"delta" | b"message" | b"text", kind) => {
+                    self.text_bytes += spoken::in_value(kind, cursor.skip()?.len());
+                }
                 _ => cursor.pass()?,
             }
         }

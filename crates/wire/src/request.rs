@@ -95,6 +95,15 @@ impl<'a> Text<'a> {
     }
 }
 
+/// One piece of a request, as [`Request::survey_parts`] comes by it.
+#[derive(Debug, Clone, Copy)]
+pub enum Part<'a> {
+    /// A text.
+    Text(Text<'a>),
+    /// A whole message, after its texts: who says it, and its bytes as written.
+    Message(Role, &'a [u8]),
+}
+
 /// How large a request is, for estimates of its tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -268,6 +277,17 @@ impl<'a> Request<'a> {
             .is_some()
     }
 
+    /// The tools and functions on offer, as written.
+    pub fn tools(&self) -> impl Iterator<Item = &'a [u8]> {
+        let of = |name| self.members.value(self.body, name);
+        [of(Name::Tools), of(Name::Functions)].into_iter().flatten()
+    }
+
+    /// The format that the request wants, as written.
+    pub fn response_format(&self) -> Option<&'a [u8]> {
+        self.members.value(self.body, Name::ResponseFormat)
+    }
+
     /// How large the request is; walks all of it.
     pub fn size(&self) -> Size {
         self.survey(|_| {})
@@ -280,11 +300,24 @@ impl<'a> Request<'a> {
 
     /// [`Self::for_each_text`] and [`Self::size`] in one walk.
     pub fn survey(&self, mut f: impl FnMut(Text<'a>)) -> Size {
+        self.survey_parts(|part| {
+            if let Part::Text(text) = part {
+                f(text);
+            }
+        })
+    }
+
+    /// As [`Self::survey`], and `f` also gets each message of a chat.
+    pub fn survey_parts(&self, mut f: impl FnMut(Part<'a>)) -> Size {
         let mut size = match (self.endpoint, self.text_offset()) {
             (_, None) => Size::default(),
             (Endpoint::Chat, Some(at)) => chat::survey(self.body, at, &mut f),
-            (Endpoint::Completions, Some(at)) => completions::survey(self.body, at, &mut f),
-            (Endpoint::Embeddings, Some(at)) => embeddings::survey(self.body, at, &mut f),
+            (Endpoint::Completions, Some(at)) => {
+                completions::survey(self.body, at, &mut |text| f(Part::Text(text)))
+            }
+            (Endpoint::Embeddings, Some(at)) => {
+                embeddings::survey(self.body, at, &mut |text| f(Part::Text(text)))
+            }
         };
         for name in [Name::Tools, Name::Functions] {
             size.tool_bytes += self.members.value(self.body, name).map_or(0, <[u8]>::len) as u64;

@@ -5,7 +5,9 @@ use arbstr_wire::{Endpoint, Usage};
 
 use super::*;
 use crate::testing::*;
-use crate::{End, Objection, Outcome, Rule, Skip, Standing, Step, Strategy, Waterfall};
+use crate::{
+    End, Objection, Outcome, Report, Rule, Shape, Skip, Standing, Step, Strategy, Waterfall,
+};
 
 fn planned<'a>(market: &Market, facts: &Facts<'a>) -> Plan {
     market.plan(facts, start()).expect("a plan")
@@ -32,9 +34,14 @@ fn serve(
             (usage.input, usage.output) = (Some(input), Some(output));
             usage
         });
-        permit
-            .expect("accepted")
-            .finish(End::Complete, usage.as_ref(), now + took);
+        permit.expect("accepted").finish(
+            End::Complete,
+            &Report {
+                usage,
+                ..Report::default()
+            },
+            now + took,
+        );
     }
 }
 
@@ -64,7 +71,7 @@ fn ranks_by_what_this_request_costs() {
         ..MarketSpec::default()
     });
     let long_input = Facts {
-        input_tokens: 10_000,
+        shape: Shape::sized(10_000),
         max_output_tokens: Some(10),
         ..facts("m")
     };
@@ -76,7 +83,7 @@ fn ranks_by_what_this_request_costs() {
     );
     assert_eq!(plan.candidates[2].expected_cost(), None);
     let long_output = Facts {
-        input_tokens: 10,
+        shape: Shape::sized(10),
         ..facts("m")
     };
     assert_eq!(order(&planned(&market, &long_output))[0], "cheap-output");
@@ -131,21 +138,11 @@ fn what_answers_took_is_expected_of_the_next() {
     let market = market(&["a", "b"]);
     serve(&market, &facts("m"), (20, secs(1)), Some((1500, 40)));
     let plan = planned(&market, &facts("m"));
-    assert_eq!(
-        (
-            plan.candidates[0].tokens.input,
-            plan.candidates[0].tokens.output
-        ),
-        (1500, 40)
-    );
     // The other provider is judged by what the model takes until it has a record of its own.
-    assert_eq!(
-        (
-            plan.candidates[1].tokens.input,
-            plan.candidates[1].tokens.output
-        ),
-        (1500, 40)
-    );
+    for candidate in &plan.candidates {
+        assert_eq!(candidate.tokens.input, 1500);
+        assert_eq!(candidate.tokens.output, 40);
+    }
 }
 
 #[test]

@@ -52,7 +52,7 @@ impl Walk {
                     let outcome = script(attempt.offer.provider(), attempt.number);
                     let after = self.fall.on_outcome(attempt, outcome, self.now);
                     if let Some(permit) = after.permit {
-                        permit.finish(End::Complete, None, self.now);
+                        permit.finish(End::Complete, &crate::Report::default(), self.now);
                     }
                 }
             }
@@ -472,7 +472,7 @@ fn an_open_circuit_is_passed_over_until_a_probe_is_due() {
         "a;status=200",
         "before the probe's stream is over"
     );
-    permit.finish(End::Complete, None, due);
+    permit.finish(End::Complete, &crate::Report::default(), due);
 }
 
 #[test]
@@ -554,7 +554,7 @@ fn a_stream_that_breaks_counts_against_the_circuit() {
             .on_outcome(attempt, GOOD, now)
             .permit
             .unwrap()
-            .finish(End::Broken, None, now);
+            .finish(End::Broken, &crate::Report::default(), now);
     }
     assert_ne!(circuits(&market, now)[0], Standing::Closed);
 }
@@ -795,7 +795,7 @@ fn a_learned_limit_sends_overflow_elsewhere_but_is_no_wall() {
         .on_outcome(attempt, GOOD, now)
         .permit
         .unwrap()
-        .finish(End::Complete, None, now);
+        .finish(End::Complete, &crate::Report::default(), now);
     assert_eq!(market.snapshot(now)[0].limit, Some(2));
     drop(taken);
 }
@@ -964,9 +964,9 @@ impl Crowd {
                     return;
                 };
                 match end {
-                    0 => permit.finish(End::Complete, None, now),
-                    1 => permit.finish(End::Broken, None, now),
-                    2 => permit.finish(End::ClientGone, None, now),
+                    0 => drop(permit.finish(End::Complete, &crate::Report::default(), now)),
+                    1 => drop(permit.finish(End::Broken, &crate::Report::default(), now)),
+                    2 => drop(permit.finish(End::ClientGone, &crate::Report::default(), now)),
                     _ => drop(permit),
                 }
             }

@@ -11,6 +11,7 @@ use super::needles;
 use super::template::Template;
 use crate::fault::Fault;
 use crate::outline::Outline;
+use crate::spoken;
 use crate::usage::Usage;
 
 /// What came first, for the gate that holds the client's status line back.
@@ -51,6 +52,8 @@ pub struct Observation<'a> {
     pub events: u64,
     /// Bytes of their data.
     pub data_bytes: u64,
+    /// Bytes of what they say, escapes and tool calls included.
+    pub text_bytes: u64,
     /// The observer panicked, and what it had learned is not trusted.
     pub lost: bool,
 }
@@ -113,6 +116,7 @@ pub struct Observer {
     created: Option<u64>,
     events: u64,
     data_bytes: u64,
+    text_bytes: u64,
     first: FirstEvent,
     identity_tries: u8,
     lost: bool,
@@ -136,6 +140,7 @@ impl Observer {
             created: None,
             events: 0,
             data_bytes: 0,
+            text_bytes: 0,
             first: FirstEvent::None,
             identity_tries: IDENTITY_TRIES,
             lost: false,
@@ -152,6 +157,7 @@ impl Observer {
     /// Notes an event that was too large to be read.
     pub fn observe_overflow(&mut self, bytes: u64) {
         self.count(bytes);
+        self.text_bytes += bytes;
         self.first_is(FirstEvent::Good);
     }
 
@@ -169,6 +175,7 @@ impl Observer {
             created: self.created,
             events: self.events,
             data_bytes: self.data_bytes,
+            text_bytes: self.text_bytes,
             lost: self.lost,
         }
     }
@@ -198,11 +205,14 @@ impl Observer {
             "the observer was told to break"
         );
         if let Some(edit) = self.template.recognise(data) {
+            self.text_bytes += self.template.text_bytes(data.len());
             return edit;
         }
+        let said_before = self.text_bytes;
         let (edit, taught) = self.read(data, hide_usage);
         if !taught {
-            self.template.adopt(data, &edit);
+            let said = self.text_bytes - said_before;
+            self.template.adopt(data, said, &edit);
         }
         edit
     }
@@ -245,9 +255,11 @@ impl Observer {
             None
         };
         let Some(outline) = outline else {
+            self.text_bytes += spoken::in_chunk(data);
             self.first_is(FirstEvent::Good);
             return (Edit::Keep, false);
         };
+        self.text_bytes += outline.text_bytes;
         self.learn(data, &outline);
         let edit = match (hide_usage, outline.choices, outline.has_usage) {
             (false, ..) => Edit::Keep,

@@ -32,6 +32,8 @@ pub(super) struct Template {
     /// The contents of strings that vary, in order.
     holes: [Hole; MAX_HOLES],
     hole_count: usize,
+    /// Bytes of what it says.
+    text_bytes: u64,
     /// What to cut from it, offsets in `chunk`.
     cuts: Vec<Range<usize>>,
 }
@@ -49,19 +51,26 @@ impl Template {
             chunk: Vec::new(),
             holes: [Hole { start: 0, end: 0 }; MAX_HOLES],
             hole_count: 0,
+            text_bytes: 0,
             cuts: Vec::new(),
         }
     }
 
-    /// Remembers a chunk from which nothing was learned, and what a client must not see of it.
-    pub(super) fn adopt(&mut self, chunk: &[u8], edit: &Edit) {
+    /// Remembers a chunk from which nothing was learned, how much it says, and what a client must not see of it.
+    pub(super) fn adopt(&mut self, chunk: &[u8], text_bytes: u64, edit: &Edit) {
         self.hole_count = 0;
+        self.text_bytes = text_bytes;
         self.chunk.clear();
         self.cuts.clear();
         if chunk.len() <= MAX_LENGTH && *edit != Edit::Drop {
             self.chunk.extend_from_slice(chunk);
             self.cuts.extend(edit.cuts().cloned());
         }
+    }
+
+    /// How much a recognised chunk of that length says: it differs in its strings alone.
+    pub(super) fn text_bytes(&self, length: usize) -> u64 {
+        (self.text_bytes + length as u64).saturating_sub(self.chunk.len() as u64)
     }
 
     /// The edit for `chunk`, if it says the same as the one remembered but for the inside of some strings.
@@ -163,7 +172,7 @@ mod tests {
     /// A template of the first, after it has seen the others.
     fn after(chunks: &[&str], edit: &Edit) -> Template {
         let mut template = Template::new();
-        template.adopt(chunks[0].as_bytes(), edit);
+        template.adopt(chunks[0].as_bytes(), 0, edit);
         for chunk in &chunks[1..] {
             template.recognise(chunk.as_bytes());
         }

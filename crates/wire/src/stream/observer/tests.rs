@@ -208,3 +208,32 @@ fn id_and_model_are_the_last_that_are_not_empty_wherever_they_change() {
         assert_eq!((seen.id, seen.model), (Some(id), Some(model)), "{chunks:?}");
     }
 }
+
+#[test]
+fn counts_what_a_stream_says_recognised_or_not() {
+    let chunk = |content: &str| {
+        format!(
+            r#"{{"id":"c","model":"m","choices":[{{"delta":{{"content":"{content}"}},"finish_reason":null}}]}}"#
+        )
+    };
+    let role =
+        r#"{"id":"c","model":"m","choices":[{"delta":{"content":""},"finish_reason":null}]}"#;
+    let end =
+        r#"{"id":"c","model":"m","choices":[{"delta":{},"finish_reason":"stop"}],"usage":null}"#;
+    let words = [
+        "Hello",
+        " there",
+        ",",
+        "",
+        " how are you?",
+        "same",
+        "same",
+        "same",
+    ];
+    let chunks: Vec<String> = words.iter().map(|word| chunk(word)).collect();
+    let mut events = vec![role];
+    events.extend(chunks.iter().map(String::as_str));
+    events.push(end);
+    let said: usize = words.iter().map(|word| word.len()).sum();
+    assert_eq!(seen(&events).observation().text_bytes, said as u64);
+}

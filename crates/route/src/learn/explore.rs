@@ -1,0 +1,163 @@
+//! When it is worth asking somebody dearer, only to find out what it really charges.
+//!
+//! A trial costs what the candidate is expected to cost more than the best one. It gains if it shows that the candidate
+//! is in truth the cheaper one, for all requests to come. Both can be reckoned: the knowledge gradient of a candidate
+//! whose cost one more answer would move by so much. Only a trial whose gain outweighs its cost is made, and beyond
+//! that all trials together are held to a small share of what was spent.
+
+/// What was spent on requests for one model, and how much of it on trials; in nanosats, by expectation.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Account {
+    pub(crate) spent: f64,
+    pub(crate) explored: f64,
+    pub(crate) requests: f64,
+}
+
+/// A candidate as seen by whoever may try it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Trial {
+    /// Expected cost, in nanosats.
+    pub(crate) cost: f64,
+    /// Standard deviation by which one more answer would move the logarithm of that.
+    pub(crate) news: f64,
+}
+
+impl Account {
+    /// Notes a request that is expected to cost so much, of which `premium` is for a trial.
+    pub(crate) fn note(&mut self, cost: f64, premium: f64) {
+        self.spent += cost;
+        self.explored += premium;
+        self.requests += 1.0;
+    }
+
+    /// Which of `trials` is worth making instead of a request that costs `best`, if any.
+    pub(crate) fn choose<'a, T>(
+        &self,
+        best: f64,
+        trials: impl Iterator<Item = (&'a T, Trial)>,
+    ) -> Option<&'a T> {
+        let usual = self.spent / self.requests;
+        let allowance = self.allowance(usual);
+        if self.requests < FIRST_TRIAL {
+            return None;
+        }
+        let horizon = self.requests.min(LONGEST_HORIZON);
+        let gains = trials.filter_map(|(candidate, trial)| {
+            let premium = trial.cost - best;
+            let gain = horizon * usual * gain(best, trial) - premium;
+            (gain > 0.0 && premium <= allowance).then_some((candidate, gain))
+        });
+        gains
+            .max_by(|(_, a), (_, b)| a.total_cmp(b))
+            .map(|(candidate, _)| candidate)
+    }
+
+    /// What may be spent on a trial now: a share of everything spent, and a few requests' worth to begin with.
+    fn allowance(&self, usual: f64) -> f64 {
+        self.spent * SHARE + usual * FREE_TRIALS - self.explored
+    }
+}
+
+/// What one answer is expected to save every later request, as a share of its cost.
+fn gain(best: f64, trial: Trial) -> f64 {
+    if trial.news <= 0.0 || best <= 0.0 || trial.cost <= 0.0 {
+        return 0.0;
+    }
+    let distance = (trial.cost / best).ln().max(0.0) / trial.news;
+    trial.news * normal_loss(distance)
+}
+
+/// How far a standard normal variable is beyond `distance` on average, counting nothing where it is not.
+fn normal_loss(distance: f64) -> f64 {
+    if distance > 6.0 {
+        return 0.0;
+    }
+    let density = (-distance * distance / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+    // Mills' ratio by Bryc's rational function, exact to three digits, which is more than any input here.
+    let x = distance;
+    let upper = x * x + 5.575_192_695 * x + 12.774_363_24;
+    let lower = x * x * x * (2.0 * std::f64::consts::PI).sqrt()
+        + 14.387_188_147 * x * x
+        + 31.535_319_77 * x
+        + 2.0 * 12.774_363_24;
+    let tail = upper / lower * (-x * x / 2.0).exp();
+    (density - distance * tail).max(0.0)
+}
+
+/// Share of all spending that goes to trials at most.
+const SHARE: f64 = 0.004;
+/// What may be spent on them before anything was, in requests.
+const FREE_TRIALS: f64 = 6.0;
+/// Requests before the first trial: who sends a few expects the cheapest.
+const FIRST_TRIAL: f64 = 30.0;
+/// Requests that a finding is taken to serve: as many as there were, up to these.
+const LONGEST_HORIZON: f64 = 500.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_normal_loss_is_what_tables_say() {
+        for (distance, want) in [
+            (0.0, 0.3989),
+            (0.5, 0.1978),
+            (1.0, 0.0833),
+            (2.0, 0.0085),
+            (3.0, 0.0004),
+        ] {
+            let got = normal_loss(distance);
+            assert!((got - want).abs() < 0.0005, "{distance}: {got}");
+        }
+    }
+
+    fn busy() -> Account {
+        Account {
+            spent: 1000.0,
+            explored: 0.0,
+            requests: 500.0,
+        }
+    }
+
+    fn chosen(account: &Account, trials: &[(&str, Trial)]) -> Option<String> {
+        let trials = trials.iter().map(|(name, trial)| (name, *trial));
+        account.choose(1.0, trials).map(|name| (*name).to_owned())
+    }
+
+    #[test]
+    fn the_unknown_are_tried_and_the_known_are_not() {
+        let trial = |cost, news| Trial { cost, news };
+        let cases = [
+            (vec![("a", trial(1.2, 0.3))], Some("a")),
+            (vec![("a", trial(1.2, 0.01))], None),
+            (vec![("a", trial(4.0, 0.3))], None),
+            (
+                vec![("a", trial(1.2, 0.2)), ("b", trial(1.2, 0.4))],
+                Some("b"),
+            ),
+            (vec![("a", trial(1.2, 0.0))], None),
+        ];
+        for (trials, want) in cases {
+            assert_eq!(chosen(&busy(), &trials).as_deref(), want, "{trials:?}");
+        }
+    }
+
+    #[test]
+    fn trials_together_keep_to_their_share() {
+        let mut account = Account::default();
+        for _ in 0..10_000 {
+            let trial = Trial {
+                cost: 1.5,
+                news: 0.5,
+            };
+            let tried = chosen(&account, &[("a", trial)]).is_some();
+            let premium = if tried { 0.5 } else { 0.0 };
+            account.note(1.0 + premium, premium);
+        }
+        assert!(account.explored > 10.0, "{account:?}");
+        assert!(
+            account.explored <= account.spent * SHARE + FREE_TRIALS,
+            "{account:?}"
+        );
+    }
+}

@@ -1,0 +1,235 @@
+//! How each part of what was learned is written, and read back within its bounds.
+
+use std::collections::HashMap;
+
+use super::{LoadError, Moment, Reader, Writer};
+use crate::learn::demand::{Level, MOST_NODES, Mean, Node, Records};
+use crate::learn::explore::Account;
+use crate::learn::factor::Factor;
+use crate::learn::habit::{Cache, Habit, Tally};
+use crate::learn::prefix::{Holder, MOST_HOLDERS};
+
+/// Something that outlives the process.
+pub(crate) trait Stored: Sized {
+    fn write(&self, to: &mut Writer, moment: Moment);
+
+    /// # Errors
+    /// The bytes end early, or hold what was never written.
+    fn read(from: &mut Reader<'_>, moment: Moment) -> Result<Self, LoadError>;
+}
+
+impl Stored for Mean {
+    fn write(&self, to: &mut Writer, _: Moment) {
+        to.floats(&[self.value, self.count, self.error]);
+    }
+
+    fn read(from: &mut Reader<'_>, _: Moment) -> Result<Self, LoadError> {
+        Ok(Self {
+            value: from.log()?,
+            count: from.amount()?,
+            error: from.amount()?,
+        })
+    }
+}
+
+impl Stored for Factor {
+    fn write(&self, to: &mut Writer, _: Moment) {
+        to.floats(&[self.log, self.knowledge, self.noise, self.drift]);
+    }
+
+    fn read(from: &mut Reader<'_>, _: Moment) -> Result<Self, LoadError> {
+        Ok(Self {
+            log: from.log()?,
+            knowledge: from.amount()?,
+            noise: from.amount()?,
+            drift: from.log()?,
+        })
+    }
+}
+
+impl Stored for Level {
+    fn write(&self, to: &mut Writer, _: Moment) {
+        to.floats(&[self.error, self.count]);
+    }
+
+    fn read(from: &mut Reader<'_>, _: Moment) -> Result<Self, LoadError> {
+        Ok(Self {
+            error: from.amount()?,
+            count: from.amount()?,
+        })
+    }
+}
+
+impl Stored for Account {
+    fn write(&self, to: &mut Writer, _: Moment) {
+        [self.spent, self.explored, self.requests]
+            .iter()
+            .for_each(|value| to.number(value.to_bits()));
+    }
+
+    fn read(from: &mut Reader<'_>, _: Moment) -> Result<Self, LoadError> {
+        let mut amount = || {
+            let value = f64::from_bits(from.number()?);
+            if value.is_finite() && value >= 0.0 {
+                Ok(value)
+            } else {
+                Err(LoadError::Damaged)
+            }
+        };
+        Ok(Self {
+            spent: amount()?,
+            explored: amount()?,
+            requests: amount()?,
+        })
+    }
+}
+
+impl Stored for Node {
+    fn write(&self, to: &mut Writer, moment: Moment) {
+        to.floats(&[self.count, self.tokens, self.log_tokens, self.error]);
+        to.floats(&[self.drift, self.others]);
+        to.small(self.server);
+        to.small(self.used);
+        for mean in [&self.text, &self.billing, &self.input] {
+            mean.write(to, moment);
+        }
+    }
+
+    fn read(from: &mut Reader<'_>, moment: Moment) -> Result<Self, LoadError> {
+        Ok(Self {
+            count: from.amount()?,
+            tokens: from.amount()?,
+            log_tokens: from.log()?,
+            error: from.amount()?,
+            drift: from.log()?,
+            others: from.amount()?.min(1.0),
+            server: from.small()?,
+            used: from.small()?,
+            text: Mean::read(from, moment)?,
+            billing: Mean::read(from, moment)?,
+            input: Mean::read(from, moment)?,
+        })
+    }
+}
+
+impl Records {
+    /// Writes all but the nodes that were not used for longest, of which `most` stay.
+    pub(crate) fn write(&self, most: usize, to: &mut Writer, moment: Moment) {
+        to.small(self.ticks);
+        self.account.write(to, moment);
+        self.implausible.write(to, moment);
+        self.levels.iter().for_each(|level| level.write(to, moment));
+        let mut nodes: Vec<(&u64, &Node)> = self.nodes.iter().collect();
+        nodes.sort_unstable_by_key(|(key, node)| (self.ticks.wrapping_sub(node.used), **key));
+        nodes.truncate(most);
+        to.count(nodes.len());
+        for (key, node) in nodes {
+            to.number(*key);
+            node.write(to, moment);
+        }
+    }
+
+    pub(crate) fn read(from: &mut Reader<'_>, moment: Moment) -> Result<Self, LoadError> {
+        let mut records = Self {
+            ticks: from.small()?,
+            account: Account::read(from, moment)?,
+            implausible: Mean::read(from, moment)?,
+            ..Self::default()
+        };
+        for level in &mut records.levels {
+            *level = Level::read(from, moment)?;
+        }
+        let mut nodes = HashMap::default();
+        for _ in 0..from.count(MOST_NODES)? {
+            nodes.insert(from.number()?, Node::read(from, moment)?);
+        }
+        Ok(Self { nodes, ..records })
+    }
+}
+
+impl Stored for Tally {
+    fn write(&self, to: &mut Writer, moment: Moment) {
+        to.floats(&[self.good, self.free, self.billed, self.shares]);
+        to.small(u32::from(self.at.is_some()));
+        to.age(self.at.unwrap_or(moment.now), moment);
+    }
+
+    fn read(from: &mut Reader<'_>, moment: Moment) -> Result<Self, LoadError> {
+        let tally = Self {
+            good: from.amount()?,
+            free: from.amount()?,
+            billed: from.amount()?,
+            shares: from.amount()?,
+            at: None,
+        };
+        let is_dated = from.small()? > 0;
+        let at = from.age(moment)?.filter(|_| is_dated);
+        Ok(Self { at, ..tally })
+    }
+}
+
+impl Stored for Cache {
+    fn write(&self, to: &mut Writer, moment: Moment) {
+        let hits = self.hits.iter().flatten();
+        hits.chain([&self.ambient])
+            .for_each(|mean| mean.write(to, moment));
+    }
+
+    fn read(from: &mut Reader<'_>, moment: Moment) -> Result<Self, LoadError> {
+        let mut cache = Self::default();
+        let hits = cache.hits.iter_mut().flatten();
+        for mean in hits.chain([&mut cache.ambient]) {
+            *mean = Mean::read(from, moment)?;
+        }
+        Ok(cache)
+    }
+}
+
+impl Stored for Habit {
+    fn write(&self, to: &mut Writer, moment: Moment) {
+        for factor in [&self.text, &self.billing, &self.input] {
+            factor.write(to, moment);
+        }
+        self.tally.write(to, moment);
+        self.cache.write(to, moment);
+        self.overrun.write(to, moment);
+        to.small(self.implausible);
+        to.small(self.heard);
+    }
+
+    fn read(from: &mut Reader<'_>, moment: Moment) -> Result<Self, LoadError> {
+        Ok(Self {
+            text: Factor::read(from, moment)?,
+            billing: Factor::read(from, moment)?,
+            input: Factor::read(from, moment)?,
+            tally: Tally::read(from, moment)?,
+            cache: Cache::read(from, moment)?,
+            overrun: Mean::read(from, moment)?,
+            implausible: from.small()?,
+            heard: from.small()?,
+            trying_until: None,
+        })
+    }
+}
+
+impl Stored for Vec<Holder> {
+    fn write(&self, to: &mut Writer, moment: Moment) {
+        to.count(self.len());
+        for holder in self {
+            to.number(holder.offer);
+            to.age(holder.at, moment);
+        }
+    }
+
+    /// Without those that are older than this process can tell.
+    fn read(from: &mut Reader<'_>, moment: Moment) -> Result<Self, LoadError> {
+        let mut holders = Self::new();
+        for _ in 0..from.count(MOST_HOLDERS)? {
+            let offer = from.number()?;
+            if let Some(at) = from.age(moment)? {
+                holders.push(Holder { offer, at });
+            }
+        }
+        Ok(holders)
+    }
+}
