@@ -442,6 +442,8 @@ fn both_lengths_at_once_are_refused_and_the_connection_closed() {
     let mut reply = client.reply("POST");
     reply.drain();
     assert_eq!(reply.status, 400, "{}", reply.head);
+    assert_eq!(reply.id().len(), 36, "every answer has its id");
+    assert!(reply.text().contains("two_framings"), "{}", reply.text());
     let deadline = Instant::now() + Duration::from_secs(2);
     while reply.read_frame() && Instant::now() < deadline {}
     assert!(
@@ -449,6 +451,22 @@ fn both_lengths_at_once_are_refused_and_the_connection_closed() {
         "the smuggled request was answered"
     );
     assert_eq!(provider.count(), 0);
+}
+
+#[test]
+fn a_second_host_is_refused_whatever_it_says() {
+    let (_provider, house) = house();
+    let arbstr = house.start();
+    for second in ["evil.example".to_owned(), arbstr.address().to_string()] {
+        let mut client = arbstr.client();
+        client.send(format!(
+            "GET /providers HTTP/1.1\r\nhost: {}\r\nhost: {second}\r\n\r\n",
+            arbstr.address()
+        ));
+        let mut reply = client.reply("GET");
+        assert_eq!(reply.json()["error"]["code"], "duplicate_host", "{second}");
+        assert_eq!(reply.status, 400);
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::Reply;
+use crate::arrival::Arrival;
 
 /// A refusal or failure in the OpenAI error shape.
 #[derive(Debug, Clone)]
@@ -134,6 +135,23 @@ impl Fault {
         .with(|fault| fault.close = true)
     }
 
+    /// 408: the head of a request did not come in time.
+    pub(crate) fn head_timeout() -> Self {
+        let message = "the head of the request did not arrive in time";
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            INVALID,
+            "request_timeout",
+            message,
+        )
+    }
+
+    /// 400: a request with both `Content-Length` and `Transfer-Encoding` (RFC 9112, section 6.1).
+    pub(crate) fn two_framings() -> Self {
+        let message = "a request may have Content-Length or Transfer-Encoding, not both";
+        Self::invalid_request("two_framings", None, message)
+    }
+
     /// 413: the body is over `max_body_bytes`.
     pub(crate) fn too_large(limit: u64) -> Self {
         let message =
@@ -218,6 +236,18 @@ impl Fault {
     /// The code, as records keep it.
     pub(crate) fn code(&self) -> &'static str {
         self.0.code
+    }
+
+    /// The answer as bytes of HTTP/1.1, for a request that is refused before hyper sees it; the connection closes behind it.
+    pub(crate) fn to_wire(&self) -> Vec<u8> {
+        let body = self.envelope();
+        let (status, id) = (self.0.status, Arrival::now().id);
+        let head = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{}: {id}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            super::REQUEST_ID,
+            body.len()
+        );
+        [head.as_bytes(), &body].concat()
     }
 
     /// The JSON answer.

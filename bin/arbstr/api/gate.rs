@@ -28,6 +28,13 @@ pub(crate) fn check<B>(app: &App, request: &Request<B>) -> Result<(), Fault> {
                 .get(header::HOST)
                 .and_then(|host| host.to_str().ok())
         });
+    if headers.get_all(header::HOST).iter().nth(1).is_some() {
+        return Err(Fault::invalid_request(
+            "duplicate_host",
+            None,
+            "a request has one Host header (RFC 9112, section 3.2)",
+        ));
+    }
     if host.is_none() && request.version() == Version::HTTP_11 {
         return Err(Fault::invalid_request(
             "missing_host",

@@ -73,9 +73,11 @@ impl fmt::Display for Problems {
             if index > 0 {
                 writeln!(f)?;
             }
+            write!(f, "{}:", self.file.display())?;
             if let Some(line) = place.line {
-                write!(f, "{}:{line}: ", self.file.display())?;
+                write!(f, "{line}:")?;
             }
+            f.write_str(" ")?;
             if !place.key.is_empty() {
                 write!(f, "{}: ", place.key)?;
             }

@@ -801,7 +801,7 @@ fn only_mock_does_without_providers() {
     let problems = read(&source, &|_| None, &Options::default()).unwrap_err();
     assert_eq!(
         problems.to_string(),
-        "providers: found none, expected at least one [[providers]] table"
+        "a.toml: providers: found none, expected at least one [[providers]] table"
     );
     let mock = Options {
         mock: true,

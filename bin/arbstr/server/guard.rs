@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use super::head::Watch;
+use crate::api::fault::Fault;
 use crate::scratch;
 
 /// A client connection whose writes fail once the client has taken nothing for `limit`, and whose reads fail at a
@@ -84,7 +85,7 @@ impl Guard {
             return Poll::Pending;
         };
         ready!(due.as_mut().poll(cx));
-        let _ = self.stream.inner().try_write(HEAD_TOO_SLOW.as_bytes());
+        self.refuse(&Fault::head_timeout());
         Poll::Ready(Err(io::Error::new(
             io::ErrorKind::TimedOut,
             "the head of a request took too long",
@@ -119,8 +120,7 @@ impl Guard {
             return self.watch_head(cx).map_ok(|()| 0);
         }
         if self.watch.push(buf.filled()).is_err() {
-            // A client that has just sent a head has room for this; one that has not gets a bare close.
-            let _ = self.stream.inner().try_write(TWO_FRAMINGS.as_bytes());
+            self.refuse(&Fault::two_framings());
             return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "a request with two framings",
@@ -132,6 +132,12 @@ impl Guard {
             None => Some(Box::pin(sleep(self.head_limit))),
         };
         Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    /// Answers past hyper, which never gets to see the request.
+    fn refuse(&self, fault: &Fault) {
+        // Most sockets have room for it; one that has not gets a bare close.
+        let _ = self.stream.inner().try_write(&fault.to_wire());
     }
 
     fn watch_write<T>(
@@ -202,25 +208,3 @@ impl Write for Guard {
 
 /// What an HTTP/2 client sends first (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const TWO_FRAMINGS: &str = concat!(
-    "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: 154\r\n\r\n",
-    r#"{"error":{"message":"a request may have Content-Length or Transfer-Encoding, not both","type":"invalid_request_error","param":null,"code":"two_framings"}}"#
-);
-const HEAD_TOO_SLOW: &str = concat!(
-    "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: 139\r\n\r\n",
-    r#"{"error":{"message":"the head of the request did not arrive in time","type":"invalid_request_error","param":null,"code":"request_timeout"}}"#
-);
-
-#[cfg(test)]
-mod tests {
-    use super::{HEAD_TOO_SLOW, TWO_FRAMINGS};
-
-    #[test]
-    fn a_refusal_is_as_long_as_it_says() {
-        for refusal in [TWO_FRAMINGS, HEAD_TOO_SLOW] {
-            let (head, body) = refusal.split_once("\r\n\r\n").expect("a head and a body");
-            assert!(head.ends_with(&format!("content-length: {}", body.len())));
-            assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
-        }
-    }
-}

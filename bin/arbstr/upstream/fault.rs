@@ -131,7 +131,10 @@ impl Miss {
     pub(super) fn unsent(fault: &SendFault) -> Self {
         let error: &(dyn Error + 'static) = fault.error.as_ref();
         let text = innermost(error);
-        if !fault.is_connect {
+        // Who resets a connection has accepted it before; how far the connecting had come by then is chance.
+        let is_reset = find_source::<io::Error>(error)
+            .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionReset);
+        if !fault.is_connect || is_reset {
             return Self::new(MissKind::Closed(text));
         }
         let kind = if find_source::<ConnectTimeout>(error).is_some() {
