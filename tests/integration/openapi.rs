@@ -102,7 +102,7 @@ fn lived_in() -> (Arbstr, String) {
         .seller(Seller::new("bad", &bad).rates("1", "1"))
         .seller(Seller::new("good", &good))
         .set("circuit", "failures = 2")
-        .tail("[[policies.rules]]\nname = \"thrifty\"\nmax_sats_per_1m_output = 1000000\n")
+        .tail("[[policies.rules]]\nname = \"thrifty\"\nmax_sats_per_1m_output = 1000000\n[prices]\nusd_per_btc = 100000\n")
         .start();
     arbstr.chat(&ask_stream("model-a")).finish();
     let mut reply = arbstr.chat_with(&[("x-arbstr-policy", "thrifty")], &ask("model-a"));

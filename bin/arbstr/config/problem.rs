@@ -73,11 +73,12 @@ impl fmt::Display for Problems {
             if index > 0 {
                 writeln!(f)?;
             }
-            write!(f, "{}:", self.file.display())?;
-            if let Some(line) = place.line {
-                write!(f, "{line}:")?;
+            match place.line {
+                Some(line) => write!(f, "{}:{line}: ", self.file.display())?,
+                // What the command line said stands in no file.
+                None if place.key.starts_with("--") => {}
+                None => write!(f, "{}: ", self.file.display())?,
             }
-            f.write_str(" ")?;
             if !place.key.is_empty() {
                 write!(f, "{}: ", place.key)?;
             }
