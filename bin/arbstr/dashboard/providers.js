@@ -71,6 +71,7 @@ class Card {
     this.#more.textContent = this.#all ? "Show fewer models" : `Show all ${count(this.#offers.length)} models`;
     const rank = (row) => (row.circuit !== "closed" || row.suspended_ms !== null ? 0 : row.first_event_ms !== null || row.answer_ms !== null ? 1 : 2);
     const shown = many && !this.#all ? this.#offers.toSorted((a, b) => rank(a) - rank(b)).slice(0, FEW) : this.#offers;
+    this.#models.node.classList.toggle("unlearned", !this.#offers.some((row) => isKnown(row.success_rate) || isKnown(row.output_factor)));
     this.#models.show(shown);
   }
 }
@@ -131,8 +132,8 @@ function modelTable(title) {
       { head: "Fee", kind: "num", cell: (row) => rate(row.base_fee) },
       { head: "First event", kind: "num", cell: (row) => duration(row.first_event_ms) },
       { head: "Answer", kind: "num", cell: (row) => duration(row.answer_ms) },
-      { head: "Success", kind: "num", cell: (row) => percent(row.success_rate) },
-      { head: "Verbosity", kind: "num", cell: verbosity },
+      { head: "Success", kind: "num learned", cell: (row) => percent(row.success_rate) },
+      { head: "Verbosity", kind: "num learned", cell: verbosity },
     ],
   });
 }
