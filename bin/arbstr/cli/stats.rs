@@ -112,6 +112,10 @@ fn summary(totals: &Totals) -> Table {
         let note = format!("{} whose cost is not known", requests(totals.unknown_cost));
         line("unknown", Cell::none(), note);
     }
+    if totals.unsent > 0 {
+        let note = format!("{} that reached no provider", requests(totals.unsent));
+        line("unsent", Cell::none(), note);
+    }
     if totals.sunk_cost.rows > 0 {
         let Sum { amount, rows } = totals.sunk_cost;
         let note = format!("sats more, for failed attempts of {}", requests(rows));

@@ -19,6 +19,10 @@ fn recomputed(rows: &[&Row]) -> Value {
             .filter(|_| cost(row).is_none())
     };
     let saved = |row: &Row| Some(row.int("reference_cost_nanosats")? - cost(row)?);
+    let unsent = |row: &Row| {
+        let nothing = cost(row).is_none() && estimate(row).is_none();
+        !in_progress(row) && nothing && row.int("attempts").unwrap_or(0) == 0
+    };
     let ended = count(&|row| !in_progress(row));
     let succeeded = count(&|row| row.int("success") == Some(1));
     json!({
@@ -34,6 +38,8 @@ fn recomputed(rows: &[&Row]) -> Value {
         "cost_sats": sats(rows.iter().filter_map(|row| cost(row)).sum()),
         "cost_known": count(&|row| cost(row).is_some()),
         "cost_estimated": count(&|row| estimate(row).is_some()),
+        "unsent": count(&unsent),
+        "cost_unknown": count(&|row| !in_progress(row) && !unsent(row) && cost(row).is_none() && estimate(row).is_none()),
         "estimated_cost_sats": sats(rows.iter().filter_map(|row| estimate(row)).sum()),
         "reference_cost_sats": sats(sum("reference_cost_nanosats")),
         "savings_sats": sats(rows.iter().filter_map(|row| saved(row)).sum()),
