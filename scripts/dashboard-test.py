@@ -206,6 +206,19 @@ def the_list_follows_a_new_request_live(bench):
         expect(link).to_have_attribute("href", f"#/requests/{held}", timeout=5000)
 
 
+def a_request_under_way_is_followed_to_its_end(bench):
+    with bench.page(bench.empty, "#/requests") as page:
+        asking = threading.Thread(target=bench.empty.ask, args=(0,), kwargs={"messages": [{"role": "user", "content": "why " * 900}]})
+        asking.start()
+        expect(page.locator("tbody .badge").first).to_have_text("Under way", timeout=8000)
+        page.locator("tbody a").first.click()
+        expect(page.locator("h1 .badge")).to_have_text("Under way")
+        expect(page.locator("main")).not_to_contain_text("unknown")
+        expect(page.locator("h1 .badge")).to_have_text("Answered", timeout=60_000)
+        expect(page.locator(".attempts li").first).to_be_visible()
+        asking.join()
+
+
 def a_hidden_page_asks_nothing(bench):
     with bench.page(bench.full, "#/requests") as page:
         expect(page.locator("tbody tr").first).to_be_visible()
@@ -270,6 +283,21 @@ def a_provider_has_a_card_with_prices_and_standing(bench):
             expect(card.locator(".pill")).not_to_be_empty()
             expect(card.locator("tbody tr")).to_have_count(len(provider["models"]))
             expect(card.locator("tbody tr").first).to_contain_text(f"{provider['models'][0]['output_rate']:,}")
+    found = bench.full.json("/providers")
+    found["btc_price"] = {"usd": 97000.5, "age_secs": 320, "failing_secs": None, "error": None}
+    found["data"][0]["discovery"] = {"models": 345, "age_secs": 4000, "failing_secs": 60, "error": "answered 503"}
+    found["data"][1].update(circuit="open", cooling_ms=4000)
+    found["data"][0]["models"] = [{**found["data"][0]["models"][0], "model": f"model-{number}", "input_rate": None} for number in range(345)]
+    answer = lambda page: page.route("**/providers", lambda route: route.fulfill(json=found))
+    with bench.page(bench.full, "#/providers", width=390, init=answer) as page:
+        expect(page.get_by_text("1 bitcoin = 97,000.5 USD, read 5 min 20 s ago")).to_be_visible()
+        expect(page.get_by_text("the list is 1 h 6 min old: answered 503")).to_be_visible()
+        expect(page.locator(".provider .pill").nth(1)).to_have_text("Circuit open")
+        first = page.locator("section.provider").first
+        expect(first.locator("tbody tr")).to_have_count(8)
+        expect(first.locator("tbody tr").first).to_contain_text("unknown")
+        first.get_by_role("button", name="Show all 345 models").click()
+        expect(first.locator("tbody tr")).to_have_count(345)
 
 
 def the_token_is_asked_once_and_kept_in_the_tab(bench):
@@ -461,6 +489,7 @@ TESTS = [
     the_overview_shows_the_figures_of_stats,
     a_chart_reads_out_its_figures,
     the_list_follows_a_new_request_live,
+    a_request_under_way_is_followed_to_its_end,
     a_hidden_page_asks_nothing,
     filters_and_pages_narrow_the_list,
     a_request_has_a_page_with_cost_attempts_and_plan,

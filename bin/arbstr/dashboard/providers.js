@@ -1,7 +1,7 @@
 // The providers: what each charges, whether it serves now, and what was learned about it.
 
 import { get } from "./api.js";
-import { blank, el, fill, name, Status } from "./dom.js";
+import { blank, el, fill, name, setText, Status } from "./dom.js";
 import { count, duration, exact, isKnown, percent, plural, sats, span } from "./format.js";
 import { Poll } from "./poll.js";
 import { Table } from "./table.js";
@@ -11,11 +11,13 @@ export function providers(root) {
   const status = new Status();
   const grid = el("div", { class: "cards" });
   const cards = new Map();
-  root.append(el("div", { class: "head" }, el("h1", {}, "Providers")), status.node, grid);
+  const dollar = el("p", { class: "muted" });
+  root.append(el("div", { class: "head" }, el("h1", {}, "Providers"), dollar), status.node, grid);
 
   const poll = new Poll(3, async (signal) => {
-    const [{ data }, day] = await Promise.all([get("providers", {}, signal), dayOf(signal)]);
+    const [{ data, btc_price: price }, day] = await Promise.all([get("providers", {}, signal), dayOf(signal)]);
     status.ok();
+    setText(dollar, worth(price));
     if (data.length === 0) return fill(grid, blank("No providers", el("p", {}, "Add a [[providers]] section to the config.")));
     for (const each of data) {
       if (!cards.has(each.name)) cards.set(each.name, new Card(each.name));
@@ -25,6 +27,15 @@ export function providers(root) {
     if (nodes.some((node, at) => grid.children[at] !== node) || grid.children.length !== nodes.length) fill(grid, nodes);
   }, (error) => status.fail(error)).start();
   return () => poll.stop();
+}
+
+/** What dollars are worth, where prices are in dollars. */
+function worth(price) {
+  if (!price) return "";
+  if (!isKnown(price.usd)) return `The price of bitcoin cannot be read${price.error ? `: ${price.error}` : ""}`;
+  const age = isKnown(price.age_secs) ? `read ${span(price.age_secs)} ago` : "as configured";
+  const trouble = isKnown(price.failing_secs) ? `, not to be read for ${span(price.failing_secs)}` : "";
+  return `1 bitcoin = ${exact(price.usd)} USD, ${age}${trouble}`;
 }
 
 /** Each provider's last 24 hours; cards do without when records cannot be read. */

@@ -67,9 +67,9 @@ function figures(row) {
   const saved = row.cost_sats !== null && row.reference_cost_sats !== null ? row.reference_cost_sats - row.cost_sats : null;
   const share = saved !== null && row.reference_cost_sats > 0 ? ` (${percent(saved / row.reference_cost_sats)})` : "";
   const parts = [
-    ["Provider", row.provider === null ? "none" : name(row.provider), row.served_model !== null && row.served_model !== row.model ? ["as ", name(row.served_model)] : row.tier ?? ""],
+    ["Provider", row.provider === null ? (running ? "…" : "none") : name(row.provider), row.served_model !== null && row.served_model !== row.model ? ["as ", name(row.served_model)] : row.tier ?? ""],
     ["Cost", total(row), row.cost_sats === null && row.estimated_cost_sats !== null ? "by estimate" : "sats"],
-    ["Saved", saved === null ? "–" : sats(Number(saved.toFixed(9))), saved === null ? "" : `sats${share}`],
+    ["Saved", saved === null ? pending("–") : sats(Number(saved.toFixed(9))), saved === null ? "" : `sats${share}`],
     ["First byte", pending(duration(row.latency_ms)), "of the winning attempt"],
     ["Duration", pending(duration(row.duration_ms)), "arrival to end"],
     ["Finish", row.finish_reason === null ? pending("–") : name(row.finish_reason), "as the provider says"],
@@ -81,6 +81,11 @@ function figures(row) {
 function total(row) {
   if (row.cost_sats !== null) return el("span", { title: `${exact(row.cost_sats)} sats` }, sats(row.cost_sats));
   if (row.estimated_cost_sats !== null) return el("span", { class: "estimate" }, `≈ ${sats(row.estimated_cost_sats)}`);
+  return missing(row);
+}
+
+/** In place of a figure that is not there: to come, or unknown for ever. */
+function missing(row) {
   return row.error_message === "in_progress" ? "…" : el("span", { class: "unknown" }, "unknown");
 }
 
@@ -97,7 +102,7 @@ function costCard(row, providers) {
   const figure = (value, text) => (value === null ? "" : text(value));
   const rows = lines.map((line) => el("tr", {},
     el("th", { scope: "row" }, line.label),
-    el("td", { class: "num" }, line.tokens === undefined ? "" : line.tokens === null ? el("span", { class: "unknown" }, "unknown") : count(line.tokens)),
+    el("td", { class: "num" }, line.tokens === undefined ? "" : line.tokens === null ? missing(row) : count(line.tokens)),
     el("td", { class: "num" }, figure(line.rate, exact)),
     el("td", { class: "num strong" }, figure(line.sats, (value) => satsIn(value, decimals)))));
   const sum = el("tr", {}, el("th", { scope: "row" }, "Total"), el("td"), el("td"),

@@ -87,7 +87,7 @@ export function requestTable(caption) {
       { head: "Time", kind: "time", cell: time },
       { head: "Outcome", kind: "text outcome", cell: (row) => badge(row) },
       { head: "Model", kind: "text grow", cell: (row) => name(row.model) },
-      { head: "Provider", kind: "text", cell: (row) => (row.provider === null ? el("span", { class: "muted" }, "none") : [name(row.provider), retried(row)]) },
+      { head: "Provider", kind: "text", cell: (row) => (row.provider === null ? el("span", { class: "muted" }, row.error_message === "in_progress" ? "…" : "none") : [name(row.provider), retried(row)]) },
       { head: "Tokens", kind: "num", cell: tokens },
       { head: "Cost, sats", kind: "num strong", cell: cost },
       { head: "First byte", kind: "num", cell: (row) => duration(row.latency_ms) },
