@@ -22,6 +22,7 @@ mod log;
 mod metrics;
 mod openapi;
 mod query;
+mod readme;
 mod recorded;
 mod regression;
 mod routing;
