@@ -324,7 +324,8 @@ mod tests {
               {"model":"mini\u001b[31m","upstream_model":"m","input_rate":0.125,"output_rate":null,"cached_input_rate":null,
                "base_fee":null,"circuit":"open","suspended_ms":null,"first_event_ms":null,"answer_ms":null}]},
             {"name":"beta","url":"http://127.0.0.1:1","tier":"local","key":null,"circuit":"closed","suspended_ms":59001,
-             "cooling_ms":null,"in_flight":0,"concurrency_limit":4,"models":[],"discovery":{"age_secs":5}}]}"#,
+             "cooling_ms":null,"in_flight":0,"concurrency_limit":4,"models":[],"of_a_later_version":{"x":5},
+             "discovery":{"models":0,"age_secs":5,"failing_secs":null,"error":null}}]}"#,
         )
         .unwrap();
         Listing {
@@ -347,6 +348,7 @@ alpha     standard  cashuA…***  mini\\u{1b}[31m      0.125       -       -    
 beta      local     -           -                   -           -       -    -  suspended 60 s
 
 circuits as http://127.0.0.1:8080 has them now
+beta: models listed: 0, read 5 s ago
 ";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
@@ -361,7 +363,7 @@ circuits as http://127.0.0.1:8080 has them now
             "{text}"
         );
         assert!(text.contains("\"suspended_ms\":59001"), "{text}");
-        assert!(text.contains("\"discovery\":{\"age_secs\":5}"), "{text}");
+        assert!(text.contains("\"of_a_later_version\":{\"x\":5}"), "{text}");
     }
 
     #[test]
