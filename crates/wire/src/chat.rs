@@ -39,7 +39,7 @@ enum Piece<'a> {
 }
 
 fn walk<'a>(body: &'a [u8], at: usize, f: &mut dyn FnMut(Piece<'a>)) -> Result<(), JsonError> {
-    let mut messages = Cursor::at(body, at);
+    let mut messages = Cursor::again(body, at);
     messages.open_array()?;
     while messages.next_element()? {
         let kind = messages.peek()?;
@@ -97,7 +97,7 @@ fn parts<'a>(
     role: Role,
     f: &mut dyn FnMut(Piece<'a>),
 ) -> Result<(), JsonError> {
-    let mut cursor = Cursor::at(body, at);
+    let mut cursor = Cursor::again(body, at);
     cursor.open_array()?;
     while cursor.next_element()? {
         match cursor.peek()? {

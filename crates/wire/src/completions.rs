@@ -23,7 +23,7 @@ fn walk<'a>(
     size: &mut Size,
     f: &mut dyn FnMut(Text<'a>),
 ) -> Result<(), JsonError> {
-    let mut cursor = Cursor::at(body, at);
+    let mut cursor = Cursor::again(body, at);
     match cursor.peek()? {
         Kind::String => prompt(&mut cursor, size, f),
         Kind::Array => {

@@ -208,6 +208,8 @@ pub struct Cursor<'a> {
     depth: u32,
     /// An object or array was opened and nothing read from it yet.
     fresh: bool,
+    /// The text was read before and found valid.
+    again: bool,
 }
 
 impl<'a> Cursor<'a> {
@@ -223,7 +225,15 @@ impl<'a> Cursor<'a> {
             at: offset,
             depth: 0,
             fresh: false,
+            again: false,
         }
+    }
+
+    /// A cursor at `offset` of a text that another one has read to its end: long strings are not validated once more.
+    pub(crate) const fn again(text: &'a [u8], offset: usize) -> Self {
+        let mut cursor = Self::at(text, offset);
+        cursor.again = true;
+        cursor
     }
 
     /// Steps into an object.
@@ -312,7 +322,11 @@ impl<'a> Cursor<'a> {
             return Err(self.wrong(Expected::String));
         }
         let start = self.at;
-        let (quote, escaped) = skip::string(self.text, start + 1)?;
+        let (quote, escaped) = if self.again {
+            skip::valid_string(self.text, start + 1)?
+        } else {
+            skip::string(self.text, start + 1)?
+        };
         self.at = quote + 1;
         Ok(Str {
             raw: &self.text[start + 1..quote],

@@ -66,6 +66,23 @@ pub(super) fn string(text: &[u8], at: usize) -> Result<(usize, bool), JsonError>
     }
 }
 
+/// The same in a text that was read before and found valid: only its quotes are looked for, and whether it has escapes.
+/// Where the text is not what it was said to be, it is read in full.
+pub(super) fn valid_string(text: &[u8], at: usize) -> Result<(usize, bool), JsonError> {
+    let mut from = at;
+    while let Some(found) = memchr::memchr(b'"', text.get(from..).unwrap_or_default()) {
+        let quote = from + found;
+        let before = text[at..quote].iter().rev();
+        // An even number of backslashes are escapes of one another and none of the quote.
+        if before.take_while(|byte| **byte == b'\\').count() % 2 == 0 {
+            let escaped = memchr::memchr(b'\\', &text[at..quote]).is_some();
+            return Ok((quote, escaped));
+        }
+        from = quote + 1;
+    }
+    string(text, at)
+}
+
 /// The characters that a valid JSON string means, or `None` for half a surrogate pair.
 pub(super) fn unescape(raw: &str) -> Option<String> {
     let mut text = String::with_capacity(raw.len());

@@ -309,6 +309,15 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4000))]
 
     #[test]
+    fn a_valid_string_reads_the_same_the_second_time(parts in proptest::collection::vec(r#"[a\\"\n\\\\é]{0,5}"#, 0..6)) {
+        let text = format!("{}, 1]", serde_json::to_string(&parts.concat()).expect("a string is JSON"));
+        let first = Cursor::new(text.as_bytes()).string();
+        let second = Cursor::again(text.as_bytes(), 0).string();
+        prop_assert!(first.is_ok());
+        prop_assert_eq!(first, second);
+    }
+
+    #[test]
     fn agrees_with_serde_json_on_token_soup(text in tokens()) {
         agrees(&text);
     }
