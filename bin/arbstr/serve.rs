@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arbstr_store::{Options as StoreOptions, Store};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -22,7 +23,9 @@ use crate::{clock, discover, memory, mock, server};
 /// A bad config, an address that cannot be bound, a database from a newer arbstr.
 pub(crate) fn run(options: &Serve) -> Result<(), Failure> {
     let _log = Log::start(options.log_format);
+    // For signals, reloads, discovery and accepting; clients are served by threads of their own.
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
         .enable_all()
         .build()
         .map_err(|error| Failure::Failed(format!("cannot start the runtime: {error}")))?;
@@ -58,7 +61,9 @@ async fn serve(options: &Serve) -> Result<(), Failure> {
     tokio::spawn(discover::run(Arc::clone(&app)));
     tokio::spawn(expire_records(Arc::clone(&app)));
     tokio::spawn(memory::keep(Arc::clone(&app)));
-    server::run(Arc::clone(&app), listener, stop).await;
+    server::run(Arc::clone(&app), listener, stop)
+        .await
+        .map_err(|error| Failure::Failed(format!("cannot start the serving threads: {error}")))?;
     memory::save(&app);
     if let Some(exporting) = exporting {
         exporting.finish().await;
@@ -99,11 +104,19 @@ async fn mock_config(options: &Serve) -> Result<(Config, Option<PathBuf>), Failu
 
 async fn bind(config: &Config) -> Result<TcpListener, Failure> {
     let address = config.server.listen;
-    TcpListener::bind(address).await.map_err(|error| {
+    let listener = TcpListener::bind(address).await.map_err(|error| {
         Failure::Failed(format!(
             "cannot listen on {address}: {error}; choose another with --listen ADDR"
         ))
-    })
+    })?;
+    // Accepted sockets inherit this. A client whose machine is gone sends nothing, not even a close.
+    let keepalive = TcpKeepalive::new()
+        .with_time(CLIENT_KEEPALIVE)
+        .with_interval(CLIENT_KEEPALIVE / 4);
+    if let Err(error) = SockRef::from(&listener).set_tcp_keepalive(&keepalive) {
+        tracing::debug!(%error, "no TCP keep-alive towards clients");
+    }
+    Ok(listener)
 }
 
 async fn open_store(path: PathBuf) -> Result<Store, Failure> {
@@ -241,4 +254,6 @@ fn env(name: &str) -> Option<String> {
 }
 
 const EXPIRE_EVERY: Duration = Duration::from_secs(3600);
+/// Silence after which a client is asked whether it is still there.
+const CLIENT_KEEPALIVE: Duration = Duration::from_secs(60);
 const CLOSE_TIME: Duration = Duration::from_secs(10);

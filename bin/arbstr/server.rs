@@ -1,8 +1,11 @@
 //! Sockets: accepting clients, bounding what they may cost, and ending in order.
 
+pub(crate) mod crew;
 mod guard;
 mod head;
+mod window;
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,46 +19,57 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use self::crew::Crew;
 use self::guard::Guard;
 use crate::api;
 use crate::app::App;
 
 /// Serves clients until `stop` is told, then shuts down in order: no new connections, a grace period for what runs, an
 /// error event for streams that run past it. Told again, it cuts the grace period short.
-pub(crate) async fn run(app: Arc<App>, listener: TcpListener, mut stop: mpsc::Receiver<()>) {
-    let graceful = GracefulShutdown::new();
-    let mut connections = JoinSet::new();
-    let protocols = Arc::new(Protocols::new());
+///
+/// # Errors
+/// When the serving threads cannot be started.
+pub(crate) async fn run(
+    app: Arc<App>,
+    listener: TcpListener,
+    mut stop: mpsc::Receiver<()>,
+) -> io::Result<()> {
+    let mut crew = Crew::start(&app)?;
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => serve(&app, &protocols, (&graceful, &mut connections), stream),
+                Ok((stream, _)) => crew.seat(stream),
                 Err(error) => refuse(&error).await,
             },
-            Some(_) = connections.join_next() => {}
             _ = stop.recv() => break,
         }
     }
     drop(listener);
-    finish(&app, graceful, stop).await;
-    // What is left are clients that take nothing; their streams end with their connections.
-    connections.shutdown().await;
+    finish(&app, &mut crew, stop).await;
+    crew.end().await;
     if timeout(LINGER, app.lifeline.all_let_go()).await.is_err() {
         tracing::warn!("some requests did not end in time; the next start completes their records");
     }
+    Ok(())
 }
 
 fn serve(
     app: &Arc<App>,
     protocols: &Arc<Protocols>,
     (graceful, connections): (&GracefulShutdown, &mut JoinSet<()>),
-    stream: TcpStream,
+    stream: std::net::TcpStream,
 ) {
     // Without TCP_NODELAY a lone event waits for the client's delayed ACK: tens of milliseconds.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "client left while it was accepted");
-        return;
-    }
+    let prepared = stream
+        .set_nodelay(true)
+        .and_then(|()| TcpStream::from_std(stream));
+    let stream = match prepared {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(%error, "client left while it was accepted");
+            return;
+        }
+    };
     let guard = Guard::new(stream, app.live().config.timeouts.client_stall, HEAD_TIME);
     let (app, protocols) = (Arc::clone(app), Arc::clone(protocols));
     let watcher = graceful.watcher();
@@ -98,13 +112,20 @@ impl Protocols {
         mut guard: Guard,
         watcher: Watcher,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let is_http2 = guard.speaks_http2().await?;
-        let service = service_fn(move |request| api::answer(Arc::clone(&app), request));
-        if is_http2 {
+        if guard.speaks_http2().await? {
+            let service = service_fn(move |request| {
+                let app = Arc::clone(&app);
+                async move {
+                    let limit = app.live().config.timeouts.client_stall;
+                    let reply = api::answer(app, request).await?;
+                    Ok::<_, Infallible>(window::watch(reply, limit))
+                }
+            });
             // Boxed, so that the usual connection does not carry the room for this one.
             let connection = self.http2.serve_connection(guard, service);
             Box::pin(watcher.watch(connection)).await?;
         } else {
+            let service = service_fn(move |request| api::answer(Arc::clone(&app), request));
             let connection = self.http1.serve_connection(guard, service);
             watcher.watch(connection).await?;
         }
@@ -124,17 +145,16 @@ async fn refuse(error: &io::Error) {
     }
 }
 
-async fn finish(app: &App, graceful: GracefulShutdown, mut stop: mpsc::Receiver<()>) {
+async fn finish(app: &App, crew: &mut Crew, mut stop: mpsc::Receiver<()>) {
     let grace = app.live().config.server.shutdown_grace;
     tracing::info!(
         grace_secs = grace.as_secs(),
         "shutting down: streams in flight may finish; a second signal ends them"
     );
-    let closing = graceful.shutdown();
     let all_done = async {
         // A connection that waits for its next request must not hold up the end.
         tokio::select! {
-            () = closing => {}
+            () = crew.close() => {}
             () = async { app.lifeline.all_let_go().await; sleep(LINGER).await } => {}
         }
         app.lifeline.all_let_go().await;

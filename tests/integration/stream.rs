@@ -7,6 +7,7 @@ mod usage;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 
 use crate::harness::{
@@ -526,6 +527,46 @@ fn a_client_that_reads_nothing_for_too_long_is_cut_off() {
     arbstr
         .row(&reply.id())
         .assert_failure("client_disconnected");
+}
+
+#[test]
+fn a_client_that_never_opens_an_http2_window_is_cut_off() {
+    let big = chunk(&"x".repeat(60_000));
+    let mut answer = Answer::sse().send(chunk("first"));
+    for _ in 0..500 {
+        answer = answer.send(&big);
+    }
+    let provider = Provider::always(answer.stall());
+    let arbstr = House::of(&provider)
+        .set("timeouts", "client_stall = 1")
+        .set("stream", "on_client_disconnect = \"abort\"")
+        .start();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let socket = tokio::net::TcpStream::connect(arbstr.address())
+            .await
+            .unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket))
+                .await
+                .unwrap();
+        tokio::spawn(connection);
+        let request =
+            hyper::Request::post(format!("http://{}/v1/chat/completions", arbstr.address()))
+                .header("content-type", "application/json")
+                .body(ask_stream("model-a"))
+                .unwrap();
+        // The socket is read on; the body is never asked for more than its window holds.
+        let reply = sender.send_request(request).await.unwrap();
+        let id = reply.headers()["x-arbstr-request-id"].to_str().unwrap();
+        let closed = tokio::task::block_in_place(|| provider.saw_close(0, Duration::from_secs(4)));
+        assert!(closed, "the stream is still held open");
+        arbstr.row(id).assert_failure("client_disconnected");
+    });
 }
 
 #[test]

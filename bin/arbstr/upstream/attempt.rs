@@ -81,7 +81,7 @@ pub(crate) async fn attempt(mut call: Call<'_>) -> Result<Good, Miss> {
     };
     let body = Body::new(&head.headers, response.body);
     if !head.status.is_success() {
-        return Err(refused(&call, head, body.ok()).await);
+        return Err(Box::pin(refused(&call, head, body.ok())).await);
     }
     let body = match body {
         Ok(body) => body,
@@ -126,8 +126,7 @@ async fn send(call: &Call<'_>) -> Result<Response, Miss> {
         return Err(Miss::unsent(&fault));
     }
     // The connection was idle and may have been closed under the request: that says nothing about the provider yet.
-    client
-        .send_fresh(request(call))
+    Box::pin(client.send_fresh(request(call)))
         .await
         .map_err(|fault| Miss::unsent(&fault))
 }

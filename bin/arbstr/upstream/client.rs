@@ -30,11 +30,13 @@ use tower_service::Service;
 use super::connection::{Answer, Connection, Unanswered};
 use super::fault::{ConnectTimeout, DnsFault};
 use super::pool::Pool;
+use crate::server::crew;
 
 /// An HTTP client for one provider.
 pub(crate) struct Client {
     dialer: Dialer,
-    pool: Pool,
+    /// One for each serving thread and one for all others: a connection wakes the thread that it was opened on.
+    pools: Box<[Pool]>,
     /// The one connection of a provider that speaks HTTP/2.
     shared: Mutex<Option<Multiplexed>>,
 }
@@ -100,16 +102,17 @@ impl Client {
                 https,
                 limit: connect_limit,
             },
-            pool: Pool::default(),
+            pools: (0..=crew::count()).map(|_| Pool::default()).collect(),
             shared: Mutex::default(),
         }
     }
 
     /// Sends on a connection that is open, or on a new one when none is free.
     pub(crate) async fn send(&self, request: Outgoing) -> Result<Response, SendFault> {
-        match std::future::poll_fn(|cx| Poll::Ready(self.pool.take(cx))).await {
+        match std::future::poll_fn(|cx| Poll::Ready(self.pool().take(cx))).await {
             Some(connection) => self.exchange(connection, request).await,
-            None => self.send_fresh(request).await,
+            // Boxed, so that the usual request does not carry, and move, the room for dialling.
+            None => Box::pin(self.send_fresh(request)).await,
         }
     }
 
@@ -155,12 +158,16 @@ impl Client {
             body,
         } = request;
         write_request(&mut head, &method, &uri, &headers, body.len());
-        let (head, answer) = connection.exchange(head, body, &self.pool).await?;
+        let (head, answer) = connection.exchange(head, body, self.pool()).await?;
         Ok(Response {
             status: head.status,
             headers: head.headers,
             body: Source::Http1(Box::new(answer)),
         })
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.pools[crew::index()]
     }
 
     fn shared(&self) -> Option<Multiplexed> {

@@ -1,0 +1,176 @@
+//! The threads that serve: one for each core, each with a runtime of its own.
+//!
+//! A request stays on the thread that took its connection: its upstream connections are pooled there, and nothing is
+//! woken across threads. What a runtime shared by all threads costs for handing work around is saved; in exchange
+//! a connection cannot move, so each new one goes to the thread that has the fewest.
+//!
+//! ```text
+//!  Serving ──► Closing: no new requests on connections ──► Over: what is left is cut off
+//! ```
+
+use std::cell::Cell;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::{LINGER, Protocols, serve};
+use crate::app::App;
+
+/// All serving threads.
+pub(super) struct Crew {
+    seats: Vec<Seat>,
+    phase: watch::Sender<Phase>,
+    /// Closed once no thread has a connection left.
+    busy: mpsc::Receiver<()>,
+}
+
+/// Which of the [`count`] serving threads this is, counted from 1; 0 for any other thread.
+pub(crate) fn index() -> usize {
+    INDEX.get()
+}
+
+/// How many threads serve.
+pub(crate) fn count() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    Closing,
+    Over,
+}
+
+/// The way to one thread.
+struct Seat {
+    connections: mpsc::UnboundedSender<std::net::TcpStream>,
+    load: Arc<AtomicUsize>,
+    thread: thread::JoinHandle<()>,
+}
+
+/// What one thread works with.
+struct Worker {
+    app: Arc<App>,
+    connections: mpsc::UnboundedReceiver<std::net::TcpStream>,
+    load: Arc<AtomicUsize>,
+    phase: watch::Receiver<Phase>,
+    busy: mpsc::Sender<()>,
+}
+
+impl Crew {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// When the system gives no more of them.
+    pub(super) fn start(app: &Arc<App>) -> io::Result<Self> {
+        let (phase, told) = watch::channel(Phase::Serving);
+        let (is_busy, busy) = mpsc::channel(1);
+        let seats = (1..=count())
+            .map(|index| {
+                let (connections, seated) = mpsc::unbounded_channel();
+                let load = Arc::new(AtomicUsize::new(0));
+                let worker = Worker {
+                    app: Arc::clone(app),
+                    connections: seated,
+                    load: Arc::clone(&load),
+                    phase: told.clone(),
+                    busy: is_busy.clone(),
+                };
+                Ok(Seat {
+                    connections,
+                    load,
+                    thread: worker.start(index)?,
+                })
+            })
+            .collect::<io::Result<_>>()?;
+        Ok(Self { seats, phase, busy })
+    }
+
+    /// Gives a new connection to the thread that has the fewest.
+    pub(super) fn seat(&self, stream: TcpStream) {
+        let load = |seat: &&Seat| seat.load.load(Ordering::Relaxed);
+        let (Some(seat), Ok(stream)) = (self.seats.iter().min_by_key(load), stream.into_std())
+        else {
+            return;
+        };
+        seat.load.fetch_add(1, Ordering::Relaxed);
+        // A thread that is gone has panicked, and the connection closes here.
+        let _ = seat.connections.send(stream);
+    }
+
+    /// Ends connections as soon as they have no request; resolves when none is left.
+    pub(super) async fn close(&mut self) {
+        self.phase.send_replace(Phase::Closing);
+        // Nobody ever sends: the channel ends with its last sender.
+        let _ = self.busy.recv().await;
+    }
+
+    /// Cuts off what is left and ends the threads.
+    pub(super) async fn end(self) {
+        self.phase.send_replace(Phase::Over);
+        let threads: Vec<_> = self.seats.into_iter().map(|seat| seat.thread).collect();
+        let all =
+            tokio::task::spawn_blocking(|| threads.into_iter().for_each(|it| drop(it.join())));
+        // A thread's panic has been told of by the panic itself.
+        let _ = all.await;
+    }
+}
+
+impl Worker {
+    fn start(self, index: usize) -> io::Result<thread::JoinHandle<()>> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        thread::Builder::new()
+            .name(format!("serve-{index}"))
+            .spawn(move || {
+                INDEX.set(index);
+                runtime.block_on(self.work());
+                runtime.shutdown_background();
+            })
+    }
+
+    async fn work(mut self) {
+        let graceful = GracefulShutdown::new();
+        let protocols = Arc::new(Protocols::new());
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                Some(stream) = self.connections.recv() => {
+                    serve(&self.app, &protocols, (&graceful, &mut connections), stream);
+                    self.count(&connections);
+                }
+                Some(_) = connections.join_next() => self.count(&connections),
+                _ = self.phase.changed() => break,
+            }
+        }
+        tokio::select! {
+            () = graceful.shutdown() => {}
+            _ = self.phase.wait_for(|phase| *phase == Phase::Over) => {}
+        }
+        drop(self.busy);
+        // An error means that the crew is gone, which ends this as well.
+        let _ = self.phase.wait_for(|phase| *phase == Phase::Over).await;
+        // What is left are clients that take nothing; their streams end with their connections.
+        connections.shutdown().await;
+        // Streams that are read on for their usage run here too.
+        let _ = timeout(LINGER, self.app.lifeline.all_let_go()).await;
+    }
+
+    fn count<T>(&self, connections: &JoinSet<T>) {
+        let load = connections.len() + self.connections.len();
+        self.load.store(load, Ordering::Relaxed);
+    }
+}
+
+thread_local! {
+    static INDEX: Cell<usize> = const { Cell::new(0) };
+}
