@@ -33,6 +33,10 @@ bench-proxy *ARGS:
 bench-market *ARGS:
     cargo bench --bench market -- {{ARGS}}
 
+# How its cost grows with streams, providers, bodies and rows; see docs/scaling.md.
+scale *ARGS:
+    cargo bench --bench proxy -- --scale {{ARGS}}
+
 # Thousands of requests while all providers flap; see benches/README.md.
 soak *ARGS:
     cargo bench --bench soak -- {{ARGS}}

@@ -133,6 +133,7 @@ fn paced(stage: &mut Stage) -> Result<Vec<Line>> {
         connections: 50,
         until: Until::Count(if stage.options.quick { 1 } else { 3 }),
         rate: None,
+        prompt: Shape::Paced.prompt_bytes(),
     };
     let rounds = take_turns(stage, &plan, 5)?;
     let name = format!("stream, {PACED_CHUNKS} chunks 20 ms apart x 50: CPU per chunk");
@@ -196,6 +197,7 @@ fn weigh(
         connections: 8,
         until: Until::Count(50),
         rate: None,
+        prompt: Shape::Json.prompt_bytes(),
     };
     subject.load(&plan)?;
     plan.shape = Shape::Idle;
@@ -260,6 +262,7 @@ fn for_seconds(stage: &Stage, shape: Shape, connections: usize, seconds: f64) ->
         connections,
         until: Until::Elapsed(time),
         rate: None,
+        prompt: shape.prompt_bytes(),
     }
 }
 

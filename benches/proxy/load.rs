@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     pub(crate) until: Until,
     /// Requests per second over all connections together; `None`: each as soon as the one before is answered.
     pub(crate) rate: Option<f64>,
+    /// Bytes of the prompt, about.
+    pub(crate) prompt: usize,
 }
 
 /// When a connection sends no more.
@@ -68,12 +70,13 @@ impl Plan {
             self.connections.to_string(),
             until,
             rate,
+            self.prompt.to_string(),
         ]
     }
 
     fn from_args(args: &[String]) -> Result<(Self, SocketAddr, Tail)> {
-        let [to, tail, shape, connections, until, rate] = args else {
-            anyhow::bail!("load takes TO TAIL SHAPE CONNECTIONS UNTIL RATE");
+        let [to, tail, shape, connections, until, rate, prompt] = args else {
+            anyhow::bail!("load takes TO TAIL SHAPE CONNECTIONS UNTIL RATE PROMPT");
         };
         let until = match until.strip_suffix('x') {
             Some(count) => Until::Count(count.parse()?),
@@ -87,6 +90,7 @@ impl Plan {
             connections: connections.parse()?,
             until,
             rate: (rate > 0.0).then_some(rate),
+            prompt: prompt.parse()?,
         };
         let tail = if tail == "arbstr" {
             Tail::Arbstr
@@ -134,7 +138,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 }
 
 async fn drive(plan: Plan, to: SocketAddr, tail: Tail) -> Result<()> {
-    let expected = Rc::new(Expected::new(plan.shape, tail));
+    let expected = Rc::new(Expected::new(plan.shape, plan.prompt, tail));
     let mut connections = Vec::new();
     for _ in 0..plan.connections {
         connections.push(Connection::open(to, Rc::clone(&expected)).await?);

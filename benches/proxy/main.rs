@@ -12,6 +12,7 @@ mod ledger;
 mod load;
 mod options;
 mod process;
+mod scale;
 mod script;
 mod subject;
 mod table;
@@ -46,6 +47,10 @@ fn bench(options: Options) -> Result<()> {
         bail!("no such case; there are {}", names.join(", "));
     }
     let mode = describe(&options);
+    if options.scale {
+        print!("{}", scale::run(&mut Stage::new(options)?)?);
+        return Ok(());
+    }
     let mut stage = Stage::new(options)?;
     let mut lines = Vec::new();
     for case in cases {

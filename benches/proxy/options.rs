@@ -9,10 +9,12 @@ use anyhow::{Context as _, Result, bail};
 pub(crate) struct Options {
     /// Short turns and few of them: for a look, not for a figure to keep.
     pub(crate) quick: bool,
-    /// 5,000 idle streams besides the 1,000.
+    /// 5,000 idle streams besides the 1,000; with `scale` 10,000,000 rows too.
     pub(crate) many: bool,
     /// A second floor in arbstr's place: every ratio should be near 1.
     pub(crate) floor_twice: bool,
+    /// The curves instead of the cases.
+    pub(crate) scale: bool,
     /// Turns of each side; `None` leaves it to `quick`.
     pub(crate) repeats: Option<usize>,
     /// The binary to measure.
@@ -28,6 +30,7 @@ impl Options {
             quick: false,
             many: false,
             floor_twice: false,
+            scale: false,
             repeats: None,
             arbstr: PathBuf::from(env!("CARGO_BIN_EXE_arbstr")),
             names: Vec::new(),
@@ -38,6 +41,7 @@ impl Options {
                 "--quick" => options.quick = true,
                 "--many" => options.many = true,
                 "--floor-twice" => options.floor_twice = true,
+                "--scale" => options.scale = true,
                 "--repeats" => {
                     options.repeats =
                         Some(args.next().context("--repeats takes a number")?.parse()?)
@@ -70,4 +74,4 @@ impl Options {
 }
 
 const KNOWN: &str =
-    "--quick, --many, --floor-twice, --repeats N, --arbstr FILE, and names of cases";
+    "--quick, --many, --floor-twice, --scale, --repeats N, --arbstr FILE, and names of cases";

@@ -66,12 +66,17 @@ impl Shape {
         }
     }
 
-    /// The client's request body.
-    pub(crate) fn request(self) -> Bytes {
-        let prompt = match self {
-            Self::Prompt => prompt(1_000_000),
-            _ => prompt(800),
-        };
+    /// How long a prompt is, unless it is said otherwise.
+    pub(crate) fn prompt_bytes(self) -> usize {
+        match self {
+            Self::Prompt => 1_000_000,
+            _ => 800,
+        }
+    }
+
+    /// The client's request body with a prompt of about `bytes`.
+    pub(crate) fn request(self, bytes: usize) -> Bytes {
+        let prompt = prompt(bytes);
         let stream = if self.is_stream() {
             r#","stream":true"#
         } else {

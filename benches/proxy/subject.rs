@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::ledger::Ledger;
+use crate::ledger::{self, Ledger};
 use crate::load::{Outcome, Plan};
 use crate::options::Options;
 use crate::process::{Cpu, Process};
@@ -57,6 +57,19 @@ impl Stage {
         }
     }
 
+    /// arbstr, with a database of its own.
+    pub(crate) fn proxy_of(&mut self, setup: Setup) -> Result<Subject> {
+        self.started += 1;
+        let folder = self.folder.join(self.started.to_string());
+        fs::create_dir_all(&folder)?;
+        if setup.rows > 0 {
+            // A first start makes the tables that are to be filled.
+            self.start(&folder, setup)?.stop()?;
+            ledger::fill(&folder.join("arbstr.db"), setup.rows)?;
+        }
+        self.start(&folder, setup)
+    }
+
     /// A floor in front of the provider.
     pub(crate) fn floor(&self) -> Result<Subject> {
         let begun = Instant::now();
@@ -77,11 +90,12 @@ impl Stage {
         if self.options.floor_twice {
             return self.floor();
         }
-        self.started += 1;
-        let folder = self.folder.join(self.started.to_string());
-        fs::create_dir_all(&folder)?;
+        self.proxy_of(Setup::default())
+    }
+
+    fn start(&self, folder: &Path, setup: Setup) -> Result<Subject> {
         let address = free_address()?;
-        let config = write_config(&folder, address, self.provider_address)?;
+        let config = write_config(folder, address, self.provider_address, setup)?;
         let mut command = Command::new(&self.options.arbstr);
         command.arg("serve").arg("-c").arg(config);
         command.stderr(File::create(folder.join("log"))?);
@@ -104,6 +118,24 @@ impl Drop for Stage {
     fn drop(&mut self) {
         // A folder that stays behind harms nobody.
         let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// What arbstr is started with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    /// How many sell each model, all at the same price and address.
+    pub(crate) providers: usize,
+    /// Requests on record before the first.
+    pub(crate) rows: usize,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            providers: 1,
+            rows: 0,
+        }
     }
 }
 
@@ -132,6 +164,8 @@ pub(crate) struct Memory {
     pub(crate) before: f64,
     pub(crate) open: f64,
     pub(crate) after: f64,
+    /// CPU time from the first to the last, ns.
+    pub(crate) cpu: f64,
 }
 
 impl Subject {
@@ -156,6 +190,7 @@ impl Subject {
             .as_ref()
             .context("the provider is not weighed")?;
         let before = process.resident()?;
+        let cpu = process.cpu()?;
         let mut load = self.start_load(plan)?;
         let opened = load.read_line()?;
         anyhow::ensure!(opened == "open", "the load said {opened:?}");
@@ -166,11 +201,13 @@ impl Subject {
         load.finish()?;
         std::thread::sleep(SETTLING);
         let after = process.resident()?;
+        let cpu = process.cpu()?.since(&cpu);
         self.settle(&outcome)?;
         Ok(Memory {
             before,
             open,
             after,
+            cpu,
         })
     }
 
@@ -208,20 +245,29 @@ fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-fn write_config(folder: &Path, listen: SocketAddr, provider: SocketAddr) -> Result<PathBuf> {
+fn write_config(
+    folder: &Path,
+    listen: SocketAddr,
+    provider: SocketAddr,
+    setup: Setup,
+) -> Result<PathBuf> {
     let models = script::ALL
         .map(|shape| format!("{:?}", shape.name()))
         .join(", ");
     let database = folder.join("arbstr.db");
-    let config = format!(
+    let mut config = format!(
         r#"[server]
 listen = "{listen}"
 
 [database]
 path = {database:?}
-
+"#
+    );
+    for number in 1..=setup.providers {
+        config.push_str(&format!(
+            r#"
 [[providers]]
-name = "bench"
+name = "bench-{number}"
 url = "http://{provider}/v1"
 api_key = "sk-of-no-value"
 models = [{models}]
@@ -230,7 +276,8 @@ cached_input_rate = 5000
 output_rate = 30000
 base_fee = 1
 "#
-    );
+        ));
+    }
     let path = folder.join("arbstr.toml");
     fs::write(&path, config)?;
     fs::set_permissions(&path, Permissions::from_mode(0o600))?;

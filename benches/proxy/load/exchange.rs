@@ -27,11 +27,11 @@ pub(super) struct Expected {
 }
 
 impl Expected {
-    pub(super) fn new(shape: Shape, tail: Tail) -> Self {
+    pub(super) fn new(shape: Shape, prompt: usize, tail: Tail) -> Self {
         Self {
             shape,
             tail,
-            request: shape.request(),
+            request: shape.request(prompt),
             provider: script::provider_bytes(shape),
         }
     }
