@@ -94,6 +94,7 @@ function spendNote(totals) {
   if (totals.cost_estimated > 0) parts.push(`≈ ${sats(totals.estimated_cost_sats)} more by estimate`);
   if (totals.cost_sunk > 0) parts.push(`${sats(totals.sunk_cost_sats)} more on failed attempts`);
   if (totals.cost_unknown > 0) parts.push(`${plural(totals.cost_unknown, "request")} of unknown cost`);
+  if (totals.unsent > 0) parts.push(`${plural(totals.unsent, "request")} reached no provider`);
   return parts.length > 0 ? parts.join(", ") : "every cost is known exactly";
 }
 

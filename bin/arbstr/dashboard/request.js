@@ -4,7 +4,7 @@ import { get, Refused } from "./api.js";
 import { blank, copyButton, el, fill, name, Status } from "./dom.js";
 import { clock, commonDecimals, count, date, duration, exact, isKnown, percent, sats, satsIn, span } from "./format.js";
 import { Poll } from "./poll.js";
-import { badge, outcome } from "./requests.js";
+import { badge, isUnsent, missing, outcome } from "./requests.js";
 import { Table } from "./table.js";
 
 /** Shows the request `id` in `root`; returns what ends it. */
@@ -84,11 +84,6 @@ function total(row) {
   return missing(row);
 }
 
-/** In place of a figure that is not there: to come, or unknown for ever. */
-function missing(row) {
-  return row.error_message === "in_progress" ? "…" : el("span", { class: "unknown" }, "unknown");
-}
-
 /** Tokens × rates, when today's rates still give the cost on record; else the tokens alone. */
 function costCard(row, providers) {
   const parts = partsOf(row, providers);
@@ -122,7 +117,8 @@ function costNotes(row, parts) {
   if (row.provider_cost_sats !== null) notes.push(`The provider itself says ${exact(row.provider_cost_sats)} sats.`);
   if (row.cost_sats !== null && parts === null) notes.push("The provider's rates have changed since, so the parts cannot be shown.");
   if (row.cost_sats === null && row.error_message !== "in_progress") {
-    notes.push(row.estimated_cost_sats === null
+    if (isUnsent(row)) notes.push("Nobody was asked, so it cost nothing.");
+    else notes.push(row.estimated_cost_sats === null
       ? "The cost is unknown: the provider reported no usage, or has no known rate."
       : `The cost is not known for sure. What was seen would cost ${exact(row.estimated_cost_sats)} sats.`);
   }
@@ -156,7 +152,7 @@ function attemptsCard(row) {
       el("span", { class: "track", "aria-hidden": "true" }, bar),
       el("span", { class: "took" }, duration(each.duration_ms), el("span", { class: "sub" }, `from ${each.started_ms === 0 ? "0" : duration(each.started_ms)}`)));
   });
-  const none = row.error_message === "in_progress" ? "They are on record once the request is over." : "Nobody was asked.";
+  const none = row.error_message === "in_progress" ? "They are on record once the request is over." : isUnsent(row) ? "Nobody was asked." : "None is on record.";
   return el("section", { class: "card", "aria-labelledby": "attempts" },
     el("h2", { id: "attempts" }, "Attempts"),
     items.length > 0 ? el("ol", { class: "attempts" }, items) : el("p", { class: "muted" }, none));

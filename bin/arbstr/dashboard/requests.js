@@ -117,11 +117,23 @@ export function badge(row) {
 /** A cost for reading: exact, by estimate, or unknown. */
 export function cost(row, { decimals }) {
   if (row.cost_sats !== null) return el("span", { title: `${exact(row.cost_sats)} sats` }, satsIn(row.cost_sats, decimals));
-  if (row.error_message === "in_progress") return el("span", { class: "muted" }, "…");
   if (row.estimated_cost_sats !== null) {
     return el("span", { class: "estimate", title: `an estimate: ${exact(row.estimated_cost_sats)} sats` }, `≈ ${satsIn(row.estimated_cost_sats, decimals)}`);
   }
+  return missing(row);
+}
+
+/** In place of a figure that is not there: to come, none because nobody was asked, or unknown for ever. */
+export function missing(row) {
+  if (row.error_message === "in_progress") return el("span", { class: "muted" }, "…");
+  if (isUnsent(row)) return el("span", { class: "muted", title: "nobody was asked" }, "–");
   return el("span", { class: "unknown" }, "unknown");
+}
+
+/** Whether the request reached no provider; of one that was interrupted nobody knows. */
+export function isUnsent(row) {
+  const tried = row.attempts?.length ?? row.attempts;
+  return tried === 0 && row.error_message !== "interrupted" && row.error_message !== "in_progress";
 }
 
 function time(row) {
@@ -131,8 +143,7 @@ function time(row) {
 }
 
 function tokens(row) {
-  if (row.error_message === "in_progress") return el("span", { class: "muted" }, "…");
-  if (row.input_tokens === null && row.output_tokens === null) return el("span", { class: "unknown" }, "unknown");
+  if (row.input_tokens === null && row.output_tokens === null) return missing(row);
   const part = (amount) => (amount === null ? "?" : count(amount));
   return [part(row.input_tokens), el("span", { class: "muted" }, " → "), part(row.output_tokens)];
 }
