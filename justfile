@@ -17,9 +17,10 @@ test:
 demo:
     cargo run --release -- serve --mock
 
-# Parser benchmarks; see benches/README.md.
+# Parser and plan benchmarks; see benches/README.md.
 bench:
     cargo bench -p arbstr-sse
+    cargo bench -p arbstr-route
 
 # The ledger: writing, and answers over ten million rows; see benches/README.md.
 bench-store *ARGS:

@@ -50,6 +50,9 @@ impl Quote {
     #[must_use]
     pub fn with_failures(self, millionths: u32) -> Self {
         let failure = Sats::ZERO;
+        if millionths == 0 {
+            return Self { failure, ..self };
+        }
         let certain = Self { failure, ..self }.total().nanosats();
         let added = certain.saturating_mul(i128::from(millionths)) / 1_000_000;
         let failure = Sats::from_nanosats(added);

@@ -320,7 +320,8 @@ impl Offer {
     /// What a plan wants to know, when the demand's clock shows `tick`.
     pub(crate) fn glance(&self, now: Instant, tick: u32, about: &Occasion<'_>) -> Glance {
         let provider = self.provider.lock();
-        let offer = self.lock();
+        let mut offer = self.lock();
+        let effects = offer.habit.recent_effects(now, tick);
         let latency = if about.streaming {
             &offer.streams
         } else {
@@ -328,7 +329,7 @@ impl Offer {
         };
         Glance {
             skip: self.obstacle_in(&provider, &offer, (now, Entry::Ready)),
-            effects: offer.habit.effects(now, tick),
+            effects,
             cached: self.expect_cached(&offer.habit, about),
             may_be_tried: offer.habit.trying_until.is_none_or(|until| until <= now),
             latency: latency.mean(),

@@ -56,7 +56,7 @@ pub(crate) fn tokens_of(size: &Size, texts: Script) -> u64 {
     reason = "a float cast saturates, and an estimate beyond 2^64 tokens is as good as 2^64"
 )]
 pub(crate) fn to_count(tokens: f64) -> u64 {
-    tokens.round().max(0.0) as u64
+    (tokens + 0.5).max(0.0) as u64
 }
 
 /// A share in whole millionths, as far as they go.

@@ -114,12 +114,14 @@ impl Permit {
             let mut state = self.offer.lock();
             let turn = match end {
                 End::Complete => {
+                    state.habit.reckoned = None;
                     state.habit.tally.succeed(now);
                     state
                         .answers
                         .on_success(&mut self.answers, Proof::Whole, &settings)
                 }
                 End::Broken => {
+                    state.habit.reckoned = None;
                     state.habit.tally.fail(self.share_of(report), now);
                     state.answers.on_failure(&mut self.answers, now, &settings)
                 }
@@ -177,6 +179,7 @@ impl Permit {
             | (_, Then::ReturnAsIs | Then::Stop | Then::WithoutStreamOptions) => {}
             (outcome, _) => {
                 let share = self.share_sunk(outcome, sunk_cost);
+                offer_state.habit.reckoned = None;
                 offer_state.habit.tally.fail(share, now);
                 offer_state.habit.trying_until = None;
             }
@@ -278,6 +281,7 @@ impl Permit {
         let habit = &mut state.habit;
         habit.heard = tick;
         habit.trying_until = None;
+        habit.reckoned = None;
         habit.learn(&lesson, &expected, &reported);
         if let (true, Some(input)) = (self.offer.prices_cache(), usage.input) {
             // In the measure of the estimate, which all prefixes are kept in.

@@ -20,7 +20,7 @@ use crate::waterfall::Retry;
 
 mod rank;
 
-use rank::{Runner, rank, try_somebody};
+use rank::{Runner, explain, rank, try_somebody};
 
 /// What planning needs to know of a request.
 #[derive(Clone)]
@@ -144,10 +144,13 @@ impl Plan {
         let terms = terms(facts, field, keys);
         let (entered, mut runners) = enter_runners(facts, field, &terms, now);
         rank(&mut runners, strategy, field.turn);
-        if strategy == Strategy::Cheapest && !field.preview {
-            try_somebody(&entered, &mut runners, now);
-        }
+        let tried = if strategy == Strategy::Cheapest && !field.preview {
+            try_somebody(&entered, &mut runners, now)
+        } else {
+            None
+        };
         let mut candidates = in_order(entered, &runners);
+        explain(&mut candidates, &runners, strategy, tried);
         let mut allowed = candidates
             .iter_mut()
             .filter(|candidate| !candidate.is_ruled_out());
@@ -224,7 +227,7 @@ fn enter_runners(
     let mut expected: Option<(*const Demand, (Expectation, u32))> = None;
     let mut candidates = Vec::with_capacity(field.offers.len());
     let mut runners = Vec::with_capacity(field.offers.len());
-    for (place, offer) in field.offers.iter().enumerate() {
+    for (place, offer) in (0..).zip(field.offers) {
         // Offers of one model share what is expected of it, and stand side by side.
         let key = Arc::as_ptr(&offer.demand);
         let (expectation, tick) = match expected {
@@ -248,9 +251,11 @@ fn enter_runners(
             let policy = Arc::clone(policy);
             Some(Skip::Policy { policy, objection })
         });
+        let priced = (&tokens, quote.as_ref());
         runners.push(Runner::new(
             place,
-            quote.as_ref(),
+            offer,
+            priced,
             &glance,
             objection.is_some(),
         ));
@@ -270,12 +275,10 @@ fn enter_runners(
 /// The candidates in the order of their runners, each of which names another place.
 fn in_order(candidates: Vec<Candidate>, runners: &[Runner]) -> Vec<Candidate> {
     let mut places: Vec<Option<Candidate>> = candidates.into_iter().map(Some).collect();
-    let ranked = runners.iter().filter_map(|runner| {
-        let mut candidate = places[runner.place].take()?;
-        candidate.rank = runner.rank;
-        Some(candidate)
-    });
-    ranked.collect()
+    let ranked = runners.iter();
+    ranked
+        .filter_map(|runner| places[runner.place as usize].take())
+        .collect()
 }
 
 fn expect_tokens(facts: &Facts<'_>, expectation: &Expectation, glance: &Glance) -> Tokens {

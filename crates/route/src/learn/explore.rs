@@ -31,11 +31,11 @@ impl Account {
     }
 
     /// Which of `trials` is worth making instead of a request that costs `best`, if any.
-    pub(crate) fn choose<'a, T>(
+    pub(crate) fn choose<T>(
         &self,
         best: f64,
-        trials: impl Iterator<Item = (&'a T, Trial)>,
-    ) -> Option<&'a T> {
+        trials: impl Iterator<Item = (T, Trial)>,
+    ) -> Option<T> {
         let usual = self.spent / self.requests;
         let allowance = self.allowance(usual);
         if self.requests < FIRST_TRIAL {
@@ -44,8 +44,11 @@ impl Account {
         let horizon = self.requests.min(LONGEST_HORIZON);
         let gains = trials.filter_map(|(candidate, trial)| {
             let premium = trial.cost - best;
+            if trial.news <= 0.0 || premium > allowance {
+                return None;
+            }
             let gain = horizon * usual * gain(best, trial) - premium;
-            (gain > 0.0 && premium <= allowance).then_some((candidate, gain))
+            (gain > 0.0).then_some((candidate, gain))
         });
         gains
             .max_by(|(_, a), (_, b)| a.total_cmp(b))

@@ -29,6 +29,8 @@ pub(crate) struct Habit {
     pub(crate) heard: u32,
     /// An answer is awaited that was asked for only to learn; not to be asked for another before.
     pub(crate) trying_until: Option<Instant>,
+    /// The effects as they were reckoned last, and for when.
+    pub(crate) reckoned: Option<(Effects, Instant, u32)>,
 }
 
 /// How attempts ended.
@@ -167,6 +169,19 @@ impl Habit {
         }
     }
 
+    /// As [`Self::effects`], reckoned anew only after a change, or when enough time has passed to tell.
+    pub(crate) fn recent_effects(&mut self, now: Instant, tick: u32) -> Effects {
+        if let Some((effects, at, then)) = self.reckoned
+            && tick.wrapping_sub(then) < FRESH_TICKS
+            && now.saturating_duration_since(at) < FRESH
+        {
+            return effects;
+        }
+        let effects = self.effects(now, tick);
+        self.reckoned = Some((effects, now, tick));
+        effects
+    }
+
     /// The effects in force at `now`, when the demand's clock shows `tick`.
     pub(crate) fn effects(&self, now: Instant, tick: u32) -> Effects {
         let idle = single(f64::from(tick.saturating_sub(self.heard)));
@@ -181,7 +196,7 @@ impl Habit {
         Effects {
             output: f64::from(self.text.log + self.billing.log).exp(),
             input: f64::from(self.input.log).exp(),
-            output_news: text.hypot(billing),
+            output_news: (text * text + billing * billing).sqrt(),
             input_news: news(&self.input, &INPUT),
             failure: tally.failure(),
             overruns: self.overrun.value > 0.5,
@@ -319,6 +334,9 @@ const INPUT: Prior = Prior {
 };
 /// No text, or no token, has no logarithm.
 const LEAST: f64 = 1e-3;
+/// How long effects stay as they were reckoned.
+const FRESH: Duration = Duration::from_secs(10);
+const FRESH_TICKS: u32 = 32;
 /// Requests after which evidence about an offer that got none of them is worth half.
 const IDLE_TICKS: f32 = 2000.0;
 /// The same for its failures, which pass more quickly; also by the clock, in seconds.

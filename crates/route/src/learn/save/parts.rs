@@ -208,6 +208,7 @@ impl Stored for Habit {
             implausible: from.small()?,
             heard: from.small()?,
             trying_until: None,
+            reckoned: None,
         })
     }
 }
