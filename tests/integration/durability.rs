@@ -1,10 +1,11 @@
 //! What is on record survives: a kill, a locked database, a second instance.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use std::{fs, thread};
 
 use crate::harness::{
-    Answer, DONE, Gate, House, Provider, Row, ask, ask_stream, chunk, completion, finish,
+    Answer, Client, DONE, Gate, House, Provider, Row, ask, ask_stream, chunk, completion, finish,
     usage_chunk, wait_until,
 };
 
@@ -447,3 +448,61 @@ fn a_file_that_is_no_database_is_left_alone() {
     child.wait().unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), letter);
 }
+
+#[test]
+fn five_thousand_requests_at_once_are_five_thousand_rows_and_their_exact_sum() {
+    let provider = Provider::healthy(1000, 500);
+    let arbstr = House::of(&provider).start();
+    let left = AtomicUsize::new(REQUESTS);
+    thread::scope(|scope| {
+        for _ in 0..64 {
+            scope.spawn(|| ask_until_none_is_left(arbstr.client(), &left));
+        }
+    });
+    let figures = || {
+        let sql = "SELECT COUNT(*) AS all_rows, SUM(success) AS done, COUNT(DISTINCT correlation_id) AS ids,
+            SUM(cost_nanosats) AS cost FROM requests";
+        let rows = Row::read(&arbstr.database(), sql, &[]);
+        ["all_rows", "done", "ids", "cost"].map(|column| rows[0].int(column).unwrap_or_default())
+    };
+    let count = REQUESTS as i64;
+    let expected = [count, count, count, count * 2_000_000_000];
+    assert!(
+        wait_until(Duration::from_secs(5), || figures() == expected),
+        "{:?}",
+        figures()
+    );
+    let totals = &arbstr.get("/v1/stats").json()["totals"];
+    assert_eq!(
+        (totals["requests"].as_i64(), totals["cost_sats"].as_i64()),
+        (Some(count), Some(2 * count))
+    );
+}
+
+/// One client that keeps its connection, now for JSON and now for a stream.
+fn ask_until_none_is_left(mut client: Client, left: &AtomicUsize) {
+    let taken = || {
+        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+            left.checked_sub(1)
+        })
+    };
+    while let Ok(nth) = taken() {
+        let body = if nth % 2 == 0 {
+            ask("model-a")
+        } else {
+            ask_stream("model-a")
+        };
+        client.request(
+            "POST",
+            "/v1/chat/completions",
+            &[("content-type", "application/json")],
+            body.as_bytes(),
+        );
+        let mut reply = client.reply("POST");
+        assert_eq!(reply.status, 200);
+        reply.finish();
+        client = reply.again();
+    }
+}
+
+const REQUESTS: usize = 5_000;
