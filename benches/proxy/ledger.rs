@@ -99,6 +99,7 @@ impl Ledger {
 pub(crate) fn fill(path: &Path, rows: usize) -> Result<()> {
     let connection = Connection::open(path)?;
     connection.execute_batch("PRAGMA synchronous = OFF;")?;
+    connection.execute(SERIES, [])?;
     connection.execute(FILL, (i64::try_from(rows)?, COST_NANOSATS))?;
     Ok(())
 }
@@ -117,10 +118,12 @@ const NEW: &str = "SELECT count(*),
     count(DISTINCT CASE WHEN success = 1 AND ended IS NOT NULL AND cost_nanosats = ?2 THEN correlation_id END),
     coalesce(max(id), ?1) FROM requests WHERE id > ?1";
 const FILLED: &str = "SELECT count(*), coalesce(max(id), 0) FROM requests";
+const SERIES: &str =
+    "INSERT INTO series (model, provider, streaming, success) VALUES ('json', 'bench-1', 0, 1)";
 const FILL: &str = "WITH RECURSIVE counted(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < ?1)
     INSERT INTO requests (correlation_id, timestamp, ended, endpoint, model, provider, streaming, input_tokens,
-        output_tokens, cost_nanosats, latency_ms, duration_ms, attempts, success)
+        output_tokens, cost_nanosats, latency_ms, duration_ms, attempts, success, series)
     SELECT printf('00000000-0000-7000-8000-%012d', n), 1700000000000 + n, 1700000000900 + n, 'chat.completions', 'json',
-        'bench-1', 0, 200, 100, ?2, 300, 900, 1, 1 FROM counted";
+        'bench-1', 0, 200, 100, ?2, 300, 900, 1, 1, (SELECT max(id) FROM series) FROM counted";
 const WRONG: &str = "SELECT success, error_message, cost_nanosats, output_tokens FROM requests
     WHERE id > ?1 AND NOT (success = 1 AND ended IS NOT NULL AND cost_nanosats IS ?2) LIMIT 1";
