@@ -20,11 +20,7 @@ type Key = Box<dyn FnMut(&Seller) -> f64>;
 /// The regret of arbstr and of each simple policy, in percent of what the oracle pays, after warm-up.
 pub(crate) fn compare(world: &World, why: bool) -> Vec<(&'static str, f64)> {
     let oracle = oracle(world);
-    let warm = world.jobs.len() / 2;
-    let regret = |costs: &[Sats]| {
-        let sum = |costs: &[Sats]| costs[warm..].iter().sum::<Sats>().nanosats() as f64;
-        100.0 * (sum(costs) / sum(&oracle) - 1.0)
-    };
+    let regret = |costs: &[Sats]| regret_over(&oracle, costs);
     let arbstr = Run::new(world).all(why, &oracle);
     let informed = knowing_kinds(world);
     let mut dice = Dice::new(7);
@@ -53,16 +49,28 @@ pub(crate) fn compare(world: &World, why: bool) -> Vec<(&'static str, f64)> {
     results
 }
 
+/// The regret of whoever paid these costs.
+pub(crate) fn regret(world: &World, costs: &[Sats]) -> f64 {
+    regret_over(&oracle(world), costs)
+}
+
+/// In percent, after warm-up.
+fn regret_over(oracle: &[Sats], costs: &[Sats]) -> f64 {
+    let warm = oracle.len() / 2;
+    let sum = |costs: &[Sats]| costs[warm..].iter().sum::<Sats>().nanosats() as f64;
+    100.0 * (sum(costs) / sum(oracle) - 1.0)
+}
+
 /// What has happened to the sellers under one way of choosing.
 #[derive(Debug)]
-struct Past {
+pub(crate) struct Past {
     caches: HashMap<(usize, usize), (f64, Duration)>,
     /// When each request in flight ends.
     busy: Vec<Vec<Duration>>,
 }
 
 impl Past {
-    fn new(world: &World) -> Self {
+    pub(crate) fn new(world: &World) -> Self {
         Self {
             caches: HashMap::new(),
             busy: world.sellers.iter().map(|_| Vec::new()).collect(),
@@ -75,7 +83,7 @@ impl Past {
         capacity > 0 && self.busy[seller].len() >= capacity
     }
 
-    fn bill(&self, world: &World, seller: usize, job: &Job, at: Duration) -> Usage {
+    pub(crate) fn bill(&self, world: &World, seller: usize, job: &Job, at: Duration) -> Usage {
         let cached = self.cached(world, seller, job, at);
         world.sellers[seller].usage(job, cached)
     }
@@ -96,7 +104,7 @@ impl Past {
         }
     }
 
-    fn serve(&mut self, world: &World, seller: usize, job: &Job, at: Duration) {
+    pub(crate) fn serve(&mut self, world: &World, seller: usize, job: &Job, at: Duration) {
         self.caches
             .insert((seller, job.conversation), (job.input, at));
         if world.climate == Climate::Burst {
@@ -105,7 +113,7 @@ impl Past {
     }
 }
 
-fn service(seller: &Seller, job: &Job) -> Duration {
+pub(crate) fn service(seller: &Seller, job: &Job) -> Duration {
     seller.latency + Duration::from_secs_f64(job.output.min(2000.0) / 200.0)
 }
 
