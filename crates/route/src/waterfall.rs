@@ -27,11 +27,12 @@ use crate::permit::Permit;
 use crate::plan::Plan;
 use crate::verdict::{Again, Failure, Outcome, Then, TimeoutKind, Verdict};
 
+mod choose;
 mod pause;
 mod story;
+mod wait;
 
 pub use pause::Retry;
-use pause::{mix, up_to};
 use story::push_attempt;
 
 /// What to do now.
@@ -380,175 +381,6 @@ impl Waterfall {
         self.attempt(candidate, (entry, false), now)
     }
 
-    fn choose(&mut self, now: Instant, dice: u64) -> Step {
-        let entry = if self.sole { Entry::Sole } else { Entry::Ready };
-        let fresh = self.places(|run| run.fate == Fate::Fresh);
-        for &candidate in &fresh {
-            if let Some(step) = self.attempt(candidate, (entry, false), now) {
-                return step;
-            }
-        }
-        if let Some(step) = self.choose_passed_over(&fresh, now) {
-            return step;
-        }
-        let due = self.earliest_retry(now, dice);
-        if let Some((candidate, _)) = due.filter(|(_, due)| *due <= now) {
-            if let Some(step) = self.retry(candidate, now) {
-                return step;
-            }
-            return self.choose(now, dice);
-        }
-        let place = self
-            .wait_for_place(&fresh, (now, dice))
-            .or_else(|| self.wait_for_probe(&fresh, (now, dice)));
-        match (place, due.map(|(_, due)| due - now)) {
-            (Some(Step::Wait(place)), Some(retry)) => Step::Wait(place.min(retry)),
-            (Some(step), _) => step,
-            (None, Some(retry)) => Step::Wait(retry),
-            (None, None) => self.give_up(now),
-        }
-    }
-
-    /// Nobody else can serve: those passed over, the one due soonest first. While somebody's probe is out, no other open
-    /// circuit is probed: one request at a time finds out whether anybody is back.
-    fn choose_passed_over(&mut self, fresh: &[usize], now: Instant) -> Option<Step> {
-        let obstacles: Vec<(usize, Skip)> = fresh
-            .iter()
-            .filter_map(|&candidate| {
-                Some((
-                    candidate,
-                    self.offer(candidate).obstacle(now, Entry::Ready)?,
-                ))
-            })
-            .collect();
-        let probing = obstacles.iter().any(|(_, skip)| *skip == Skip::Probing);
-        let mut passed_over: Vec<(Duration, usize)> = obstacles
-            .iter()
-            .filter(|(_, skip)| !(probing && matches!(skip, Skip::CircuitOpen { .. })))
-            .filter_map(|(candidate, skip)| Some((skip.left()?, *candidate)))
-            .collect();
-        passed_over.sort_unstable();
-        let mut candidates = passed_over.into_iter().map(|(_, candidate)| candidate);
-        candidates.find_map(|candidate| self.attempt(candidate, (Entry::Desperate, false), now))
-    }
-
-    /// A candidate whose house is full is waited for; in the end a limit that is only a guess is passed over.
-    fn wait_for_place(&mut self, fresh: &[usize], (now, dice): (Instant, u64)) -> Option<Step> {
-        let entry = if self.sole {
-            Entry::Sole
-        } else {
-            Entry::Desperate
-        };
-        let is_full = |&&candidate: &&usize| {
-            matches!(
-                self.offer(candidate).obstacle(now, entry),
-                Some(Skip::AtCapacity { .. })
-            )
-        };
-        let full: Vec<usize> = fresh.iter().filter(is_full).copied().collect();
-        if full.is_empty() {
-            return None;
-        }
-        let since = *self.waiting_since.get_or_insert(now);
-        if now.saturating_duration_since(since) < LONGEST_WAIT {
-            let pause = POLL + up_to(POLL, dice);
-            return Some(Step::Wait(self.cut_to_deadline(pause, now)));
-        }
-        let mut candidates = full.into_iter();
-        candidates.find_map(|candidate| self.attempt(candidate, (entry, true), now))
-    }
-
-    /// Somebody else's probe may be back in a moment: it is waited for, but not for as long as a silent provider keeps it.
-    fn wait_for_probe(&mut self, fresh: &[usize], (now, dice): (Instant, u64)) -> Option<Step> {
-        let is_probed = |&candidate: &usize| {
-            self.offer(candidate).obstacle(now, Entry::Ready) == Some(Skip::Probing)
-        };
-        if !fresh.iter().any(is_probed) {
-            return None;
-        }
-        let since = *self.probe_since.get_or_insert(now);
-        if now.saturating_duration_since(since) >= PROBE_WAIT {
-            return None;
-        }
-        let pause = POLL + up_to(POLL, dice);
-        Some(Step::Wait(self.cut_to_deadline(pause, now)))
-    }
-
-    /// The busy candidate whose pause is over first.
-    fn earliest_retry(&mut self, now: Instant, dice: u64) -> Option<(usize, Instant)> {
-        let mut earliest: Option<(usize, Instant)> = None;
-        for candidate in self.places(|run| matches!(run.fate, Fate::Busy { .. })) {
-            let Some(due) = self.due(candidate, dice) else {
-                self.runs[candidate].fate = Fate::Spent;
-                continue;
-            };
-            let pauses = self
-                .paused
-                .saturating_add(due.saturating_duration_since(now));
-            if self.is_too_late(due) || pauses > LONGEST_WAIT {
-                self.runs[candidate].fate = Fate::Spent;
-            } else if earliest.is_none_or(|(_, first)| due < first) {
-                earliest = Some((candidate, due));
-            }
-        }
-        earliest
-    }
-
-    /// When a busy candidate's pause is over; its length is drawn once.
-    fn due(&mut self, candidate: usize, dice: u64) -> Option<Instant> {
-        let Run { fate, tries, .. } = self.runs[candidate];
-        let Fate::Busy {
-            since,
-            asked_for,
-            due,
-        } = fate
-        else {
-            return None;
-        };
-        if due.is_some() {
-            return due;
-        }
-        let pause = self.backoff(tries, mix(dice, candidate)).max(asked_for);
-        let due = since.checked_add(pause);
-        self.runs[candidate].fate = Fate::Busy {
-            since,
-            asked_for,
-            due,
-        };
-        due
-    }
-
-    /// A second try. A candidate whose house is full is looked at again soon; one whose circuit opened meanwhile is
-    /// given up.
-    fn retry(&mut self, candidate: usize, now: Instant) -> Option<Step> {
-        let entry = if self.sole { Entry::Sole } else { Entry::Again };
-        let fate = self.runs[candidate].fate;
-        let step = self.attempt(candidate, (entry, false), now);
-        if let (Some(_), Fate::Busy { since, .. }) = (&step, fate) {
-            self.paused += now.saturating_duration_since(since);
-        }
-        if step.is_none() {
-            let is_full = matches!(
-                self.offer(candidate).obstacle(now, entry),
-                Some(Skip::AtCapacity { .. })
-            );
-            self.runs[candidate].fate = match fate {
-                Fate::Busy {
-                    since, asked_for, ..
-                } if is_full && now.saturating_duration_since(since) < LONGEST_WAIT => {
-                    let due = now.checked_add(POLL);
-                    Fate::Busy {
-                        since,
-                        asked_for,
-                        due,
-                    }
-                }
-                _ => Fate::Spent,
-            };
-        }
-        step
-    }
-
     fn attempt(
         &mut self,
         candidate: usize,
@@ -626,22 +458,10 @@ impl Waterfall {
     fn backoff(&self, tries: u32, dice: u64) -> Duration {
         self.plan.retry.backoff(tries, dice)
     }
-
-    fn cut_to_deadline(&self, pause: Duration, now: Instant) -> Duration {
-        self.deadline.map_or(pause, |deadline| {
-            pause.min(deadline.saturating_duration_since(now))
-        })
-    }
 }
 
-/// The longest wait for a place, and the most that all pauses before further tries come to.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// How long another request's probe is waited for.
-const PROBE_WAIT: Duration = Duration::from_secs(3);
 /// When to come again where nobody can say better.
 const SOON: Duration = Duration::from_secs(1);
-/// How often a full house is looked at, and the spread of it.
-const POLL: Duration = Duration::from_millis(25);
 
 #[cfg(test)]
 mod tests;

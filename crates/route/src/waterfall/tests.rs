@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::wait::LONGEST_WAIT;
 use super::*;
 use crate::testing::*;
 use crate::{Answer, Change, End, Event, Health, Market, MarketSpec, Scope, Standing, TimeoutKind};

@@ -1,0 +1,61 @@
+//! Who is asked next: each candidate once, then those passed over, then whoever was busy.
+
+use std::time::{Duration, Instant};
+
+use super::{Fate, Step, Waterfall};
+use crate::candidate::Skip;
+use crate::circuit::Entry;
+
+impl Waterfall {
+    pub(super) fn choose(&mut self, now: Instant, dice: u64) -> Step {
+        let entry = if self.sole { Entry::Sole } else { Entry::Ready };
+        let fresh = self.places(|run| run.fate == Fate::Fresh);
+        for &candidate in &fresh {
+            if let Some(step) = self.attempt(candidate, (entry, false), now) {
+                return step;
+            }
+        }
+        if let Some(step) = self.choose_passed_over(&fresh, now) {
+            return step;
+        }
+        let due = self.earliest_retry(now, dice);
+        if let Some((candidate, _)) = due.filter(|(_, due)| *due <= now) {
+            if let Some(step) = self.retry(candidate, now) {
+                return step;
+            }
+            return self.choose(now, dice);
+        }
+        let place = self
+            .wait_for_place(&fresh, (now, dice))
+            .or_else(|| self.wait_for_probe(&fresh, (now, dice)));
+        match (place, due.map(|(_, due)| due - now)) {
+            (Some(Step::Wait(place)), Some(retry)) => Step::Wait(place.min(retry)),
+            (Some(step), _) => step,
+            (None, Some(retry)) => Step::Wait(retry),
+            (None, None) => self.give_up(now),
+        }
+    }
+
+    /// Nobody else can serve: those passed over, the one due soonest first. While somebody's probe is out, no other open
+    /// circuit is probed: one request at a time finds out whether anybody is back.
+    pub(super) fn choose_passed_over(&mut self, fresh: &[usize], now: Instant) -> Option<Step> {
+        let obstacles: Vec<(usize, Skip)> = fresh
+            .iter()
+            .filter_map(|&candidate| {
+                Some((
+                    candidate,
+                    self.offer(candidate).obstacle(now, Entry::Ready)?,
+                ))
+            })
+            .collect();
+        let probing = obstacles.iter().any(|(_, skip)| *skip == Skip::Probing);
+        let mut passed_over: Vec<(Duration, usize)> = obstacles
+            .iter()
+            .filter(|(_, skip)| !(probing && matches!(skip, Skip::CircuitOpen { .. })))
+            .filter_map(|(candidate, skip)| Some((skip.left()?, *candidate)))
+            .collect();
+        passed_over.sort_unstable();
+        let mut candidates = passed_over.into_iter().map(|(_, candidate)| candidate);
+        candidates.find_map(|candidate| self.attempt(candidate, (Entry::Desperate, false), now))
+    }
+}
