@@ -7,6 +7,7 @@ mod connection;
 pub(crate) mod fault;
 pub(crate) mod fetch;
 mod headers;
+mod multiplex;
 mod pool;
 
 use std::time::Instant;

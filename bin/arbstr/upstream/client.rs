@@ -4,31 +4,31 @@
 //! provider had just closed; the attempt is then made once more on a fresh connection ([`Client::send_fresh`]).
 //! Redirects are not followed and proxy environment variables are not read.
 //!
-//! HTTP/1.1 is spoken by [`Connection`], HTTP/2 by hyper, on one connection for all requests; TLS decides between them.
+//! HTTP/1.1 is spoken by [`Connection`], HTTP/2 by hyper on connections that requests share ([`Lanes`]); TLS decides between
+//! them.
 
 use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use arbstr_http1::write_request;
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
-use hyper::client::conn::http2;
-use hyper::header::{self, HeaderMap};
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::header::HeaderMap;
+use hyper::{Method, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::client::legacy::connect::{Connection as _, HttpConnector};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::connection::{Answer, Connection, Unanswered};
 use super::fault::{ConnectTimeout, DnsFault};
+use super::multiplex::{Lanes, Rider, Unsent};
 use super::pool::Pool;
 use crate::server::crew;
 
@@ -36,9 +36,14 @@ use crate::server::crew;
 pub(crate) struct Client {
     dialer: Dialer,
     /// One for each serving thread and one for all others: a connection wakes the thread that it was opened on.
-    pools: Box<[Pool]>,
-    /// The one connection of a provider that speaks HTTP/2.
-    shared: Mutex<Option<Multiplexed>>,
+    places: Box<[Place]>,
+}
+
+/// The open connections of one thread.
+#[derive(Default)]
+struct Place {
+    pool: Pool,
+    lanes: Lanes,
 }
 
 /// A request to a provider.
@@ -70,7 +75,12 @@ pub(crate) enum Source {
     /// A connection of its own.
     Http1(Box<Answer>),
     /// A stream of a shared one.
-    Http2(Incoming),
+    Http2 {
+        /// What is still to come.
+        incoming: Incoming,
+        /// The stream's place on its connection.
+        _rider: Rider,
+    },
 }
 
 /// A request that got no response head.
@@ -102,25 +112,25 @@ impl Client {
                 https,
                 limit: connect_limit,
             },
-            pools: (0..=crew::count()).map(|_| Pool::default()).collect(),
-            shared: Mutex::default(),
+            places: (0..=crew::count()).map(|_| Place::default()).collect(),
         }
     }
 
     /// Sends on a connection that is open, or on a new one when none is free.
     pub(crate) async fn send(&self, request: Outgoing) -> Result<Response, SendFault> {
-        match std::future::poll_fn(|cx| Poll::Ready(self.pool().take(cx))).await {
+        match std::future::poll_fn(|cx| Poll::Ready(self.place().pool.take(cx))).await {
             Some(connection) => self.exchange(connection, request).await,
             // Boxed, so that the usual request does not carry, and move, the room for dialling.
             None => Box::pin(self.send_fresh(request)).await,
         }
     }
 
-    /// Sends on a connection that cannot have grown stale: a new one, or the shared one of HTTP/2, which is watched.
+    /// Sends on a connection that cannot have grown stale: a new one, or one of HTTP/2, which is watched.
     pub(crate) async fn send_fresh(&self, request: Outgoing) -> Result<Response, SendFault> {
-        let request = match self.shared() {
+        let lanes = &self.place().lanes;
+        let request = match lanes.board() {
             None => request,
-            Some(shared) => match shared.send(request).await {
+            Some(seat) => match seat.send(request).await {
                 Ok(response) => return Ok(response),
                 Err(Unsent::Failed(fault)) => return Err(fault),
                 // It had just ended; the provider has seen nothing of this.
@@ -135,11 +145,11 @@ impl Client {
         if !stream.connected().is_negotiated_h2() {
             return self.exchange(Connection::new(stream), request).await;
         }
-        let shared = Multiplexed::open(stream)
+        let seat = lanes
+            .open(stream)
             .await
             .map_err(|error| SendFault::connecting(error.into()))?;
-        self.share(&shared);
-        shared.send(request).await.map_err(|unsent| match unsent {
+        seat.send(request).await.map_err(|unsent| match unsent {
             Unsent::Failed(fault) => fault,
             Unsent::Returned(_) => SendFault::sending("the connection closed at once"),
         })
@@ -158,7 +168,7 @@ impl Client {
             body,
         } = request;
         write_request(&mut head, &method, &uri, &headers, body.len());
-        let (head, answer) = connection.exchange(head, body, self.pool()).await?;
+        let (head, answer) = connection.exchange(head, body, &self.place().pool).await?;
         Ok(Response {
             status: head.status,
             headers: head.headers,
@@ -166,21 +176,8 @@ impl Client {
         })
     }
 
-    fn pool(&self) -> &Pool {
-        &self.pools[crew::index()]
-    }
-
-    fn shared(&self) -> Option<Multiplexed> {
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.take_if(|shared| shared.0.is_closed());
-        shared.clone()
-    }
-
-    /// Lets later requests use a connection, unless another was opened meanwhile.
-    fn share(&self, opened: &Multiplexed) {
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.take_if(|shared| shared.0.is_closed());
-        shared.get_or_insert_with(|| opened.clone());
+    fn place(&self) -> &Place {
+        &self.places[crew::index()]
     }
 }
 
@@ -200,7 +197,7 @@ impl Source {
             Self::Http1(answer) => answer
                 .poll_data(cx)
                 .map(|read| read.map(|read| read.map_err(Into::into))),
-            Self::Http2(incoming) => loop {
+            Self::Http2 { incoming, .. } => loop {
                 match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
                     None => return Poll::Ready(None),
                     Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
@@ -224,7 +221,7 @@ impl SendFault {
         }
     }
 
-    fn sending(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub(super) fn sending(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self {
             error: error.into(),
             is_connect: false,
@@ -238,62 +235,6 @@ impl From<Unanswered> for SendFault {
         Self {
             is_stale: unanswered.is_stale,
             ..Self::sending(unanswered.cause)
-        }
-    }
-}
-
-/// An HTTP/2 connection, shared by all who send on it.
-#[derive(Clone)]
-struct Multiplexed(http2::SendRequest<Full<Bytes>>);
-
-/// A request that an HTTP/2 connection did not answer.
-enum Unsent {
-    /// It may have gone out.
-    Failed(SendFault),
-    /// It certainly did not.
-    Returned(Box<Outgoing>),
-}
-
-impl Multiplexed {
-    async fn open(stream: Stream) -> Result<Self, hyper::Error> {
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .keep_alive_interval(Some(H2_PING))
-            .initial_stream_window_size(H2_STREAM_WINDOW)
-            .initial_connection_window_size(H2_CONNECTION_WINDOW)
-            .handshake(stream)
-            .await?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a provider's connection ended early");
-            }
-        });
-        Ok(Self(sender))
-    }
-
-    async fn send(mut self, outgoing: Outgoing) -> Result<Response, Unsent> {
-        if self.0.ready().await.is_err() {
-            return Err(Unsent::Returned(Box::new(outgoing)));
-        }
-        let mut request = Request::new(Full::new(outgoing.body.clone()));
-        *request.method_mut() = outgoing.method.clone();
-        *request.uri_mut() = outgoing.uri.clone();
-        request.headers_mut().clone_from(&outgoing.headers);
-        // In HTTP/2 the authority says it.
-        request.headers_mut().remove(header::HOST);
-        match self.0.try_send_request(request).await {
-            Ok(response) => {
-                let (head, incoming) = response.into_parts();
-                Ok(Response {
-                    status: head.status,
-                    headers: head.headers,
-                    body: Source::Http2(incoming),
-                })
-            }
-            Err(mut error) => Err(match error.take_message() {
-                Some(_) => Unsent::Returned(Box::new(outgoing)),
-                None => Unsent::Failed(SendFault::sending(error.into_error())),
-            }),
         }
     }
 }
@@ -330,7 +271,7 @@ struct Dialer {
     limit: Duration,
 }
 
-type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+pub(super) type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
 impl Dialer {
     async fn dial(&self, uri: Uri) -> Result<Stream, Box<dyn Error + Send + Sync>> {
@@ -368,8 +309,3 @@ impl Service<Name> for Resolver {
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 /// Room for the head of a usual request.
 const HEAD_BYTES: usize = 512;
-const H2_PING: Duration = Duration::from_secs(30);
-/// What one stream may have in hand before its client takes it.
-const H2_STREAM_WINDOW: u32 = 64 * 1024;
-/// Wide, so that a stream whose client does not read cannot use it up for the others.
-const H2_CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
