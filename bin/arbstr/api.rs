@@ -75,17 +75,28 @@ async fn route(
     }
     match route {
         Route::Inference(endpoint) => chat::serve(app, arrival, endpoint, request).await,
-        Route::Models => Ok(models::list(app)),
+        Route::Models => apart(app, models::list).await,
         Route::Model(id) => models::one(app, id),
         Route::Stats => query::stats(app, request.uri().query()).await,
         Route::Requests => query::list(app, request.uri().query()).await,
         Route::Request(id) => query::request(app, id, request.uri().query()).await,
-        Route::Health => Ok(health::health(app)),
-        Route::Providers => Ok(health::providers(app)),
+        Route::Health => apart(app, health::health).await,
+        Route::Providers => apart(app, health::providers).await,
         Route::Metrics => metrics::metrics(app).await,
         Route::Cost => chat::cost(app, request).await,
         Route::Page(asset) => Ok(dashboard::serve(asset, request.headers())),
     }
+}
+
+/// Writes an answer that grows with the number of offers, thousands perhaps, where no stream has to wait for it.
+async fn apart(
+    app: &Arc<App>,
+    write: fn(&Arc<App>) -> Response<Reply>,
+) -> Result<Response<Reply>, Fault> {
+    let app = Arc::clone(app);
+    tokio::task::spawn_blocking(move || write(&app))
+        .await
+        .map_err(|error| Fault::internal(format!("the answer was lost: {error}")))
 }
 
 /// The paths arbstr knows.

@@ -13,6 +13,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpStream;
@@ -112,14 +113,17 @@ impl Crew {
         let _ = self.busy.recv().await;
     }
 
-    /// Cuts off what is left and ends the threads.
+    /// Cuts off what is left and ends the threads; one that is stuck, in a write to a disk that hangs perhaps, ends with
+    /// the process.
     pub(super) async fn end(self) {
         self.phase.send_replace(Phase::Over);
         let threads: Vec<_> = self.seats.into_iter().map(|seat| seat.thread).collect();
         let all =
             tokio::task::spawn_blocking(|| threads.into_iter().for_each(|it| drop(it.join())));
         // A thread's panic has been told of by the panic itself.
-        let _ = all.await;
+        if timeout(END_TIME, all).await.is_err() {
+            tracing::warn!("a serving thread does not end; its records follow at the next start");
+        }
     }
 }
 
@@ -174,3 +178,6 @@ impl Worker {
 thread_local! {
     static INDEX: Cell<usize> = const { Cell::new(0) };
 }
+
+/// What the threads have for ending.
+const END_TIME: Duration = Duration::from_secs(10);
