@@ -10,8 +10,8 @@
 
 use std::cell::Cell;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -37,9 +37,11 @@ pub(crate) fn index() -> usize {
     INDEX.get()
 }
 
-/// How many threads serve.
+/// How many threads serve: one for each core there was at the start. Limits that are set on a running process, such as
+/// a container's, change no thread and so not this number either.
 pub(crate) fn count() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
+    static COUNT: OnceLock<usize> = OnceLock::new();
+    *COUNT.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
