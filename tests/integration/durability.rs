@@ -325,7 +325,7 @@ fn whatever_was_answered_before_a_kill_is_on_record() {
         for at in 0..6 {
             let (ids, stop) = (&ids, &stop);
             scope.spawn(move || {
-                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                while !stop.load(Ordering::Relaxed) {
                     let Some(id) = ask_until_killed(address, at % 2 == 0) else {
                         return;
                     };
@@ -335,7 +335,7 @@ fn whatever_was_answered_before_a_kill_is_on_record() {
         }
         thread::sleep(Duration::from_millis(400));
         arbstr.kill_9();
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
     });
     let arbstr = arbstr.restart();
     let ids = ids.into_inner().unwrap();
@@ -376,7 +376,7 @@ fn whatever_was_answered_before_a_kill_is_on_record() {
 
 /// The id of one more request and whether its answer came whole; `None` once nobody answers.
 fn ask_until_killed(address: std::net::SocketAddr, streamed: bool) -> Option<(String, bool)> {
-    let mut client = crate::harness::Client::try_connect(address).ok()?;
+    let mut client = Client::try_connect(address).ok()?;
     let body = if streamed {
         ask_stream("model-a")
     } else {
