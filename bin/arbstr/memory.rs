@@ -3,6 +3,7 @@
 //! Nothing depends on it being there: without it arbstr begins afresh, and says so only when it should have been.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arbstr_store::Store;
@@ -10,23 +11,57 @@ use arbstr_store::Store;
 use crate::app::{App, Live};
 use crate::clock;
 
-/// Takes up what an earlier process has learned.
-pub(crate) async fn recall(live: &Live, store: &Store) {
-    let reader = store.reader().clone();
-    let saved = tokio::task::spawn_blocking(move || reader.load_state(NAME)).await;
-    let bytes = match saved {
-        Ok(Ok(Some(bytes))) => bytes,
-        Ok(Ok(None)) => return,
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "what was learned about providers could not be read; routing begins afresh");
-            return;
+/// What is kept of what was learned. Nothing is saved over what an earlier process left until that has been read: a
+/// database that is out of reach for a moment must not cost what took weeks to learn.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Memory {
+    is_read: Arc<AtomicBool>,
+}
+
+impl Memory {
+    /// Takes up what an earlier process has learned.
+    pub(crate) async fn recall(&self, live: &Live, store: &Store) {
+        let reader = store.reader().clone();
+        let saved = tokio::task::spawn_blocking(move || reader.load_state(NAME)).await;
+        let bytes = match saved {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "what was learned about providers cannot be read yet; it is tried again");
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "reading what was learned about providers was lost; it is tried again");
+                return;
+            }
+        };
+        self.is_read.store(true, Ordering::Relaxed);
+        if let Some(bytes) = bytes {
+            take_up(live, &bytes);
         }
-        Err(error) => {
-            tracing::warn!(%error, "reading what was learned about providers was lost");
-            return;
+    }
+
+    /// Saves what is learned, again and again.
+    pub(crate) async fn keep(self, app: Arc<App>) {
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            if !self.is_read.load(Ordering::Relaxed) {
+                self.recall(&app.keep_live(), &app.store).await;
+            }
+            self.save(&app);
         }
-    };
-    match live.market.load(&bytes, clock::now(), clock::unix_ms()) {
+    }
+
+    /// Saves what was learned so far.
+    pub(crate) fn save(&self, app: &App) {
+        if self.is_read.load(Ordering::Relaxed) {
+            let bytes = app.live().market.save(clock::now(), clock::unix_ms());
+            app.store.save_state(NAME, bytes);
+        }
+    }
+}
+
+fn take_up(live: &Live, bytes: &[u8]) {
+    match live.market.load(bytes, clock::now(), clock::unix_ms()) {
         Ok(()) => tracing::info!(
             bytes = bytes.len(),
             "took up what was learned about providers"
@@ -35,20 +70,6 @@ pub(crate) async fn recall(live: &Live, store: &Store) {
             tracing::warn!(%error, "what was learned about providers cannot be used; routing begins afresh");
         }
     }
-}
-
-/// Saves what is learned, again and again.
-pub(crate) async fn keep(app: Arc<App>) {
-    loop {
-        tokio::time::sleep(INTERVAL).await;
-        save(&app);
-    }
-}
-
-/// Saves what was learned so far.
-pub(crate) fn save(app: &App) {
-    let bytes = app.live().market.save(clock::now(), clock::unix_ms());
-    app.store.save_state(NAME, bytes);
 }
 
 const NAME: &str = "route";

@@ -14,8 +14,9 @@ use crate::app::{App, Live};
 use crate::cli::{Failure, Serve};
 use crate::config::{self, Config, Source};
 use crate::log::Log;
+use crate::memory::Memory;
 use crate::trace::Tracer;
-use crate::{clock, discover, memory, mock, server};
+use crate::{clock, discover, mock, server};
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -49,7 +50,8 @@ async fn serve(options: &Serve) -> Result<(), Failure> {
     let store = open_store(config.database.path.clone()).await?;
     let config_shown = config.clone();
     let live = Live::from_config(config, None).map_err(Failure::BadConfig)?;
-    memory::recall(&live, &store).await;
+    let memory = Memory::default();
+    memory.recall(&live, &store).await;
     announce(&config_shown, address, options.mock);
     let (tracer, exporting) = Tracer::start(&config_shown.telemetry).unzip();
     let app = App::new(live, store.clone(), address, clock::unix_ms());
@@ -60,11 +62,11 @@ async fn serve(options: &Serve) -> Result<(), Failure> {
     }
     tokio::spawn(discover::run(Arc::clone(&app)));
     tokio::spawn(expire_records(Arc::clone(&app)));
-    tokio::spawn(memory::keep(Arc::clone(&app)));
+    tokio::spawn(memory.clone().keep(Arc::clone(&app)));
     server::run(Arc::clone(&app), listener, stop)
         .await
         .map_err(|error| Failure::Failed(format!("cannot start the serving threads: {error}")))?;
-    memory::save(&app);
+    memory.save(&app);
     if let Some(exporting) = exporting {
         exporting.finish().await;
     }

@@ -2,6 +2,7 @@
 //! conversation; and that it outlives the process.
 
 use std::time::Duration;
+use std::{fs, thread};
 
 use serde_json::Value;
 
@@ -59,6 +60,32 @@ fn what_is_learned_is_expected_and_survives_a_restart() {
     arbstr.wait_exit(Duration::from_secs(20));
     let arbstr = arbstr.restart();
     assert_eq!(expected(&arbstr), (123, 700));
+}
+
+#[test]
+fn what_could_not_be_read_at_the_start_is_not_saved_over() {
+    let provider = Provider::always(saying(2800, 123, 700));
+    let stop = |mut arbstr: Arbstr| {
+        arbstr.signal("TERM");
+        arbstr.wait_exit(Duration::from_secs(20));
+        arbstr
+    };
+    let arbstr = House::of(&provider).start();
+    let body = ask("model-a");
+    (0..10).for_each(|_| drop(serve(&arbstr, &body)));
+    let arbstr = stop(arbstr);
+    let (database, aside) = (arbstr.database(), arbstr.folder().join("aside"));
+    fs::rename(&database, &aside).unwrap();
+    fs::create_dir(&database).unwrap();
+    let arbstr = arbstr.restart();
+    fs::remove_dir(&database).unwrap();
+    fs::rename(&aside, &database).unwrap();
+    while arbstr.get("/health").json()["store"]["database_ready"] != true {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let arbstr = stop(arbstr).restart();
+    let expected = &candidates(&arbstr, &body)[0]["expected_output_tokens"];
+    assert_eq!(*expected, 700);
 }
 
 #[test]
