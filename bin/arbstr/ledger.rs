@@ -110,14 +110,11 @@ pub(crate) struct Bill {
 impl About {
     /// What `request` says, and what its client calls it.
     pub(crate) fn of(request: &Request<'_>, policy: Option<&str>, headers: &HeaderMap) -> Self {
-        let text = |name: &str| {
-            let value = headers.get(name)?.to_str().ok()?;
-            Some(value.chars().take(HEADER_CHARS).collect::<String>())
-        };
+        let text = |name: &str| Some(bounded(headers.get(name)?.to_str().ok()?, HEADER_CHARS));
         Self {
             endpoint: request.endpoint(),
-            model: request.model().to_owned(),
-            policy: policy.map(str::to_owned),
+            model: bounded(request.model(), NAME_CHARS),
+            policy: policy.map(|name| bounded(name, NAME_CHARS)),
             streaming: request.is_stream(),
             client_id: text("x-request-id"),
             traceparent: text("traceparent"),
@@ -318,10 +315,10 @@ impl Entry {
                 .filter(|_| self.about.streaming)
                 .map(|winner| now.saturating_duration_since(winner.sent_at)),
             duration: now.saturating_duration_since(self.arrival.at),
-            finish_reason: finish_reason.map(str::to_owned),
+            finish_reason: finish_reason.map(|reason| bounded(reason, NAME_CHARS)),
             success,
             error_status: status,
-            error_message: message,
+            error_message: message.map(|message| bounded(&message, NAME_CHARS)),
             plan: None,
             attempts: std::mem::take(&mut self.attempts),
         };
@@ -416,6 +413,10 @@ pub(crate) fn sunk_cost(
     charged.or(reported)
 }
 
+fn bounded(text: &str, chars: usize) -> String {
+    text.chars().take(chars).collect()
+}
+
 fn charge(endpoint: Endpoint, usage: &Usage, rates: &Rates) -> Option<Sats> {
     match endpoint {
         Endpoint::Embeddings => arbstr_price::input_cost(usage, rates),
@@ -446,3 +447,6 @@ const ENVELOPE_BYTES: u64 = 220;
 const BYTES_PER_TOKEN: u64 = 4;
 /// What is kept of a header that a client may make as long as it likes.
 const HEADER_CHARS: usize = 128;
+/// What is kept of a name that a client or a provider may make as long as it likes: a record, its roll-ups, a log line and
+/// a span all have it. No list of models may have a longer one.
+const NAME_CHARS: usize = 256;

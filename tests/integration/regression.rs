@@ -53,3 +53,14 @@ fn a_flood_of_comments_is_no_first_event() {
     assert!(!body.contains("error") && body.ends_with(DONE), "{body}");
     assert_eq!(reply.needs("x-arbstr-provider"), "good");
 }
+
+/// A name of a megabyte, asked for by a client, went into the journal, the row, the roll-ups and the log.
+#[test]
+fn a_record_keeps_only_the_beginning_of_an_endless_name() {
+    let arbstr = House::of(&Provider::healthy(1, 1)).start();
+    let name = "é".repeat(500_000);
+    let mut reply = arbstr.chat(&ask_stream(&name));
+    assert_eq!((reply.status, reply.finish().is_empty()), (404, false));
+    let row = arbstr.row(&reply.id());
+    assert_eq!(row.text("model"), Some("é".repeat(256)));
+}

@@ -153,7 +153,7 @@ fn answer(row: &Completion) -> Vec<Value> {
             .map(|model| text("gen_ai.response.model", model)),
     );
     let reason = row.finish_reason.as_deref().map(|reason| {
-        json!({"key": "gen_ai.response.finish_reasons", "value": {"arrayValue": {"values": [{"stringValue": bounded(reason)}]}}})
+        json!({"key": "gen_ai.response.finish_reasons", "value": {"arrayValue": {"values": [{"stringValue": reason}]}}})
     });
     attributes.extend(reason);
     attributes
@@ -177,7 +177,7 @@ fn address(told: &Told, provider: &str) -> Vec<Value> {
 }
 
 fn name(told: &Told, model: &str) -> String {
-    format!("{} {}", told.operation, bounded(model))
+    format!("{} {model}", told.operation)
 }
 
 /// What the client was answered with, as far as it is known.
@@ -211,12 +211,12 @@ fn error_type(message: &str) -> &str {
 fn status(failure: Option<&str>) -> Value {
     failure.map_or_else(
         || json!({}),
-        |message| json!({"code": ERROR, "message": bounded(message)}),
+        |message| json!({"code": ERROR, "message": message}),
     )
 }
 
 fn text(key: &str, value: &str) -> Value {
-    json!({"key": key, "value": {"stringValue": bounded(value)}})
+    json!({"key": key, "value": {"stringValue": value}})
 }
 
 /// 64-bit numbers are text in OTLP/JSON.
@@ -236,16 +236,6 @@ fn nanos(micros: i64) -> String {
     format!("{}000", micros.max(1))
 }
 
-/// A client may call its model whatever it likes.
-fn bounded(text: &str) -> &str {
-    let end = text
-        .char_indices()
-        .nth(LONGEST)
-        .map_or(text.len(), |(at, _)| at);
-    &text[..end]
-}
-
-const LONGEST: usize = 256;
 const SAMPLED: u32 = 1;
 const SERVER: u32 = 2;
 const CLIENT: u32 = 3;
