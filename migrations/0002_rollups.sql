@@ -3,7 +3,8 @@
 --
 -- A sum that does not fit an INTEGER is its decimal TEXT, which is why these columns are ANY.
 
--- What rows are counted together.
+-- What rows are counted together. Beyond 10,000, what would be a new one of requests that nobody was served in counts
+-- as that of the model '(other)': clients may ask for any name.
 CREATE TABLE series (
     id        INTEGER PRIMARY KEY,
     model     TEXT    NOT NULL,

@@ -5,12 +5,12 @@
 //! row can be completed.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use arbstr_price::Sats;
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use rusqlite::{
     CachedStatement, Connection, Statement, ToSql, Transaction, TransactionBehavior, params,
 };

@@ -45,6 +45,14 @@ impl Histogram {
         }
     }
 
+    /// Undoes the merging of `other`.
+    pub(crate) fn take_off(&mut self, other: &Self) {
+        for (count, less) in self.counts.iter_mut().zip(&other.counts) {
+            *count = count.saturating_sub(*less);
+        }
+        self.total = self.total.saturating_sub(other.total);
+    }
+
     /// Counts everything that is in `bytes`, which [`Self::encode`] made.
     pub(crate) fn merge_encoded(&mut self, mut bytes: &[u8]) -> Result<(), Damaged> {
         let mut bucket = 0;
@@ -136,13 +144,15 @@ fn put_number(bytes: &mut Vec<u8>, mut value: u64) {
 
 fn take_number(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0_u64;
-    for shift in (0..64).step_by(7) {
+    let mut shift = 0;
+    while shift < 64 {
         let (first, rest) = bytes.split_first()?;
         *bytes = rest;
         value |= u64::from(first & 0x7f) << shift;
         if *first < 0x80 {
             return Some(value);
         }
+        shift += 7;
     }
     None
 }

@@ -5,10 +5,10 @@
 //! day, in the transaction that writes the rows.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
+use hashbrown::HashMap;
 use rusqlite::types::Value;
-use rusqlite::{Connection, Error, Row, Transaction, params, params_from_iter};
+use rusqlite::{Connection, Error, OptionalExtension, Row, ToSql, Transaction, params_from_iter};
 
 use crate::sums::{self, Measures, Sums};
 
@@ -41,6 +41,20 @@ impl Series<'static> {
     }
 }
 
+impl Series<'_> {
+    /// The values of [`SERIES_COLUMNS`].
+    fn values(&self) -> [&dyn ToSql; 6] {
+        [
+            &self.model,
+            &self.provider,
+            &self.policy,
+            &self.tier,
+            &self.streaming,
+            &self.success,
+        ]
+    }
+}
+
 /// The roll-ups that one transaction changes. What it knows holds within that transaction alone.
 #[derive(Debug, Default)]
 pub(crate) struct Rollups<'a> {
@@ -59,7 +73,10 @@ impl<'a> Rollups<'a> {
         if let Some(number) = self.series.get(&series) {
             return Ok(*number);
         }
-        let number = find_or_add(transaction, &series)?;
+        let number = match find(transaction, &series)? {
+            Some(number) => number,
+            None => add_or_fold(transaction, &series)?,
+        };
         self.series.insert(series, number);
         Ok(number)
     }
@@ -126,25 +143,36 @@ pub(crate) fn start_of(timestamp_ms: i64, length_ms: i64) -> i64 {
     timestamp_ms.saturating_sub(timestamp_ms.rem_euclid(length_ms))
 }
 
-fn find_or_add(connection: &Connection, series: &Series<'_>) -> Result<i64, Error> {
-    let find =
+fn find(connection: &Connection, series: &Series<'_>) -> Result<Option<i64>, Error> {
+    let sql =
         "SELECT id FROM series WHERE model = ?1 AND provider IS ?2 AND policy IS ?3 AND tier IS ?4
          AND streaming = ?5 AND success IS ?6";
-    let add = "INSERT INTO series (model, provider, policy, tier, streaming, success)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    let values = params![
-        series.model,
-        series.provider,
-        series.policy,
-        series.tier,
-        series.streaming,
-        series.success
-    ];
-    let mut statement = connection.prepare_cached(find)?;
-    if let Some(row) = statement.query(values)?.next()? {
-        return row.get(0);
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement.query_row(series.values(), |row| row.get(0));
+    found.optional()
+}
+
+/// Gives a new series a number. Where there are very many, one that nobody was served in gets that of [`OTHER_MODELS`]:
+/// a client may make up as many names as it likes.
+fn add_or_fold(connection: &Connection, series: &Series<'_>) -> Result<i64, Error> {
+    let count: i64 = connection
+        .prepare_cached("SELECT coalesce(max(id), 0) FROM series")?
+        .query_row([], |row| row.get(0))?;
+    if count < MOST_SERIES || series.success == Some(true) {
+        return add(connection, series);
     }
-    connection.prepare_cached(add)?.execute(values)?;
+    let other = Series {
+        model: Cow::Borrowed(OTHER_MODELS),
+        policy: None,
+        ..series.clone()
+    };
+    find(connection, &other)?.map_or_else(|| add(connection, &other), Ok)
+}
+
+fn add(connection: &Connection, series: &Series<'_>) -> Result<i64, Error> {
+    let sql = "INSERT INTO series (model, provider, policy, tier, streaming, success)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    connection.prepare_cached(sql)?.execute(series.values())?;
     Ok(connection.last_insert_rowid())
 }
 
@@ -181,6 +209,10 @@ pub(crate) const HOURS: &str = "rollup_hours";
 pub(crate) const DAYS: &str = "rollup_days";
 /// The number under which all series are added up together; no series has it.
 pub(crate) const ALL_SERIES: i64 = 0;
+/// As what model the requests of a series beyond [`MOST_SERIES`] count that nobody was served in.
+const OTHER_MODELS: &str = "(other)";
+/// No series is deleted, so that the last number is how many there are. Reading as many takes some 10 ms.
+const MOST_SERIES: i64 = 10_000;
 /// An hour.
 pub(crate) const HOUR_MS: i64 = 3_600_000;
 /// A day.

@@ -105,6 +105,25 @@ impl Sums {
         self.duration.merge(&other.duration);
     }
 
+    /// Undoes the merging of `other`.
+    pub(crate) fn take_off(&mut self, other: &Self) {
+        self.requests = self.requests.saturating_sub(other.requests);
+        self.successes = self.successes.saturating_sub(other.successes);
+        self.unsent = self.unsent.saturating_sub(other.unsent);
+        for (sum, less) in self.tokens.iter_mut().zip(other.tokens) {
+            *sum -= less;
+        }
+        for (sum, less) in self.amounts_mut().into_iter().zip(other.amounts()) {
+            sum.nanosats -= less.nanosats;
+            sum.rows = sum.rows.saturating_sub(less.rows);
+        }
+        for (count, less) in self.flags.iter_mut().zip(other.flags) {
+            *count = count.saturating_sub(less);
+        }
+        self.latency.take_off(&other.latency);
+        self.duration.take_off(&other.duration);
+    }
+
     /// Adds the roll-up in `row`, whose [`COLUMNS`] begin at `first`.
     pub(crate) fn merge_row(&mut self, row: &Row<'_>, first: usize) -> Result<(), Error> {
         let mut at = first;

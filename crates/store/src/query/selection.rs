@@ -1,7 +1,6 @@
 //! Which rows a query is about: a range of time, and what they have in common.
 
-use std::collections::HashMap;
-
+use hashbrown::HashMap;
 use rusqlite::Connection;
 
 use crate::record::RequestRow;

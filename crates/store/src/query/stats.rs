@@ -1,13 +1,14 @@
 //! Totals over a range, and the same by group.
 //!
-//! Whole days and hours are answered from roll-ups, the rest of an hour at either end of the range from its rows.
+//! Whole days and hours are answered from roll-ups. Of the hour at either end of the range, the rows of its smaller part
+//! are read: to be added up, or to be taken off the whole hour.
 //! Where those rows are deleted, the hour counts as a whole, and the answer says what it covers.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::str::FromStr;
 
 use arbstr_price::Sats;
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use rusqlite::{Connection, Row, Transaction, params};
 
 use super::selection::Chosen;
@@ -212,8 +213,11 @@ fn add_up(
         by_key: HashMap::new(),
         by_series: HashMap::new(),
     };
-    for (since_ms, until_ms) in &parts.rows {
-        adding.rows(snapshot, *since_ms, *until_ms)?;
+    for (since_ms, until_ms) in &parts.lacking {
+        adding.rows(snapshot, *since_ms, *until_ms, |tally| &mut tally.sums)?;
+    }
+    for (since_ms, until_ms) in &parts.beyond {
+        adding.rows(snapshot, *since_ms, *until_ms, |tally| &mut tally.beyond)?;
     }
     for (table, since_ms, until_ms) in parts.rollups(group_by) {
         if adding.needs_series(selection) {
@@ -237,13 +241,47 @@ fn add_up(
 struct Parts {
     since_ms: i64,
     until_ms: i64,
-    /// Ranges to be read from rows: none, or parts of the first and the last hour.
-    rows: Vec<(i64, i64)>,
-    /// Whole hours between them.
+    /// Whole hours, to be read from roll-ups.
     hours: (i64, i64),
+    /// What these hours lack of the range: to be added, row by row.
+    lacking: Vec<(i64, i64)>,
+    /// What these hours have beyond the range: to be taken off, row by row.
+    beyond: Vec<(i64, i64)>,
 }
 
 impl Parts {
+    /// Sees to the first or last hour, which may lie in the range with a part only: the smaller part is read from rows.
+    fn fit_hour(
+        &mut self,
+        connection: &Connection,
+        hour: i64,
+        expired_before: i64,
+    ) -> Result<(), rusqlite::Error> {
+        let end = hour.saturating_add(HOUR_MS);
+        let inside = (self.since_ms.max(hour), self.until_ms.min(end));
+        let mut outside = Vec::new();
+        for (from, to) in [(hour, inside.0), (inside.1, end)] {
+            if hour >= expired_before && holds_rows(connection, from, to)? {
+                outside.push((from, to));
+            }
+        }
+        let length = |ranges: &[(i64, i64)]| ranges.iter().map(|(from, to)| to - from).sum::<i64>();
+        if hour < expired_before {
+            self.since_ms = self.since_ms.min(hour);
+            self.until_ms = self.until_ms.max(end);
+        } else if length(&outside) <= length(&[inside]) {
+            self.beyond.extend(outside);
+        } else {
+            self.lacking.push(inside);
+            if hour == self.hours.0 {
+                self.hours.0 = end;
+            } else {
+                self.hours.1 = hour;
+            }
+        }
+        Ok(())
+    }
+
     /// Which tables to read from where to where.
     fn rollups(&self, group_by: Option<GroupBy>) -> Vec<(&'static str, i64, i64)> {
         let (from, to) = self.hours;
@@ -265,37 +303,24 @@ fn part(connection: &Connection, selection: &Selection) -> Result<Parts, rusqlit
         selection.since_ms,
         selection.until_ms.max(selection.since_ms),
     );
-    let expired_before = read_expired_before(connection)?;
     let mut parts = Parts {
         since_ms: since,
         until_ms: until,
-        rows: Vec::new(),
         hours: (start_of(since, HOUR_MS), ceiling(until, HOUR_MS)),
+        lacking: Vec::new(),
+        beyond: Vec::new(),
     };
     if since == until {
         parts.hours = (0, 0);
         return Ok(parts);
     }
-    let (first, end) = parts.hours;
-    let last = start_of(until, HOUR_MS);
-    if first < since {
-        if first < expired_before {
-            parts.since_ms = first;
-        } else if holds_rows(connection, first, since)? {
-            parts.hours.0 = first.saturating_add(HOUR_MS);
-            parts.rows.push((since, parts.hours.0.min(until)));
-        }
+    let expired_before = read_expired_before(connection)?;
+    let (first, last) = (parts.hours.0, start_of(until, HOUR_MS));
+    parts.fit_hour(connection, first, expired_before)?;
+    // An hour that both ends lie in is dealt with already.
+    if first < last && last < until {
+        parts.fit_hour(connection, last, expired_before)?;
     }
-    // An hour that both ends lie in may be dealt with already.
-    if until < end && parts.hours.0 <= last {
-        if last < expired_before {
-            parts.until_ms = end;
-        } else if holds_rows(connection, until, end)? {
-            parts.hours.1 = last;
-            parts.rows.push((last.max(since), until));
-        }
-    }
-    parts.hours.1 = parts.hours.1.max(parts.hours.0);
     Ok(parts)
 }
 
@@ -335,6 +360,8 @@ fn ceiling(timestamp_ms: i64, length_ms: i64) -> i64 {
 struct Tally {
     in_progress: u64,
     sums: Sums,
+    /// What is in `sums` and does not belong there.
+    beyond: Sums,
 }
 
 struct Adding {
@@ -408,6 +435,7 @@ impl Adding {
         connection: &Connection,
         since_ms: i64,
         until_ms: i64,
+        side: impl Fn(&mut Tally) -> &mut Sums,
     ) -> Result<(), rusqlite::Error> {
         let sql = format!(
             "SELECT timestamp, series, {MEASURES} FROM requests INDEXED BY requests_by_time
@@ -417,7 +445,7 @@ impl Adding {
         let mut rows = statement.query([since_ms, until_ms])?;
         while let Some(row) = rows.next()? {
             if let Some(tally) = self.tally(row.get(0)?, row.get(1)?) {
-                tally.sums.add(&read_measures(row, 2)?);
+                side(tally).add(&read_measures(row, 2)?);
             }
         }
         Ok(())
@@ -468,9 +496,10 @@ impl Adding {
         }
     }
 
-    fn finish(self) -> (Totals, Vec<Group>) {
+    fn finish(mut self) -> (Totals, Vec<Group>) {
         let mut all = Tally::default();
-        for (_, tally) in &self.groups {
+        for (_, tally) in &mut self.groups {
+            tally.sums.take_off(&tally.beyond);
             all.in_progress += tally.in_progress;
             all.sums.merge(&tally.sums);
         }
@@ -480,6 +509,7 @@ impl Adding {
                 key,
                 totals: tally.totals(),
             }));
+            groups.retain(|group| group.totals.requests > 0);
             groups.sort_by(|a, b| match (&a.key, &b.key) {
                 (GroupKey::Time(a), GroupKey::Time(b)) => a.cmp(b),
                 _ => (b.totals.requests, &a.key).cmp(&(a.totals.requests, &b.key)),

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use arbstr_store::{
-    Completion, Filter, GroupBy, GroupKey, Percentiles, Selection, Stats, StatsQuery, Store, Totals,
+    Completion, Filter, GroupBy, GroupKey, Opening, Percentiles, Selection, Stats, StatsQuery,
+    Store, Totals,
 };
 use proptest::option;
 use proptest::prelude::*;
@@ -172,6 +173,46 @@ fn interrupted_requests_count_as_ended_without_a_cost() {
     let now = ask(&store, &Selection::all(), None).totals;
     assert_eq!((now.requests, now.in_progress, now.unknown_cost), (1, 0, 1));
     assert_eq!((now.successes, now.duration), (0, None));
+}
+
+#[test]
+fn beyond_ten_thousand_series_only_answered_requests_get_a_new_one() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    assert!(store.flush(PATIENCE).is_empty());
+    let many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9999)
+         INSERT INTO series (model, streaming, success) SELECT 'made-up-' || i, 0, 0 FROM n";
+    scratch.peek().execute_batch(many).unwrap();
+    for (nth, success) in [false, false, true, false].into_iter().enumerate() {
+        let id = nth.to_string();
+        store.open_request(Opening {
+            model: format!("model-{nth}"),
+            ..opening(&id)
+        });
+        store.complete(Completion {
+            success,
+            provider: success.then(|| "alpha".to_owned()),
+            ..completion(&id)
+        });
+        assert!(store.flush(PATIENCE).is_empty());
+    }
+    let groups = ask(&store, &Selection::all(), Some(GroupBy::Model)).groups;
+    let counted: Vec<_> = groups
+        .iter()
+        .map(|group| (&group.key, group.totals.requests))
+        .collect();
+    let name = |name: &str| GroupKey::Name(Some(name.to_owned()));
+    assert_eq!(
+        counted,
+        [
+            (&name("(other)"), 2),
+            (&name("model-0"), 1),
+            (&name("model-2"), 1)
+        ]
+    );
+    let kept = "SELECT count(*) FROM requests WHERE model = 'model-3'";
+    assert_eq!(scratch.number(kept), 1);
+    assert_eq!(scratch.number("SELECT count(*) FROM series"), 10_002);
 }
 
 #[test]
