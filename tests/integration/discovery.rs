@@ -229,6 +229,20 @@ fn a_model_appears_vanishes_and_changes_its_price_while_a_request_keeps_its_own(
 }
 
 #[test]
+fn models_that_nobody_asks_for_make_no_series() {
+    let list = listing(&priced(&[("asked", "0.001"), ("idle", "0.001")]));
+    let provider = lister(&list);
+    let arbstr = House::new().seller(discovered("alpha", &provider)).start();
+    wait_for(&arbstr, "the list", || {
+        !offer(&arbstr, "idle", "alpha").is_null()
+    });
+    arbstr.chat(&ask("asked")).finish();
+    let text = arbstr.get("/metrics").finish();
+    let series = r#"arbstr_circuit_state{model="asked",provider="alpha"} 0"#;
+    assert!(text.contains(series) && !text.contains("idle"), "{text}");
+}
+
+#[test]
 fn a_list_that_cannot_be_read_leaves_the_old_one_in_force_and_says_so_once() {
     let list = listing(&priced(&[("model-a", "0.001")]));
     let alpha = lister(&list);

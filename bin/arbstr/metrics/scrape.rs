@@ -6,7 +6,7 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use arbstr_route::{ProviderSnapshot, Standing as Circuit};
+use arbstr_route::{OfferSnapshot, ProviderSnapshot, Standing as Circuit};
 use arbstr_store::Status;
 use prometheus::TextEncoder;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
@@ -26,7 +26,9 @@ pub(crate) fn text(app: &App) -> String {
     families.extend(spending(&app.metrics));
     families.push(sunk(&app.metrics));
     families.extend(discovery(&live));
-    families.extend(providers(&live.market.snapshot(clock::now())));
+    let snapshots = live.market.snapshot(clock::now());
+    families.extend(providers(&snapshots));
+    families.extend(offers(&live, &snapshots));
     families.extend(store(&app.store.status(clock::unix_ms())));
     families.extend(process(app));
     families.retain(|family| !family.get_metric().is_empty());
@@ -134,23 +136,6 @@ fn providers(all: &[ProviderSnapshot]) -> Vec<MetricFamily> {
             .filter_map(|of| Some((vec![("provider", &*of.name)], value(of)?)));
         family(name, help, MetricType::GAUGE, samples)
     };
-    let offers = || {
-        all.iter().flat_map(|of| {
-            of.offers.iter().map(move |offer| {
-                (
-                    vec![("model", &*offer.model), ("provider", &*of.name)],
-                    offer,
-                )
-            })
-        })
-    };
-    let circuits = offers().map(|(labels, offer)| (labels, state(&offer.circuit)));
-    let suspended = offers().map(|(labels, offer)| {
-        (
-            labels,
-            offer.suspended_for.unwrap_or_default().as_secs_f64(),
-        )
-    });
     vec![
         each(
             "arbstr_provider_circuit_state",
@@ -177,19 +162,53 @@ fn providers(all: &[ProviderSnapshot]) -> Vec<MetricFamily> {
             "For how much longer a provider is left out for its key or balance.",
             |of| Some(of.suspended_for.unwrap_or_default().as_secs_f64()),
         ),
-        family(
+    ]
+}
+
+/// Each model of each provider, but of those that only a provider's list names, which may be thousands, only what is in use
+/// or left alone.
+fn offers(live: &Live, all: &[ProviderSnapshot]) -> Vec<MetricFamily> {
+    let shown = all
+        .iter()
+        .zip(&live.config.providers)
+        .flat_map(|(of, config)| {
+            let is_configured = |offer: &OfferSnapshot| {
+                config
+                    .models
+                    .iter()
+                    .any(|model| *model.name == *offer.model)
+            };
+            let offers = of.offers.iter();
+            offers
+                .filter(move |offer| is_stirring(offer) || is_configured(offer))
+                .map(|offer| (&*of.name, offer))
+        });
+    let shown: Vec<(&str, &OfferSnapshot)> = shown.collect();
+    let each = |name: &str, help: &str, value: fn(&OfferSnapshot) -> f64| {
+        let samples = shown.iter().map(|(provider, offer)| {
+            let labels = vec![("model", &*offer.model), ("provider", *provider)];
+            (labels, value(offer))
+        });
+        family(name, help, MetricType::GAUGE, samples)
+    };
+    vec![
+        each(
             "arbstr_circuit_state",
             "The circuit of a model at a provider: 0 closed, 1 half open, 2 open.",
-            MetricType::GAUGE,
-            circuits,
+            |offer| state(&offer.circuit),
         ),
-        family(
+        each(
             "arbstr_suspended_seconds",
             "For how much longer a model is left out at a provider.",
-            MetricType::GAUGE,
-            suspended,
+            |offer| offer.suspended_for.unwrap_or_default().as_secs_f64(),
         ),
     ]
+}
+
+fn is_stirring(offer: &OfferSnapshot) -> bool {
+    offer.circuit != Circuit::Closed
+        || offer.suspended_for.is_some()
+        || offer.experience.success.is_some()
 }
 
 fn store(status: &Status) -> Vec<MetricFamily> {
