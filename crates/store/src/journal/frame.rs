@@ -337,7 +337,11 @@ impl<'a> Reader<'a> {
 
     fn attempts(&mut self) -> Option<Vec<Attempt>> {
         let count = self.unsigned()?;
-        (0..count).map(|_| self.attempt()).collect()
+        let mut attempts = Vec::with_capacity(usize::try_from(count.min(16)).unwrap_or(0));
+        for _ in 0..count {
+            attempts.push(self.attempt()?);
+        }
+        Some(attempts)
     }
 
     fn attempt(&mut self) -> Option<Attempt> {

@@ -159,11 +159,12 @@ pub(super) fn in_time(
         chosen.into_keys().map(Some).collect()
     };
     let start = Bounds::of(selection, descending, after);
+    let mut reading = Reading::prepare(connection, &series, descending, count)?;
     let mut walks = Vec::new();
     let mut heads = BinaryHeap::new();
     for series in series {
-        let mut walk = Walk::new(connection, series, descending, start, count)?;
-        if let Some(head) = walk.next()? {
+        let mut walk = Walk::new(series, start);
+        if let Some(head) = walk.next(&mut reading)? {
             heads.push((head, walks.len()));
             walks.push(walk);
         }
@@ -178,7 +179,7 @@ pub(super) fn in_time(
         if found.len() == count as usize {
             break;
         }
-        if let Some(head) = walks[place].next()? {
+        if let Some(head) = walks[place].next(&mut reading)? {
             heads.push((head, place));
         }
     }
@@ -227,28 +228,26 @@ impl Bounds {
     }
 }
 
-/// Goes through the rows of one series, or of all, in order of arrival; some rows at a time.
-struct Walk<'c> {
+/// How all walks of a page read, one after another.
+struct Reading<'c> {
     statement: CachedStatement<'c>,
-    series: Option<i64>,
     descending: bool,
-    bounds: Bounds,
+    /// Rows at a time.
     chunk: u32,
-    ahead: VecDeque<(i64, i64)>,
-    ended: bool,
 }
 
-impl<'c> Walk<'c> {
-    fn new(
+impl<'c> Reading<'c> {
+    /// For walks through each of `series`; `wanted` rows are needed of all together.
+    fn prepare(
         connection: &'c Connection,
-        series: Option<i64>,
+        series: &[Option<i64>],
         descending: bool,
-        bounds: Bounds,
         wanted: u32,
     ) -> Result<Self, rusqlite::Error> {
-        let (index, condition, chunk) = match series {
-            Some(_) => ("requests_by_series", "series = ?1 AND", wanted.min(CHUNK)),
-            None => ("requests_by_time", "?1 IS NULL AND", wanted),
+        let (index, condition, chunk) = if series == [None] {
+            ("requests_by_time", "?1 IS NULL AND", wanted)
+        } else {
+            ("requests_by_series", "series = ?1 AND", wanted.min(CHUNK))
         };
         let (beyond, order) = if descending {
             ("(timestamp < ?3 OR id < ?4)", "DESC")
@@ -262,35 +261,50 @@ impl<'c> Walk<'c> {
         );
         Ok(Self {
             statement: connection.prepare_cached(&sql)?,
-            series,
             descending,
-            bounds,
             chunk,
+        })
+    }
+}
+
+/// Goes through the rows of one series, or of all, in order of arrival; some rows at a time.
+struct Walk {
+    series: Option<i64>,
+    bounds: Bounds,
+    ahead: VecDeque<(i64, i64)>,
+    ended: bool,
+}
+
+impl Walk {
+    fn new(series: Option<i64>, bounds: Bounds) -> Self {
+        Self {
+            series,
+            bounds,
             ahead: VecDeque::new(),
             ended: false,
-        })
+        }
     }
 
     /// The next row's time and id, [`turned`].
-    fn next(&mut self) -> Result<Option<(i64, i64)>, rusqlite::Error> {
+    fn next(&mut self, reading: &mut Reading<'_>) -> Result<Option<(i64, i64)>, rusqlite::Error> {
         if self.ahead.is_empty() && !self.ended {
             let Bounds {
                 since_ms,
                 until_ms,
                 beyond,
             } = self.bounds;
-            let values = params![self.series, since_ms, until_ms, beyond, self.chunk];
-            let rows = self
+            let values = params![self.series, since_ms, until_ms, beyond, reading.chunk];
+            let rows = reading
                 .statement
                 .query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
             self.ahead = rows.collect::<Result<_, _>>()?;
-            self.ended = self.ahead.len() < self.chunk as usize;
+            self.ended = self.ahead.len() < reading.chunk as usize;
             if let Some(last) = self.ahead.back() {
-                self.bounds.go_on(*last, self.descending);
+                self.bounds.go_on(*last, reading.descending);
             }
         }
         let next = self.ahead.pop_front();
-        Ok(next.map(|row| turned(row, self.descending)))
+        Ok(next.map(|row| turned(row, reading.descending)))
     }
 }
 

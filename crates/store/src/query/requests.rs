@@ -17,9 +17,7 @@ pub(crate) fn find(
     let sql = format!("SELECT {COLUMNS}, plan FROM requests WHERE correlation_id = ?1");
     let mut statement = connection.prepare_cached(&sql)?;
     let found = statement
-        .query_row([correlation_id], |row| {
-            Ok((read_row(row)?, row.get("plan")?))
-        })
+        .query_row([correlation_id], |row| Ok((read_row(row)?, row.get(PLAN)?)))
         .optional()?;
     let Some((row, plan)) = found else {
         return Ok(None);
@@ -66,48 +64,48 @@ fn read_attempts(
     rows.collect()
 }
 
-/// Reads what [`COLUMNS`] selects, or more.
+/// Reads what [`COLUMNS`] selects, or more. By number: finding a column by its name takes longer than reading it.
 pub(super) fn read_row(row: &Row<'_>) -> Result<RequestRow, rusqlite::Error> {
-    let tokens = |column: &str| -> Result<Option<u64>, rusqlite::Error> {
+    let tokens = |column: usize| -> Result<Option<u64>, rusqlite::Error> {
         Ok(row.get::<_, Option<i64>>(column)?.map(i64::unsigned_abs))
     };
-    let amount = |column: &str| -> Result<Option<Sats>, rusqlite::Error> {
+    let amount = |column: usize| -> Result<Option<Sats>, rusqlite::Error> {
         Ok(row.get::<_, Option<i64>>(column)?.map(sats))
     };
-    let millis = |column: &str| -> Result<Option<Duration>, rusqlite::Error> {
+    let millis = |column: usize| -> Result<Option<Duration>, rusqlite::Error> {
         Ok(row.get::<_, Option<i64>>(column)?.map(duration))
     };
     Ok(RequestRow {
-        correlation_id: row.get("correlation_id")?,
-        timestamp_ms: row.get("timestamp")?,
-        ended_ms: row.get("ended")?,
-        endpoint: row.get("endpoint")?,
-        model: row.get("model")?,
-        served_model: row.get("served_model")?,
-        provider: row.get("provider")?,
-        tier: row.get("tier")?,
-        policy: row.get("policy")?,
-        streaming: row.get("streaming")?,
-        input_tokens: tokens("input_tokens")?,
-        output_tokens: tokens("output_tokens")?,
-        cached_input_tokens: tokens("cached_input_tokens")?,
-        reasoning_tokens: tokens("reasoning_tokens")?,
-        cost: amount("cost_nanosats")?,
-        estimated_cost: amount("estimated_cost_nanosats")?,
-        reference_cost: amount("reference_cost_nanosats")?,
-        provider_cost: amount("provider_cost_nanosats")?,
-        sunk_cost: amount("sunk_cost_nanosats")?,
-        cost_disagrees: row.get("cost_disagrees")?,
-        uncovered_units: row.get("uncovered_units")?,
-        implausible_usage: row.get("implausible_usage")?,
-        latency: millis("latency_ms")?,
-        stream_duration: millis("stream_duration_ms")?,
-        duration: millis("duration_ms")?,
-        finish_reason: row.get("finish_reason")?,
-        attempts: row.get("attempts")?,
-        success: row.get("success")?,
-        error_status: row.get("error_status")?,
-        error_message: row.get("error_message")?,
+        correlation_id: row.get(0)?,
+        timestamp_ms: row.get(1)?,
+        ended_ms: row.get(2)?,
+        endpoint: row.get(3)?,
+        model: row.get(4)?,
+        served_model: row.get(5)?,
+        provider: row.get(6)?,
+        tier: row.get(7)?,
+        policy: row.get(8)?,
+        streaming: row.get(9)?,
+        input_tokens: tokens(10)?,
+        output_tokens: tokens(11)?,
+        cached_input_tokens: tokens(12)?,
+        reasoning_tokens: tokens(13)?,
+        cost: amount(14)?,
+        estimated_cost: amount(15)?,
+        reference_cost: amount(16)?,
+        provider_cost: amount(17)?,
+        sunk_cost: amount(18)?,
+        cost_disagrees: row.get(19)?,
+        uncovered_units: row.get(20)?,
+        implausible_usage: row.get(21)?,
+        latency: millis(22)?,
+        stream_duration: millis(23)?,
+        duration: millis(24)?,
+        finish_reason: row.get(25)?,
+        attempts: row.get(26)?,
+        success: row.get(27)?,
+        error_status: row.get(28)?,
+        error_message: row.get(29)?,
     })
 }
 
@@ -119,6 +117,9 @@ fn sats(nanosats: i64) -> Sats {
     Sats::from_nanosats(nanosats.into())
 }
 
+/// Where a plan is that is selected after [`COLUMNS`].
+const PLAN: usize = 30;
+/// In the order in which they are read.
 pub(super) const COLUMNS: &str = "correlation_id, timestamp, ended, endpoint, model, served_model, provider, tier, policy, \
      streaming, input_tokens, output_tokens, cached_input_tokens, reasoning_tokens, cost_nanosats, \
      estimated_cost_nanosats, reference_cost_nanosats, provider_cost_nanosats, sunk_cost_nanosats, cost_disagrees, uncovered_units, implausible_usage, \

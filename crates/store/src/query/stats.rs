@@ -1,7 +1,7 @@
 //! Totals over a range, and the same by group.
 //!
 //! Whole days and hours are answered from roll-ups. Of the hour at either end of the range, the rows of its smaller part
-//! are read: to be added up, or to be taken off the whole hour.
+//! are read: to be added up, or to be taken off the whole hour. So it is with the hours of the first and the last day.
 //! Where those rows are deleted, the hour counts as a whole, and the answer says what it covers.
 
 use std::str::FromStr;
@@ -214,16 +214,16 @@ fn add_up(
         by_series: HashMap::new(),
     };
     for (since_ms, until_ms) in &parts.lacking {
-        adding.rows(snapshot, *since_ms, *until_ms, |tally| &mut tally.sums)?;
+        adding.rows(snapshot, *since_ms, *until_ms, false)?;
     }
     for (since_ms, until_ms) in &parts.beyond {
-        adding.rows(snapshot, *since_ms, *until_ms, |tally| &mut tally.beyond)?;
+        adding.rows(snapshot, *since_ms, *until_ms, true)?;
     }
-    for (table, since_ms, until_ms) in parts.rollups(group_by) {
+    for slice in parts.rollups(group_by) {
         if adding.needs_series(selection) {
-            adding.rollups(snapshot, table, since_ms, until_ms)?;
+            adding.rollups(snapshot, &slice)?;
         } else {
-            adding.rollups_of_all(snapshot, table, since_ms, until_ms)?;
+            adding.rollups_of_all(snapshot, &slice)?;
         }
     }
     adding.open_rows(snapshot, parts.since_ms, parts.until_ms)?;
@@ -282,19 +282,60 @@ impl Parts {
         Ok(())
     }
 
-    /// Which tables to read from where to where.
-    fn rollups(&self, group_by: Option<GroupBy>) -> Vec<(&'static str, i64, i64)> {
+    /// Which roll-ups the whole hours come from. Of the first and the last day, too, the smaller part is read hour by
+    /// hour: to be added up, or to be taken off the day.
+    fn rollups(&self, group_by: Option<GroupBy>) -> Vec<Slice> {
         let (from, to) = self.hours;
-        let first_day = ceiling(from, DAY_MS);
-        let last_day = start_of(to, DAY_MS);
-        if group_by == Some(GroupBy::Hour) || first_day >= last_day {
-            return vec![(HOURS, from, to)];
+        if group_by == Some(GroupBy::Hour) {
+            return vec![Slice::new(HOURS, from, to)];
         }
+        let (first, last) = (start_of(from, DAY_MS), start_of(to, DAY_MS));
+        let mut slices = vec![Slice::new(DAYS, ceiling(from, DAY_MS), last)];
+        if first < from {
+            slices.extend(self.of_day(first));
+        }
+        if last < to && (first == from || first < last) {
+            slices.extend(self.of_day(last));
+        }
+        slices
+    }
+
+    fn of_day(&self, day: i64) -> Vec<Slice> {
+        let end = day.saturating_add(DAY_MS);
+        let (from, to) = (self.hours.0.max(day), self.hours.1.min(end));
+        if to - from <= DAY_MS / 2 {
+            return vec![Slice::new(HOURS, from, to)];
+        }
+        let beyond = |from, to| Slice {
+            beyond: true,
+            ..Slice::new(HOURS, from, to)
+        };
         vec![
-            (HOURS, from, first_day),
-            (DAYS, first_day, last_day),
-            (HOURS, last_day, to),
+            Slice::new(DAYS, day, end),
+            beyond(day, from),
+            beyond(to, end),
         ]
+    }
+}
+
+/// Some roll-ups of one table.
+#[derive(Debug)]
+struct Slice {
+    table: &'static str,
+    since_ms: i64,
+    until_ms: i64,
+    /// To be taken off, not added.
+    beyond: bool,
+}
+
+impl Slice {
+    fn new(table: &'static str, since_ms: i64, until_ms: i64) -> Self {
+        Self {
+            table,
+            since_ms,
+            until_ms,
+            beyond: false,
+        }
     }
 }
 
@@ -384,18 +425,17 @@ impl Adding {
     fn rollups_of_all(
         &mut self,
         connection: &Connection,
-        table: &str,
-        since_ms: i64,
-        until_ms: i64,
+        slice: &Slice,
     ) -> Result<(), rusqlite::Error> {
         let sql = format!(
-            "SELECT start, {} FROM {table}
+            "SELECT start, {} FROM {}
              WHERE start >= ?1 AND start < ?2 AND series = {ALL_SERIES} ORDER BY start LIMIT 1",
-            sums::COLUMNS
+            sums::COLUMNS,
+            slice.table
         );
         let mut statement = connection.prepare_cached(&sql)?;
-        let mut since_ms = since_ms;
-        while let Some(row) = statement.query([since_ms, until_ms])?.next()? {
+        let mut since_ms = slice.since_ms;
+        while let Some(row) = statement.query([since_ms, slice.until_ms])?.next()? {
             let start_ms: i64 = row.get(0)?;
             let key = match self.group_by {
                 Some(GroupBy::Day) => GroupKey::Time(start_of(start_ms, DAY_MS)),
@@ -403,28 +443,23 @@ impl Adding {
                 None => GroupKey::Name(None),
             };
             let place = self.place(key);
-            self.groups[place].1.sums.merge_row(row, 1)?;
+            self.groups[place].1.side(slice.beyond).merge_row(row, 1)?;
             since_ms = start_ms.saturating_add(1);
         }
         Ok(())
     }
 
-    fn rollups(
-        &mut self,
-        connection: &Connection,
-        table: &str,
-        since_ms: i64,
-        until_ms: i64,
-    ) -> Result<(), rusqlite::Error> {
+    fn rollups(&mut self, connection: &Connection, slice: &Slice) -> Result<(), rusqlite::Error> {
         let sql = format!(
-            "SELECT start, series, {} FROM {table} WHERE start >= ?1 AND start < ?2",
-            sums::COLUMNS
+            "SELECT start, series, {} FROM {} WHERE start >= ?1 AND start < ?2",
+            sums::COLUMNS,
+            slice.table
         );
         let mut statement = connection.prepare_cached(&sql)?;
-        let mut rows = statement.query([since_ms, until_ms])?;
+        let mut rows = statement.query([slice.since_ms, slice.until_ms])?;
         while let Some(row) = rows.next()? {
             if let Some(tally) = self.tally(row.get(0)?, row.get(1)?) {
-                tally.sums.merge_row(row, 2)?;
+                tally.side(slice.beyond).merge_row(row, 2)?;
             }
         }
         Ok(())
@@ -435,7 +470,7 @@ impl Adding {
         connection: &Connection,
         since_ms: i64,
         until_ms: i64,
-        side: impl Fn(&mut Tally) -> &mut Sums,
+        beyond: bool,
     ) -> Result<(), rusqlite::Error> {
         let sql = format!(
             "SELECT timestamp, series, {MEASURES} FROM requests INDEXED BY requests_by_time
@@ -445,7 +480,7 @@ impl Adding {
         let mut rows = statement.query([since_ms, until_ms])?;
         while let Some(row) = rows.next()? {
             if let Some(tally) = self.tally(row.get(0)?, row.get(1)?) {
-                side(tally).add(&read_measures(row, 2)?);
+                tally.side(beyond).add(&read_measures(row, 2)?);
             }
         }
         Ok(())
@@ -520,6 +555,14 @@ impl Adding {
 }
 
 impl Tally {
+    fn side(&mut self, beyond: bool) -> &mut Sums {
+        if beyond {
+            &mut self.beyond
+        } else {
+            &mut self.sums
+        }
+    }
+
     fn totals(&self) -> Totals {
         let sums = &self.sums;
         let [input, output, cached_input, reasoning] = sums
