@@ -1,3 +1,5 @@
+//! A journal gives back what it took, in order, whoever writes beside and wherever it was cut.
+
 use std::sync::Mutex;
 
 use super::*;

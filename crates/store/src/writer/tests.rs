@@ -1,3 +1,5 @@
+//! The writer turn by turn: what fails is kept, what is applied goes, and nothing is applied twice.
+
 use std::path::PathBuf;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Every record comes back from its frame, and nothing that was damaged does.
+
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
