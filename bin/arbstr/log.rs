@@ -96,7 +96,11 @@ fn tell_dropped(lines: u64) {
 /// What is logged, and `RUST_LOG` where it says nothing sensible.
 fn targets(rust_log: Option<&str>) -> (Targets, Option<String>) {
     let given = rust_log.map(str::trim).filter(|text| !text.is_empty());
-    let usual = || Targets::new().with_default(LevelFilter::INFO);
+    let usual = || {
+        // A dependency's news are none of an operator's.
+        let foreign = ("rusqlite_migration", LevelFilter::WARN);
+        Targets::from_iter([foreign]).with_default(LevelFilter::INFO)
+    };
     match given.map(str::parse) {
         None => (usual(), None),
         Some(Ok(targets)) => (targets, None),
@@ -205,6 +209,7 @@ mod tests {
         assert!(
             usual.would_enable("any", &Level::INFO) && !usual.would_enable("any", &Level::DEBUG)
         );
+        assert!(!usual.would_enable("rusqlite_migration", &Level::INFO));
         assert_eq!(misread, None);
         let (given, misread) = targets(Some("warn,arbstr::flow=debug"));
         assert!(given.would_enable("arbstr::flow::attempts", &Level::DEBUG));
