@@ -52,7 +52,7 @@ pub(crate) fn connect(path: &Path) -> Result<Connection, ConnectError> {
     connection.pragma_update(None, "synchronous", "normal")?;
     connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
     // All pages that one batch touches, so that none is written twice.
-    connection.pragma_update(None, "cache_size", -32768)?;
+    connection.pragma_update(None, "cache_size", -8192)?;
     connection.pragma_update_and_check(None, "journal_size_limit", 64 << 20, |_| Ok(()))?;
     if outdated {
         migrate(&mut connection)?;
