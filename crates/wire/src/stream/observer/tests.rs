@@ -189,7 +189,8 @@ fn id_and_model_are_the_last_that_are_not_empty_wherever_they_change() {
             r#"{{"id":"{id}","model":"{model}","choices":[{{"index":0,"delta":{{"content":"{text}"}},"finish_reason":null}}]}}"#
         )
     };
-    let cases: [(&[(&str, &str)], &str, &str); 6] = [
+    type Names<'a> = &'a [(&'a str, &'a str)];
+    let cases: [(Names<'_>, &str, &str); 6] = [
         (&[("A", "M"), ("A", "M")], "A", "M"),
         (&[("A", "M"), ("B", ""), ("", "N")], "B", "N"),
         (&[("A", "M"), ("B", "M"), ("A", "N")], "A", "N"),
