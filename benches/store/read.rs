@@ -40,52 +40,55 @@ impl Bench<'_> {
             ..Filter::default()
         };
         let all = Filter::default();
-        self.one_stats("all", i64::MIN, &all, None)?;
-        self.one_stats("all, by model", i64::MIN, &all, Some(GroupBy::Model))?;
-        self.one_stats("all, by provider", i64::MIN, &all, Some(GroupBy::Provider))?;
-        self.one_stats("all, by day", i64::MIN, &all, Some(GroupBy::Day))?;
-        self.one_stats("all, by hour", i64::MIN, &all, Some(GroupBy::Hour))?;
-        self.one_stats(
-            "failures, by model",
-            i64::MIN,
-            &failures,
-            Some(GroupBy::Model),
-        )?;
-        self.one_stats("one model, by day", i64::MIN, &model, Some(GroupBy::Day))?;
+        self.one_stats("all", EVER, &all, None)?;
+        self.one_stats("all, by model", EVER, &all, Some(GroupBy::Model))?;
+        self.one_stats("all, by provider", EVER, &all, Some(GroupBy::Provider))?;
+        self.one_stats("all, by day", EVER, &all, Some(GroupBy::Day))?;
+        self.one_stats("all, by hour", EVER, &all, Some(GroupBy::Hour))?;
+        self.one_stats("failures, by model", EVER, &failures, Some(GroupBy::Model))?;
+        self.one_stats("one model, by day", EVER, &model, Some(GroupBy::Day))?;
         for (name, hours) in [
             ("last 1 h", 1),
             ("last 24 h", 24),
             ("last 7 d", 168),
             ("last 30 d", 720),
         ] {
-            let since_ms = self.end_ms - hours * 3_600_000 + 1_234_567;
+            let since_ms = self.end_ms - hours * HOUR_MS + 1_234_567;
             self.one_stats(
                 &format!("{name}, by model"),
-                since_ms,
+                (since_ms, i64::MAX),
                 &all,
                 Some(GroupBy::Model),
             )?;
         }
+        // From the middle of an hour at noon to another: no part of an hour or of a day is small.
+        let noon = 12 * HOUR_MS + HOUR_MS / 2;
+        self.one_stats(
+            "noon to noon, by model",
+            (record::FIRST_MS + noon, self.end_ms - noon),
+            &all,
+            Some(GroupBy::Model),
+        )?;
         Ok(())
     }
 
     fn one_stats(
         &self,
         name: &str,
-        since_ms: i64,
+        (since_ms, until_ms): (i64, i64),
         filter: &Filter,
         group_by: Option<GroupBy>,
     ) -> Outcome {
         let query = StatsQuery {
             selection: Selection {
                 since_ms,
-                until_ms: i64::MAX,
+                until_ms,
                 filter: filter.clone(),
             },
             group_by,
         };
         let stats = median(&format!("stats: {name}"), || self.reader.stats(&query))?;
-        let whole = since_ms == i64::MIN && filter.is_empty();
+        let whole = (since_ms, until_ms) == EVER && filter.is_empty();
         expect(!whole || stats.totals.requests == self.rows, &stats.totals)?;
         let sum: u64 = stats.groups.iter().map(|group| group.totals.requests).sum();
         expect(
@@ -217,3 +220,5 @@ fn expect(held: bool, found: &impl Debug) -> Outcome {
 }
 
 const TIMES: usize = 15;
+const HOUR_MS: i64 = 3_600_000;
+const EVER: (i64, i64) = (i64::MIN, i64::MAX);
