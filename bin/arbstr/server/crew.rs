@@ -2,7 +2,7 @@
 //!
 //! A request stays on the thread that took its connection: its upstream connections are pooled there, and nothing is
 //! woken across threads. What a runtime shared by all threads costs for handing work around is saved; in exchange
-//! a connection cannot move, so each new one goes to the thread that has the fewest.
+//! a connection cannot move, so new ones go where there are the fewest, a few at a time.
 //!
 //! ```text
 //!  Serving ──► Closing: no new requests on connections ──► Over: what is left is cut off
@@ -96,9 +96,10 @@ impl Crew {
         Ok(Self { seats, phase, busy })
     }
 
-    /// Gives a new connection to the thread that has the fewest.
+    /// Gives a new connection to the thread that has the fewest, give or take: the first few stay together, so that they share
+    /// the upstream connections of their thread.
     pub(super) fn seat(&self, stream: TcpStream) {
-        let load = |seat: &&Seat| seat.load.load(Ordering::Relaxed);
+        let load = |seat: &&Seat| seat.load.load(Ordering::Relaxed) / TOGETHER;
         let (Some(seat), Ok(stream)) = (self.seats.iter().min_by_key(load), stream.into_std())
         else {
             return;
@@ -181,5 +182,7 @@ thread_local! {
     static INDEX: Cell<usize> = const { Cell::new(0) };
 }
 
+/// Connections that a thread gets before the next one gets any more.
+const TOGETHER: usize = 8;
 /// What the threads have for ending.
 const END_TIME: Duration = Duration::from_secs(10);
