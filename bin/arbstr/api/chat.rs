@@ -155,5 +155,5 @@ async fn discard(mut incoming: Incoming) {
 const BODY_TIME: Duration = Duration::from_secs(30);
 const BODY_BYTES_PER_SEC: usize = 16 * 1024;
 const DISCARD_TIME: Duration = Duration::from_secs(2);
-/// At most this much is set aside before it has come.
-const RESERVED_BYTES: usize = 2 * 1024 * 1024;
+/// At most this much is set aside before it has come. It is address space: memory is taken as it is written to.
+const RESERVED_BYTES: usize = 16 * 1024 * 1024;

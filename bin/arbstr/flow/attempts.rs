@@ -192,6 +192,8 @@ impl Journey {
             limits: self.limits(attempt, provider),
         };
         let result = tokio::select! {
+            // An answer that is there is not asked whether anybody waits for it.
+            biased;
             result = self::attempt(call) => result,
             () = self.departure.is_final(leaving(&self.live, provider)) => Err(Miss::cancelled()),
             () = self.thread.cut() => Err(Miss::cancelled()),

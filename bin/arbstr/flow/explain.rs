@@ -1,32 +1,36 @@
 //! The story of a request, for people: its plan as JSON, its failed attempts and state changes as log lines.
 
+use std::io::Write as _;
 use std::time::Instant;
 
-use arbstr_price::Quote;
+use arbstr_price::{Quote, Sats};
 use arbstr_route::{Candidate, Offer, Plan, Tried, Waterfall};
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use crate::app::Live;
 use crate::arrival::Arrival;
 use crate::clock::{self, age_secs, whole_ms};
-use crate::records::exact;
 use crate::upstream::fault::{Miss, MissKind};
 
 /// The plan as `/v1/cost` and `/v1/requests/{id}` show it.
+///
+/// Written straight into one text, since each request has one: exact amounts by way of serde_json cost twice as much.
 pub(crate) fn plan(plan: &Plan) -> String {
     let now = clock::now();
-    let candidates = plan.candidates.iter();
-    let candidates = candidates
-        .map(|candidate| CandidateJson::of(candidate, now))
-        .collect();
-    let shape = PlanJson {
-        model: &plan.model,
-        policy: plan.policy.as_deref(),
-        strategy: plan.strategy.as_str(),
-        candidates,
-    };
-    serde_json::to_string(&shape).expect("a plan has no map keys that are not strings")
+    let mut json = Json(Vec::with_capacity(
+        128 + CANDIDATE_BYTES * plan.candidates.len(),
+    ));
+    json.member("{", "model", &*plan.model);
+    json.member(",", "policy", plan.policy.as_deref());
+    json.member(",", "strategy", plan.strategy.as_str());
+    json.key(",", "candidates");
+    json.raw("[");
+    for (index, candidate) in plan.candidates.iter().enumerate() {
+        json.raw(if index == 0 { "" } else { "," });
+        json.candidate(candidate, now);
+    }
+    json.raw("]}");
+    String::from_utf8(json.0).expect("JSON is UTF-8")
 }
 
 /// Each attempt's provider and reason, for the error that tells that all failed.
@@ -81,69 +85,67 @@ pub(crate) fn miss(arrival: &Arrival, live: &Live, offer: &Offer, miss: &Miss, t
     }
 }
 
-#[derive(Serialize)]
-struct PlanJson<'a> {
-    model: &'a str,
-    policy: Option<&'a str>,
-    strategy: &'static str,
-    candidates: Vec<CandidateJson<'a>>,
-}
+/// JSON as it grows.
+struct Json(Vec<u8>);
 
-#[derive(Serialize)]
-struct CandidateJson<'a> {
-    provider: &'a str,
-    model: &'a str,
-    expected_input_tokens: u64,
-    expected_cached_input_tokens: u64,
-    expected_output_tokens: u64,
-    expected_cost_sats: Option<Box<RawValue>>,
-    /// How old the price is that its provider published; `null` where it is the operator's own.
-    price_age_secs: Option<u64>,
-    cost_parts: Option<PartsJson>,
-    success_rate: Option<f32>,
-    latency_ms: Option<u64>,
-    ranked: Option<String>,
-    skipped: Option<String>,
-}
+impl Json {
+    fn candidate(&mut self, candidate: &Candidate, now: Instant) {
+        self.member("{", "provider", candidate.offer.provider());
+        self.member(",", "model", candidate.offer.model());
+        let tokens = &candidate.tokens;
+        self.member(",", "expected_input_tokens", tokens.input);
+        self.member(",", "expected_cached_input_tokens", tokens.cached_input);
+        self.member(",", "expected_output_tokens", tokens.output);
+        self.amount(",", "expected_cost_sats", candidate.expected_cost());
+        // How old the price is that its provider published; `null` where it is the operator's own.
+        let price_age = age_secs(candidate.offer.priced_at(), now);
+        self.member(",", "price_age_secs", price_age);
+        self.parts(candidate.quote.as_ref());
+        self.member(",", "success_rate", candidate.success);
+        self.member(",", "latency_ms", candidate.latency.map(whole_ms));
+        self.member(",", "ranked", ranked(candidate));
+        let skipped = candidate.skipped.as_ref().map(ToString::to_string);
+        self.member(",", "skipped", skipped);
+        self.raw("}");
+    }
 
-/// What the expected cost is made of.
-#[derive(Serialize)]
-struct PartsJson {
-    input_sats: Option<Box<RawValue>>,
-    cached_input_sats: Option<Box<RawValue>>,
-    output_sats: Option<Box<RawValue>>,
-    base_fee_sats: Option<Box<RawValue>>,
-    failure_sats: Option<Box<RawValue>>,
-}
+    /// What the expected cost is made of.
+    fn parts(&mut self, quote: Option<&Quote>) {
+        let Some(quote) = quote else {
+            return self.member(",", "cost_parts", None::<u64>);
+        };
+        self.key(",", "cost_parts");
+        self.amount("{", "input_sats", Some(quote.input));
+        self.amount(",", "cached_input_sats", Some(quote.cached_input));
+        self.amount(",", "output_sats", Some(quote.output));
+        self.amount(",", "base_fee_sats", Some(quote.base_fee));
+        self.amount(",", "failure_sats", Some(quote.failure));
+        self.raw("}");
+    }
 
-impl PartsJson {
-    fn of(quote: &Quote) -> Self {
-        Self {
-            input_sats: exact(Some(quote.input)),
-            cached_input_sats: exact(Some(quote.cached_input)),
-            output_sats: exact(Some(quote.output)),
-            base_fee_sats: exact(Some(quote.base_fee)),
-            failure_sats: exact(Some(quote.failure)),
+    /// An exact number, which a float would not be.
+    fn amount(&mut self, before: &str, name: &str, amount: Option<Sats>) {
+        self.key(before, name);
+        match amount {
+            Some(amount) => write!(self.0, "{amount}").expect(GROWS),
+            None => self.raw("null"),
         }
     }
-}
 
-impl<'a> CandidateJson<'a> {
-    fn of(candidate: &'a Candidate, now: Instant) -> Self {
-        Self {
-            provider: candidate.offer.provider(),
-            model: candidate.offer.model(),
-            expected_input_tokens: candidate.tokens.input,
-            expected_cached_input_tokens: candidate.tokens.cached_input,
-            expected_output_tokens: candidate.tokens.output,
-            expected_cost_sats: exact(candidate.expected_cost()),
-            price_age_secs: age_secs(candidate.offer.priced_at(), now),
-            cost_parts: candidate.quote.as_ref().map(PartsJson::of),
-            success_rate: candidate.success,
-            latency_ms: candidate.latency.map(whole_ms),
-            ranked: ranked(candidate),
-            skipped: candidate.skipped.as_ref().map(ToString::to_string),
-        }
+    fn member(&mut self, before: &str, name: &str, value: impl Serialize) {
+        self.key(before, name);
+        serde_json::to_writer(&mut self.0, &value).expect(GROWS);
+    }
+
+    fn key(&mut self, before: &str, name: &str) {
+        self.raw(before);
+        self.raw("\"");
+        self.raw(name);
+        self.raw("\":");
+    }
+
+    fn raw(&mut self, text: &str) {
+        self.0.extend_from_slice(text.as_bytes());
     }
 }
 
@@ -155,5 +157,8 @@ fn ranked(candidate: &Candidate) -> Option<String> {
     }
 }
 
+const GROWS: &str = "a Vec takes all that is written";
+/// About as much as one candidate takes.
+const CANDIDATE_BYTES: usize = 512;
 /// Enough for an error of the system, too little for a prompt.
 const CAUSE_CHARS: usize = 200;

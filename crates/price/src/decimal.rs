@@ -59,22 +59,55 @@ pub(crate) fn parse(text: &str, decimals: u32) -> Result<Fixed, Fault> {
 }
 
 /// Writes `units` of `10^-decimals`: no exponent, no trailing zeros, padded as the formatter asks.
+///
+/// By hand, from the last digit to the first: a plan has a dozen amounts, and each request a plan.
 pub(crate) fn write(
     f: &mut fmt::Formatter<'_>,
     negative: bool,
     units: u128,
     decimals: u32,
 ) -> fmt::Result {
-    let one = 10_u128.pow(decimals);
-    let sign = if negative { "-" } else { "" };
-    let (whole, part) = (units / one, units % one);
-    if part == 0 {
-        return f.pad(&format!("{sign}{whole}"));
+    let mut text = [b'0'; LONGEST];
+    let mut at = LONGEST;
+    let mut end = LONGEST;
+    let mut left = units;
+    let mut place = 0;
+    while left > 0 || place <= decimals {
+        if place == decimals && place > 0 && end > at {
+            at -= 1;
+            text[at] = b'.';
+        }
+        let (rest, digit) = split_digit(left);
+        at -= 1;
+        text[at] = digit;
+        // Zeros behind the last digit that matters are left out.
+        if place < decimals && digit == b'0' && end == at + 1 {
+            end = at;
+        }
+        left = rest;
+        place += 1;
     }
-    let width = decimals as usize;
-    let text = format!("{sign}{whole}.{part:0width$}");
-    f.pad(text.trim_end_matches('0'))
+    if negative {
+        at -= 1;
+        text[at] = b'-';
+    }
+    f.pad(std::str::from_utf8(&text[at..end]).unwrap_or_default())
 }
+
+/// The number without its last digit, and that digit. Almost all amounts fit the machine's own division.
+fn split_digit(number: u128) -> (u128, u8) {
+    let (rest, digit) = match u64::try_from(number) {
+        Ok(number) => (u128::from(number / 10), number % 10),
+        Err(_) => (number / 10, u64::try_from(number % 10).unwrap_or_default()),
+    };
+    (
+        rest,
+        b"0123456789"[usize::try_from(digit).unwrap_or_default()],
+    )
+}
+
+/// Room for the digits of a `u128`, a sign, a point and a zero before it.
+const LONGEST: usize = 42;
 
 fn push_digits(start: u128, digits: &str) -> Result<u128, Fault> {
     check_digits(digits)?;

@@ -15,8 +15,9 @@ pub(crate) struct Script {
 
 impl Script {
     pub(crate) fn add(&mut self, text: &str) {
-        // Short runs count in bytes, which the compiler turns into vector instructions: prompts are long.
-        for run in text.as_bytes().chunks(usize::from(u8::MAX)) {
+        // Short runs count in bytes, which the compiler turns into vector instructions: prompts are long. A whole number
+        // of vectors, so that no run has an end that goes byte by byte.
+        for run in text.as_bytes().chunks(RUN) {
             let (mut ascii, mut two_bytes, mut longer) = (0_u8, 0_u8, 0_u8);
             for &byte in run {
                 ascii += u8::from(byte < 0x80);
@@ -76,6 +77,8 @@ pub(crate) const fn to_number(count: u64) -> f64 {
 }
 
 const BYTES_PER_TOKEN: u64 = 4;
+/// Fewer than a byte can count.
+const RUN: usize = 224;
 /// Role and separators of a chat message.
 const TOKENS_PER_MESSAGE: u64 = 4;
 /// An image of middling size, or a clip of sound.

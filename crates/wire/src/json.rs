@@ -413,7 +413,7 @@ pub fn check(text: &[u8]) -> Result<(), JsonError> {
 
 /// Whether `text` is UTF-8.
 pub(crate) fn check_utf8(text: &[u8]) -> Result<&str, JsonError> {
-    std::str::from_utf8(text).map_err(|error| JsonError::NotUtf8 {
+    simdutf8::compat::from_utf8(text).map_err(|error| JsonError::NotUtf8 {
         at: error.valid_up_to(),
     })
 }

@@ -84,7 +84,7 @@ impl<'a> Text<'a> {
     /// The text with its JSON escapes.
     pub fn raw(&self) -> &'a str {
         // A body is validated as UTF-8 when it is parsed.
-        std::str::from_utf8(self.string.raw()).unwrap_or_default()
+        simdutf8::basic::from_utf8(self.string.raw()).unwrap_or_default()
     }
 
     /// The text as meant; half surrogate pairs leave the raw one.
