@@ -119,31 +119,21 @@ pub(crate) fn service(seller: &Seller, job: &Job) -> Duration {
 
 /// The least that each job could have cost, chosen one after the other by who knows everything but the future.
 fn oracle(world: &World) -> Vec<Sats> {
-    let mut past = Past::new(world);
-    let mut costs = Vec::new();
-    for job in &world.jobs {
-        let mut best: Option<(Sats, usize)> = None;
-        for (index, seller) in world.sellers.iter().enumerate() {
-            let able = seller.is_up(job.at)
-                && seller.fate(job, index, 0) == Fate::Good
-                && !past.is_full(world, index, job.at);
-            let cost = seller.cost(&past.bill(world, index, job, job.at));
-            if able && best.is_none_or(|(least, _)| cost < least) {
-                best = Some((cost, index));
-            }
-        }
-        let (cost, index) = best.unwrap_or_else(|| {
-            let usage = past.bill(world, 0, job, job.at);
-            (world.sellers[0].cost(&usage), 0)
-        });
-        past.serve(world, index, job, job.at);
-        costs.push(cost);
-    }
-    costs
+    foreseeing(world, |past, index, job| {
+        world.sellers[index].cost(&past.bill(world, index, job, job.at))
+    })
 }
 
 /// What is paid by who knows all but how much will be said this time: no router can do better but by luck.
 fn knowing_kinds(world: &World) -> Vec<Sats> {
+    foreseeing(world, |past, index, job| {
+        let cached = past.cached(world, index, job, job.at);
+        world.sellers[index].usual_cost(job, cached)
+    })
+}
+
+/// What is paid by who knows which sellers are able to serve, and takes the one with the least `price`.
+fn foreseeing(world: &World, price: impl Fn(&Past, usize, &Job) -> Sats) -> Vec<Sats> {
     let mut past = Past::new(world);
     let mut costs = Vec::new();
     for job in &world.jobs {
@@ -152,10 +142,9 @@ fn knowing_kinds(world: &World) -> Vec<Sats> {
             let able = seller.is_up(job.at)
                 && seller.fate(job, index, 0) == Fate::Good
                 && !past.is_full(world, index, job.at);
-            let cached = past.cached(world, index, job, job.at);
-            let cost = seller.usual_cost(job, cached);
-            if able && best.is_none_or(|(least, _)| cost < least) {
-                best = Some((cost, index));
+            let price = price(&past, index, job);
+            if able && best.is_none_or(|(least, _)| price < least) {
+                best = Some((price, index));
             }
         }
         let index = best.map_or(0, |(_, index)| index);

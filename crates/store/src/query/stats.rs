@@ -2,7 +2,9 @@
 //!
 //! Whole days and hours are answered from roll-ups. Of the hour at either end of the range, the rows of its smaller part
 //! are read: to be added up, or to be taken off the whole hour. So it is with the hours of the first and the last day.
-//! Where those rows are deleted, the hour counts as a whole, and the answer says what it covers.
+//! Where those rows are deleted, the hour counts as a whole, and the answer says what it covers. `cover` cuts the range up.
+
+mod cover;
 
 use std::str::FromStr;
 
@@ -11,12 +13,11 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use rusqlite::{Connection, Row, Transaction, params};
 
+use self::cover::{Parts, Slice};
 use super::selection::Chosen;
 use super::{QueryError, Selection};
 use crate::histogram::Percentiles;
-use crate::rollup::{
-    ALL_SERIES, DAY_MS, DAYS, HOUR_MS, HOURS, MEASURES, Series, read_measures, start_of,
-};
+use crate::rollup::{ALL_SERIES, DAY_MS, HOUR_MS, MEASURES, Series, read_measures, start_of};
 use crate::sums::{self, Amount, Sums};
 
 /// What to add up.
@@ -205,7 +206,7 @@ fn add_up(
     selection: &Selection,
     group_by: Option<GroupBy>,
 ) -> Result<Stats, rusqlite::Error> {
-    let parts = part(snapshot, selection)?;
+    let parts = Parts::of(snapshot, selection)?;
     let mut adding = Adding {
         chosen: selection.filter.choose(snapshot)?,
         group_by,
@@ -234,166 +235,6 @@ fn add_up(
         totals,
         groups,
     })
-}
-
-/// How a range is covered.
-#[derive(Debug)]
-struct Parts {
-    since_ms: i64,
-    until_ms: i64,
-    /// Whole hours, to be read from roll-ups.
-    hours: (i64, i64),
-    /// What these hours lack of the range: to be added, row by row.
-    lacking: Vec<(i64, i64)>,
-    /// What these hours have beyond the range: to be taken off, row by row.
-    beyond: Vec<(i64, i64)>,
-}
-
-impl Parts {
-    /// Sees to the first or last hour, which may lie in the range with a part only: the smaller part is read from rows.
-    fn fit_hour(
-        &mut self,
-        connection: &Connection,
-        hour: i64,
-        expired_before: i64,
-    ) -> Result<(), rusqlite::Error> {
-        let end = hour.saturating_add(HOUR_MS);
-        let inside = (self.since_ms.max(hour), self.until_ms.min(end));
-        let mut outside = Vec::new();
-        for (from, to) in [(hour, inside.0), (inside.1, end)] {
-            if hour >= expired_before && holds_rows(connection, from, to)? {
-                outside.push((from, to));
-            }
-        }
-        let length = |ranges: &[(i64, i64)]| ranges.iter().map(|(from, to)| to - from).sum::<i64>();
-        if hour < expired_before {
-            self.since_ms = self.since_ms.min(hour);
-            self.until_ms = self.until_ms.max(end);
-        } else if length(&outside) <= length(&[inside]) {
-            self.beyond.extend(outside);
-        } else {
-            self.lacking.push(inside);
-            if hour == self.hours.0 {
-                self.hours.0 = end;
-            } else {
-                self.hours.1 = hour;
-            }
-        }
-        Ok(())
-    }
-
-    /// Which roll-ups the whole hours come from. Of the first and the last day, too, the smaller part is read hour by
-    /// hour: to be added up, or to be taken off the day.
-    fn rollups(&self, group_by: Option<GroupBy>) -> Vec<Slice> {
-        let (from, to) = self.hours;
-        if group_by == Some(GroupBy::Hour) {
-            return vec![Slice::new(HOURS, from, to)];
-        }
-        let (first, last) = (start_of(from, DAY_MS), start_of(to, DAY_MS));
-        let mut slices = vec![Slice::new(DAYS, ceiling(from, DAY_MS), last)];
-        if first < from {
-            slices.extend(self.of_day(first));
-        }
-        if last < to && (first == from || first < last) {
-            slices.extend(self.of_day(last));
-        }
-        slices
-    }
-
-    fn of_day(&self, day: i64) -> Vec<Slice> {
-        let end = day.saturating_add(DAY_MS);
-        let (from, to) = (self.hours.0.max(day), self.hours.1.min(end));
-        if to - from <= DAY_MS / 2 {
-            return vec![Slice::new(HOURS, from, to)];
-        }
-        let beyond = |from, to| Slice {
-            beyond: true,
-            ..Slice::new(HOURS, from, to)
-        };
-        vec![
-            Slice::new(DAYS, day, end),
-            beyond(day, from),
-            beyond(to, end),
-        ]
-    }
-}
-
-/// Some roll-ups of one table.
-#[derive(Debug)]
-struct Slice {
-    table: &'static str,
-    since_ms: i64,
-    until_ms: i64,
-    /// To be taken off, not added.
-    beyond: bool,
-}
-
-impl Slice {
-    fn new(table: &'static str, since_ms: i64, until_ms: i64) -> Self {
-        Self {
-            table,
-            since_ms,
-            until_ms,
-            beyond: false,
-        }
-    }
-}
-
-fn part(connection: &Connection, selection: &Selection) -> Result<Parts, rusqlite::Error> {
-    let (since, until) = (
-        selection.since_ms,
-        selection.until_ms.max(selection.since_ms),
-    );
-    let mut parts = Parts {
-        since_ms: since,
-        until_ms: until,
-        hours: (start_of(since, HOUR_MS), ceiling(until, HOUR_MS)),
-        lacking: Vec::new(),
-        beyond: Vec::new(),
-    };
-    if since == until {
-        parts.hours = (0, 0);
-        return Ok(parts);
-    }
-    let expired_before = read_expired_before(connection)?;
-    let (first, last) = (parts.hours.0, start_of(until, HOUR_MS));
-    parts.fit_hour(connection, first, expired_before)?;
-    // An hour that both ends lie in is dealt with already.
-    if first < last && last < until {
-        parts.fit_hour(connection, last, expired_before)?;
-    }
-    Ok(parts)
-}
-
-/// Rows that arrived before are deleted, or about to be.
-fn read_expired_before(connection: &Connection) -> Result<i64, rusqlite::Error> {
-    let sql = "SELECT coalesce(max(expired_before), ?1) FROM retention";
-    connection
-        .prepare_cached(sql)?
-        .query_row([i64::MIN], |row| row.get(0))
-}
-
-/// Whether there is any ended row in the range.
-fn holds_rows(
-    connection: &Connection,
-    since_ms: i64,
-    until_ms: i64,
-) -> Result<bool, rusqlite::Error> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM requests INDEXED BY requests_by_time
-         WHERE timestamp >= ?1 AND timestamp < ?2 AND owner IS NULL)";
-    connection
-        .prepare_cached(sql)?
-        .query_row([since_ms, until_ms], |row| row.get(0))
-}
-
-/// The first start of an hour or day, `length_ms` long, that is not before `timestamp_ms`.
-fn ceiling(timestamp_ms: i64, length_ms: i64) -> i64 {
-    let start = start_of(timestamp_ms, length_ms);
-    if start < timestamp_ms {
-        start.saturating_add(length_ms)
-    } else {
-        start
-    }
 }
 
 /// What one group has so far.
