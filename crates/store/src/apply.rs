@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use arbstr_price::Sats;
 use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
 use rusqlite::{
     CachedStatement, Connection, Statement, ToSql, Transaction, TransactionBehavior, params,
 };
 
-use crate::record::{Completion, IN_PROGRESS, INTERRUPTED, Opening, Record};
+use crate::journal::frame;
+use crate::record::{Completion, IN_PROGRESS, INTERRUPTED, Opening};
 use crate::rollup::{Rollups, Series};
 use crate::sums::Measures;
 
@@ -26,16 +26,17 @@ pub(crate) struct Position {
     pub(crate) applied: u64,
 }
 
-/// Writes all of `records`, or nothing. Returns how many found no row to work on, which was also warned about.
-pub(crate) fn apply(
+/// Writes the records in all of `frames`, or nothing. Returns how many found no row to work on, which was also warned
+/// about.
+pub(crate) fn apply<'a>(
     connection: &mut Connection,
     owner: &str,
-    records: &[Record],
+    frames: impl Iterator<Item = &'a [u8]> + Clone,
     position: Option<Position>,
 ) -> Result<u64, rusqlite::Error> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut batch = Batch::new(&transaction, owner)?;
-    batch.write(records)?;
+    batch.write(frames)?;
     let unmatched = batch.finish()?;
     if let Some(position) = position {
         save_position(&transaction, owner, position)?;
@@ -148,24 +149,25 @@ fn find_open(
     rows.collect()
 }
 
-struct Batch<'a> {
-    transaction: &'a Transaction<'a>,
-    statements: Statements<'a>,
+/// One batch of records within its transaction.
+struct Batch<'t, 'a> {
+    transaction: &'t Transaction<'t>,
+    statements: Statements<'t>,
     rollups: Rollups<'a>,
-    owner: &'a str,
+    owner: &'t str,
     unmatched: u64,
 }
 
 /// Prepared once for a batch.
-struct Statements<'a> {
-    open: CachedStatement<'a>,
-    write_whole: CachedStatement<'a>,
-    complete: CachedStatement<'a>,
-    attempt: CachedStatement<'a>,
+struct Statements<'t> {
+    open: CachedStatement<'t>,
+    write_whole: CachedStatement<'t>,
+    complete: CachedStatement<'t>,
+    attempt: CachedStatement<'t>,
 }
 
-impl<'a> Batch<'a> {
-    fn new(transaction: &'a Transaction<'a>, owner: &'a str) -> Result<Self, rusqlite::Error> {
+impl<'t, 'a> Batch<'t, 'a> {
+    fn new(transaction: &'t Transaction<'t>, owner: &'t str) -> Result<Self, rusqlite::Error> {
         let statements = Statements {
             open: transaction.prepare_cached(&OPEN)?,
             write_whole: transaction.prepare_cached(&WRITE_WHOLE)?,
@@ -182,33 +184,42 @@ impl<'a> Batch<'a> {
     }
 
     /// Openings are known before any completion is looked at: the two may reach the writer by different ways.
-    fn write(&mut self, records: &'a [Record]) -> Result<(), rusqlite::Error> {
-        let mut openings: HashMap<&str, &Opening> = HashMap::with_capacity(records.len());
-        let mut order = Vec::new();
-        for record in records {
-            let Record::Opening(opening) = record else {
+    fn write(
+        &mut self,
+        frames: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Result<(), rusqlite::Error> {
+        let (openings, others): (Vec<_>, Vec<_>) =
+            frames.partition(|frame| frame::is_opening(frame));
+        let mut open = HashMap::with_capacity(openings.len());
+        let mut order = Vec::with_capacity(openings.len());
+        for frame in openings {
+            let Some(opening) = frame::decode_opening(frame) else {
+                self.note_unreadable();
                 continue;
             };
-            match openings.entry(&opening.correlation_id) {
-                Entry::Occupied(_) => self.note_unmatched(&opening.correlation_id, "opened twice"),
-                Entry::Vacant(entry) => {
-                    entry.insert(opening);
-                    order.push(opening.correlation_id.as_str());
-                }
+            let id = opening.correlation_id;
+            if open.try_insert(id, opening).is_ok() {
+                order.push(id);
+            } else {
+                self.note_unmatched(id, "opened twice");
             }
         }
-        for record in records {
-            let Record::Completion(completion) = record else {
+        for frame in others {
+            if frame::is_owner(frame) {
+                continue;
+            }
+            let Some(completion) = frame::decode_completion(frame) else {
+                self.note_unreadable();
                 continue;
             };
-            match openings.remove(completion.correlation_id.as_str()) {
-                Some(opening) => self.write_whole(opening, completion)?,
-                None => self.complete(completion)?,
+            match open.remove(completion.correlation_id) {
+                Some(opening) => self.write_whole(&opening, &completion)?,
+                None => self.complete(&completion)?,
             }
         }
         for id in order {
-            if let Some(opening) = openings.remove(id) {
-                self.open(opening)?;
+            if let Some(opening) = open.remove(id) {
+                self.open(&opening)?;
             }
         }
         Ok(())
@@ -220,63 +231,63 @@ impl<'a> Batch<'a> {
         Ok(self.unmatched)
     }
 
-    fn open(&mut self, opening: &'a Opening) -> Result<(), rusqlite::Error> {
+    fn open(&mut self, opening: &Opening<&'a str>) -> Result<(), rusqlite::Error> {
         let series = self
             .rollups
             .number(self.transaction, open_series(opening))?;
         let statement = &mut self.statements.open;
         let mut next = Binder::of(statement);
-        next.opening(opening, opening.plan.as_deref())?;
+        next.opening(opening, opening.plan)?;
         next.bind(series)?;
         next.bind(IN_PROGRESS)?;
         next.bind(self.owner)?;
         if statement.raw_execute()? == 0 {
-            self.note_unmatched(&opening.correlation_id, "opened twice");
+            self.note_unmatched(opening.correlation_id, "opened twice");
         }
         Ok(())
     }
 
     fn write_whole(
         &mut self,
-        opening: &'a Opening,
-        completion: &'a Completion,
+        opening: &Opening<&'a str>,
+        completion: &Completion<&'a str>,
     ) -> Result<(), rusqlite::Error> {
         let measures = measure(completion);
         let series = Series {
-            provider: completion.provider.as_deref().map(Cow::Borrowed),
-            tier: completion.tier.as_deref().map(Cow::Borrowed),
+            provider: completion.provider.map(Cow::Borrowed),
+            tier: completion.tier.map(Cow::Borrowed),
             success: Some(completion.success),
             ..open_series(opening)
         };
         let series = self.rollups.number(self.transaction, series)?;
-        let plan = completion.plan.as_deref().or(opening.plan.as_deref());
+        let plan = completion.plan.or(opening.plan);
         let statement = &mut self.statements.write_whole;
         let mut next = Binder::of(statement);
         next.opening(opening, plan)?;
         next.bind(series)?;
         next.completion(completion, &measures)?;
         if statement.raw_execute()? == 0 {
-            self.note_unmatched(&opening.correlation_id, "opened twice");
+            self.note_unmatched(opening.correlation_id, "opened twice");
             return self.complete(completion);
         }
         self.rollups.add(series, opening.timestamp_ms, &measures);
         self.write_attempts(completion)
     }
 
-    fn complete(&mut self, completion: &'a Completion) -> Result<(), rusqlite::Error> {
-        let id = completion.correlation_id.as_str();
+    fn complete(&mut self, completion: &Completion<&'a str>) -> Result<(), rusqlite::Error> {
+        let id = completion.correlation_id;
         let Some(open) = find_open(self.transaction, OPEN_BY_ID, id)?.pop() else {
             self.note_unmatched(id, "completed without an open row");
             return Ok(());
         };
         let measures = measure(completion);
-        let (provider, tier) = (completion.provider.as_deref(), completion.tier.as_deref());
+        let (provider, tier) = (completion.provider, completion.tier);
         let series = open.series(provider, tier, completion.success);
         let series = self.rollups.number(self.transaction, series)?;
         let statement = &mut self.statements.complete;
         let mut next = Binder::of(statement);
         next.bind(open.id)?;
-        next.bind(&completion.plan)?;
+        next.bind(completion.plan)?;
         next.bind(series)?;
         next.completion(completion, &measures)?;
         statement.raw_execute()?;
@@ -284,8 +295,8 @@ impl<'a> Batch<'a> {
         self.write_attempts(completion)
     }
 
-    fn write_attempts(&mut self, completion: &Completion) -> Result<(), rusqlite::Error> {
-        let id = completion.correlation_id.as_str();
+    fn write_attempts(&mut self, completion: &Completion<&str>) -> Result<(), rusqlite::Error> {
+        let id = completion.correlation_id;
         for (index, attempt) in completion.attempts.iter().enumerate() {
             self.statements.attempt.execute(params![
                 id,
@@ -300,6 +311,10 @@ impl<'a> Batch<'a> {
             ])?;
         }
         Ok(())
+    }
+
+    fn note_unreadable(&self) {
+        tracing::warn!("a record of another version; it is ignored");
     }
 
     fn note_unmatched(&mut self, correlation_id: &str, what: &str) {
@@ -328,12 +343,16 @@ impl<'a, 's> Binder<'a, 's> {
     }
 
     /// The values of [`OPENING_COLUMNS`].
-    fn opening(&mut self, opening: &Opening, plan: Option<&str>) -> Result<(), rusqlite::Error> {
-        self.bind(&opening.correlation_id)?;
+    fn opening(
+        &mut self,
+        opening: &Opening<&str>,
+        plan: Option<&str>,
+    ) -> Result<(), rusqlite::Error> {
+        self.bind(opening.correlation_id)?;
         self.bind(opening.timestamp_ms)?;
-        self.bind(&opening.endpoint)?;
-        self.bind(&opening.model)?;
-        self.bind(&opening.policy)?;
+        self.bind(opening.endpoint)?;
+        self.bind(opening.model)?;
+        self.bind(opening.policy)?;
         self.bind(opening.streaming)?;
         self.bind(plan)
     }
@@ -341,13 +360,13 @@ impl<'a, 's> Binder<'a, 's> {
     /// The values of [`COMPLETION_COLUMNS`].
     fn completion(
         &mut self,
-        completion: &Completion,
+        completion: &Completion<&str>,
         measures: &Measures,
     ) -> Result<(), rusqlite::Error> {
         self.bind(completion.ended_ms)?;
-        self.bind(&completion.served_model)?;
-        self.bind(&completion.provider)?;
-        self.bind(&completion.tier)?;
+        self.bind(completion.served_model)?;
+        self.bind(completion.provider)?;
+        self.bind(completion.tier)?;
         for tokens in measures.tokens {
             self.bind(tokens)?;
         }
@@ -363,19 +382,19 @@ impl<'a, 's> Binder<'a, 's> {
         self.bind(measures.latency_ms)?;
         self.bind(completion.stream_duration.map(millis))?;
         self.bind(measures.duration_ms)?;
-        self.bind(&completion.finish_reason)?;
+        self.bind(completion.finish_reason)?;
         self.bind(measures.attempts)?;
         self.bind(completion.success)?;
         self.bind(completion.error_status)?;
-        self.bind(&completion.error_message)
+        self.bind(completion.error_message)
     }
 }
 
-fn open_series(opening: &Opening) -> Series<'_> {
+fn open_series<'a>(opening: &Opening<&'a str>) -> Series<'a> {
     Series {
-        model: Cow::Borrowed(&opening.model),
+        model: Cow::Borrowed(opening.model),
         provider: None,
-        policy: opening.policy.as_deref().map(Cow::Borrowed),
+        policy: opening.policy.map(Cow::Borrowed),
         tier: None,
         streaming: opening.streaming,
         success: None,
@@ -383,8 +402,8 @@ fn open_series(opening: &Opening) -> Series<'_> {
 }
 
 /// The figures of `completion` as columns hold them.
-fn measure(completion: &Completion) -> Measures {
-    let id = completion.correlation_id.as_str();
+fn measure(completion: &Completion<&str>) -> Measures {
+    let id = completion.correlation_id;
     Measures {
         success: completion.success,
         attempts: Some(count(completion.attempts.len() as u64)),

@@ -9,16 +9,16 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use crate::journal::{Journal, frame};
-use crate::record::{Completion, Opening, Record};
+use crate::journal::{Journal, Refusal, frame};
+use crate::records::Records;
 use crate::status::Status;
 
 /// The meeting place of requests and writer.
 #[derive(Debug)]
 pub(crate) struct Intake {
     pub(crate) journal: Journal,
-    /// Records that the journal did not take.
-    memory: Mutex<VecDeque<Record>>,
+    /// Frames that the journal did not take.
+    memory: Mutex<VecDeque<Box<[u8]>>>,
     memory_bound: u64,
     tally: Tally,
     bell: Bell,
@@ -89,18 +89,25 @@ impl Intake {
         }
     }
 
-    /// Takes in an opening.
-    pub(crate) fn push_opening(&self, opening: Opening) {
-        self.tally.open.fetch_add(1, Ordering::Relaxed);
-        let frame = frame::encode_opening(&opening);
-        self.push(&frame, || Record::Opening(opening));
-    }
-
-    /// Takes in a completion.
-    pub(crate) fn push_completion(&self, completion: Completion) {
-        let frame = frame::encode_completion(&completion);
-        self.push(&frame, || Record::Completion(Box::new(completion)));
-        self.tally.open.fetch_sub(1, Ordering::Relaxed);
+    /// Takes in `records`.
+    pub(crate) fn append(&self, records: &Records) {
+        if records.refused() > 0 {
+            self.note_dropped(records.refused());
+        }
+        if records.is_empty() {
+            return;
+        }
+        let openings = records.frames().filter(|frame| frame::is_opening(frame));
+        let openings = i64::try_from(openings.count()).unwrap_or(0);
+        let completions = i64::try_from(records.len()).unwrap_or(0) - openings;
+        self.tally.open.fetch_add(openings, Ordering::Relaxed);
+        let mut handed = records.len() as u64;
+        if let Err(refusal) = self.journal.append(records.bytes()) {
+            handed -= self.remember(records, &refusal);
+        }
+        self.tally.open.fetch_sub(completions, Ordering::Relaxed);
+        self.tally.handed.fetch_add(handed, Ordering::SeqCst);
+        self.bell.ring();
     }
 
     /// Blocks until everything handed in before is applied, or `within` has passed.
@@ -189,24 +196,31 @@ impl Intake {
         self.tally.memory_only.load(Ordering::Relaxed)
     }
 
-    fn push(&self, frame: &[u8], record: impl FnOnce() -> Record) {
-        if let Err(error) = self.journal.append(frame) {
+    /// Keeps in memory what the journal did not take. Returns how many of them were dropped for want of room.
+    fn remember(&self, records: &Records, refusal: &Refusal) -> u64 {
+        let (mut end, mut dropped) = (0, 0);
+        for frame in records.frames() {
+            end += frame.len();
+            if end <= refusal.taken {
+                continue;
+            }
             let before = self.tally.memory_only.fetch_add(1, Ordering::Relaxed);
             if before >= self.memory_bound {
                 self.tally.memory_only.fetch_sub(1, Ordering::Relaxed);
                 self.note_dropped(1);
-                return;
+                dropped += 1;
+                continue;
             }
             if before == 0 {
+                let error = &refusal.error;
                 tracing::warn!(%error, "the ledger's journal refuses records; they are held in memory");
             }
-            self.memory().push_back(record());
+            self.memory().push_back(frame.into());
         }
-        self.tally.handed.fetch_add(1, Ordering::SeqCst);
-        self.bell.ring();
+        dropped
     }
 
-    fn memory(&self) -> MutexGuard<'_, VecDeque<Record>> {
+    fn memory(&self) -> MutexGuard<'_, VecDeque<Box<[u8]>>> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -257,18 +271,18 @@ impl Intake {
     ///
     /// The caller has read the journal to its end since it learned that there were `settled` records, or passes 0:
     /// so no completion is taken whose opening is still unread.
-    pub(crate) fn take_memory(&self, settled: usize, out: &mut Vec<Record>) -> u64 {
+    pub(crate) fn take_memory(&self, settled: usize, out: &mut Records) -> u64 {
         if self.memory_only() == 0 {
             return 0;
         }
         let before = out.len();
         let mut memory = self.memory();
         let all = std::mem::take(&mut *memory);
-        for (index, record) in all.into_iter().enumerate() {
-            if index < settled || matches!(record, Record::Opening(_)) {
-                out.push(record);
+        for (index, frame) in all.into_iter().enumerate() {
+            if index < settled || frame::is_opening(&frame) {
+                out.push(&frame);
             } else {
-                memory.push_back(record);
+                memory.push_back(frame);
             }
         }
         (out.len() - before) as u64

@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::journal::frame::Frame;
-use crate::record::Record;
+use crate::journal::frame::Found;
+use crate::records::Records;
 
 /// The appending end, shared by all requests.
 #[derive(Debug, Default)]
@@ -44,25 +44,37 @@ impl Sink for File {
     }
 }
 
+/// Why not all bytes are in the journal, and how many are.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) taken: usize,
+    pub(crate) error: io::Error,
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Self { taken: 0, error }
+    }
+}
+
 impl Journal {
-    /// Adds one frame. An error means that it is not in the journal, or torn and therefore as good as not there.
-    pub(crate) fn append(&self, frame: &[u8]) -> io::Result<()> {
+    /// Adds whole frames by one write. A frame that is not taken to its end is torn, and as good as not there.
+    pub(crate) fn append(&self, frames: &[u8]) -> Result<(), Refusal> {
         let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
-        let active = active.as_ref().ok_or(ErrorKind::NotConnected)?;
-        if frame.is_empty() {
-            return Err(ErrorKind::InvalidInput.into());
-        }
-        loop {
-            match active.sink.append(frame) {
-                Ok(length) if length == frame.len() => break,
-                Ok(_) => return Err(ErrorKind::WriteZero.into()),
+        let active = active
+            .as_ref()
+            .ok_or_else(|| io::Error::from(ErrorKind::NotConnected))?;
+        let taken = loop {
+            match active.sink.append(frames) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                result => break result?,
             }
+        };
+        active.written.fetch_add(taken as u64, Ordering::Relaxed);
+        if taken < frames.len() {
+            let error = ErrorKind::WriteZero.into();
+            return Err(Refusal { taken, error });
         }
-        active
-            .written
-            .fetch_add(frame.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 
@@ -156,7 +168,7 @@ impl Tail {
     }
 
     /// Reads on until `limit` records are in `out` or the file ends for now. True at the end.
-    pub(crate) fn read(&mut self, limit: usize, out: &mut Vec<Record>) -> io::Result<bool> {
+    pub(crate) fn read(&mut self, limit: usize, out: &mut Records) -> io::Result<bool> {
         loop {
             self.take_frames(limit, out, false);
             if out.len() >= limit {
@@ -169,7 +181,7 @@ impl Tail {
     }
 
     /// Like [`Tail::read`] at the end of a file that nobody appends to: an unfinished frame is torn, and skipped.
-    pub(crate) fn read_rest(&mut self, out: &mut Vec<Record>) -> io::Result<()> {
+    pub(crate) fn read_rest(&mut self, out: &mut Records) -> io::Result<()> {
         while self.fill()? > 0 {}
         self.take_frames(usize::MAX, out, true);
         Ok(())
@@ -213,18 +225,18 @@ impl Tail {
         Ok(chunk.read_to_end(&mut self.buffer)? as u64)
     }
 
-    fn take_frames(&mut self, limit: usize, out: &mut Vec<Record>, torn_tail: bool) {
+    fn take_frames(&mut self, limit: usize, out: &mut Records, torn_tail: bool) {
         let mut at = 0;
         while at < self.buffer.len() && out.len() < limit {
-            let skip = match frame::decode(&self.buffer[at..]) {
-                Frame::Whole(record, length) => {
-                    out.push(record);
+            let skip = match frame::find(&self.buffer[at..]) {
+                Found::Whole(length) => {
+                    out.push(&self.buffer[at..at + length]);
                     at += length;
                     continue;
                 }
-                Frame::Incomplete if !torn_tail => break,
-                Frame::Incomplete => 1,
-                Frame::Unreadable(length) | Frame::Garbage(length) => length,
+                Found::Incomplete if !torn_tail => break,
+                Found::Incomplete => 1,
+                Found::Garbage(length) => length,
             };
             self.skipped += skip as u64;
             at += skip;

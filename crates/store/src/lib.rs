@@ -10,15 +10,15 @@
 //! # let folder = std::env::temp_dir().join(format!("arbstr-store-doc-{}", std::process::id()));
 //! let store = Store::open(Options::new(folder.join("arbstr.db"), 1_700_000_000_000))?;
 //! store.open_request(Opening {
-//!     correlation_id: "0191e8a2-0000-7000-8000-000000000001".into(),
+//!     correlation_id: "0191e8a2-0000-7000-8000-000000000001",
 //!     timestamp_ms: 1_700_000_000_500,
-//!     model: "gpt-4o".into(),
+//!     model: "gpt-4o",
 //!     ..Opening::default()
 //! });
 //! store.complete(Completion {
-//!     correlation_id: "0191e8a2-0000-7000-8000-000000000001".into(),
+//!     correlation_id: "0191e8a2-0000-7000-8000-000000000001",
 //!     ended_ms: 1_700_000_001_500,
-//!     provider: Some("alpha".into()),
+//!     provider: Some("alpha"),
 //!     success: true,
 //!     ..Completion::default()
 //! });
@@ -44,6 +44,7 @@ mod pool;
 mod query;
 mod reader;
 mod record;
+mod records;
 mod recover;
 mod rollup;
 mod schema;
@@ -61,5 +62,6 @@ pub use reader::{ReadError, Reader};
 pub use record::{
     Attempt, Completion, IN_PROGRESS, INTERRUPTED, Opening, RequestDetail, RequestRow,
 };
+pub use records::Records;
 pub use status::{Status, Unwritten};
 pub use store::{OpenError, Options, Store};

@@ -1,7 +1,7 @@
 //! What the caller hands in and gets back: openings, completions, attempts and whole rows.
 //!
 //! Plain data without behaviour, so that callers never meet a database type. An amount or count that is not known
-//! is `None`, never 0.
+//! is `None`, never 0. Text is owned or borrowed, as it suits who has it.
 
 use std::time::Duration;
 
@@ -15,36 +15,36 @@ pub const INTERRUPTED: &str = "interrupted";
 
 /// A request as it is known before its first upstream byte.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Opening {
+pub struct Opening<T = String> {
     /// The request's id, a UUIDv7 as text; unique.
-    pub correlation_id: String,
+    pub correlation_id: T,
     /// Arrival, in milliseconds since the epoch, UTC.
     pub timestamp_ms: i64,
     /// Which route was asked, in the caller's words.
-    pub endpoint: String,
+    pub endpoint: T,
     /// The model as the client named it.
-    pub model: String,
+    pub model: T,
     /// The policy that was applied.
-    pub policy: Option<String>,
+    pub policy: Option<T>,
     /// Whether the client asked for a stream.
     pub streaming: bool,
     /// The route plan as JSON text, kept as it is.
-    pub plan: Option<String>,
+    pub plan: Option<T>,
 }
 
 /// A request's end: everything that the opening could not know.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Completion {
+pub struct Completion<T = String> {
     /// The id of the opening that this completes.
-    pub correlation_id: String,
+    pub correlation_id: T,
     /// The end, in milliseconds since the epoch, UTC.
     pub ended_ms: i64,
     /// The model name sent to the provider that was tried last.
-    pub served_model: Option<String>,
+    pub served_model: Option<T>,
     /// The provider that answered, or was tried last.
-    pub provider: Option<String>,
+    pub provider: Option<T>,
     /// That provider's tier.
-    pub tier: Option<String>,
+    pub tier: Option<T>,
     /// Input tokens, cached ones included.
     pub input_tokens: Option<u64>,
     /// Output tokens, reasoning ones included.
@@ -74,20 +74,20 @@ pub struct Completion {
     /// From arrival to the end, failed attempts included.
     pub duration: Duration,
     /// Why the model stopped, as the provider says.
-    pub finish_reason: Option<String>,
+    pub finish_reason: Option<T>,
     /// Whether the client got the whole answer.
     pub success: bool,
     /// The HTTP status of the failure.
     pub error_status: Option<u16>,
     /// The failure in a few words; `None` on success.
-    pub error_message: Option<String>,
+    pub error_message: Option<T>,
     /// Replaces the opening's plan when there is something new to say.
-    pub plan: Option<String>,
+    pub plan: Option<T>,
     /// The upstream attempts, in order.
-    pub attempts: Vec<Attempt>,
+    pub attempts: Vec<Attempt<T>>,
 }
 
-impl Completion {
+impl<T> Completion<T> {
     /// What failed attempts cost all the same, together; `None` when none is known to have cost anything.
     #[must_use]
     pub fn sunk_cost(&self) -> Option<Sats> {
@@ -98,13 +98,13 @@ impl Completion {
 
 /// One upstream attempt.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Attempt {
+pub struct Attempt<T = String> {
     /// Who was asked.
-    pub provider: String,
+    pub provider: T,
     /// The model name as it was sent.
-    pub model: String,
+    pub model: T,
     /// What came of it, such as `status=429` or `error=timeout`.
-    pub outcome: String,
+    pub outcome: T,
     /// The HTTP status, when there was one.
     pub status: Option<u16>,
     /// From the request's arrival to the start of the attempt.
@@ -197,24 +197,4 @@ pub struct RequestDetail {
     pub plan: Option<String>,
     /// The upstream attempts, in order.
     pub attempts: Vec<Attempt>,
-}
-
-/// What travels from the request path to the writer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Record {
-    /// First frame of a journal segment: whose it is.
-    Owner(String),
-    Opening(Opening),
-    Completion(Box<Completion>),
-}
-
-impl Record {
-    /// When the caller handed it in, in milliseconds since the epoch.
-    pub(crate) fn at_ms(&self) -> Option<i64> {
-        match self {
-            Self::Owner(_) => None,
-            Self::Opening(opening) => Some(opening.timestamp_ms),
-            Self::Completion(completion) => Some(completion.ended_ms),
-        }
-    }
 }

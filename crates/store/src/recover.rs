@@ -9,9 +9,9 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use crate::apply::{self, Position};
-use crate::journal::Tail;
+use crate::journal::{Tail, frame};
 use crate::owner::{Home, slot_of};
-use crate::record::Record;
+use crate::records::Records;
 use crate::writer::Trouble;
 
 /// Who is sweeping: its own slot and journal are not a dead process's.
@@ -74,12 +74,14 @@ impl Sweeper<'_> {
 /// Applies what is left of one segment.
 fn replay(connection: &mut Connection, path: &Path, number: u64) -> Result<(), Trouble> {
     let mut tail = Tail::open(path, number)?;
-    let mut records = Vec::new();
+    let mut records = Records::default();
     tail.read(1, &mut records)?;
-    let Some(Record::Owner(owner)) = records.pop() else {
+    let owner = records.frames().next().and_then(frame::decode_owner);
+    let Some(owner) = owner.map(str::to_owned) else {
         tracing::warn!(path = %path.display(), "this journal does not say whose it is; ignored");
         return Ok(());
     };
+    records.clear();
     match apply::load_position(connection, &owner)? {
         Some(done) if done.segment > number => return Ok(()),
         Some(done) if done.segment == number => tail.skip_to(done.applied)?,
@@ -92,7 +94,7 @@ fn replay(connection: &mut Connection, path: &Path, number: u64) -> Result<(), T
         }
         let (segment, applied) = tail.position();
         let position = Position { segment, applied };
-        apply::apply(connection, &owner, &records, Some(position))?;
+        apply::apply(connection, &owner, records.frames(), Some(position))?;
         records.clear();
         if at_end {
             break;

@@ -11,6 +11,7 @@ use crate::owner::Home;
 use crate::query::QueryError;
 use crate::reader::Reader;
 use crate::record::{Completion, Opening, RequestDetail};
+use crate::records::Records;
 use crate::schema::{self, ConnectError};
 use crate::status::{Status, Unwritten};
 use crate::writer::{Trouble, Writer};
@@ -117,13 +118,25 @@ impl Store {
     }
 
     /// Puts a request on record, before its first upstream byte. Never waits for the database.
-    pub fn open_request(&self, opening: Opening) {
-        self.ledger.intake.push_opening(opening);
+    pub fn open_request(&self, opening: Opening<impl AsRef<str>>) {
+        let mut records = Records::default();
+        records.open_request(&opening);
+        self.append(&mut records);
     }
 
     /// Completes a request, once. Never waits for the database.
-    pub fn complete(&self, completion: Completion) {
-        self.ledger.intake.push_completion(completion);
+    pub fn complete(&self, completion: Completion<impl AsRef<str>>) {
+        let mut records = Records::default();
+        records.complete(&completion);
+        self.append(&mut records);
+    }
+
+    /// Hands in all of `records` at once, by one `write(2)`, and leaves it empty. Never waits for the database.
+    ///
+    /// They are on record from then on, not before. Of a request, the opening comes first.
+    pub fn append(&self, records: &mut Records) {
+        self.ledger.intake.append(records);
+        records.clear();
     }
 
     /// Has rows deleted that arrived before the hour of `timestamp_ms` (since the epoch), little by little; statistics

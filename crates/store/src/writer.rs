@@ -19,9 +19,9 @@ use rusqlite::{Connection, ErrorCode};
 use crate::apply::{self, Position};
 use crate::chores;
 use crate::intake::{Call, Intake};
-use crate::journal::Tail;
+use crate::journal::{Tail, frame};
 use crate::owner::{Claim, Home, owner_name};
-use crate::record::Record;
+use crate::records::Records;
 use crate::recover::Sweeper;
 use crate::schema::{self, ConnectError};
 
@@ -59,7 +59,7 @@ pub(crate) struct Writer {
 /// Records on their way into one transaction.
 #[derive(Debug, Default)]
 struct Batch {
-    records: Vec<Record>,
+    records: Records,
     from_memory: u64,
     position: Option<Position>,
 }
@@ -242,7 +242,7 @@ impl Writer {
         let settled = if at_end { settled } else { 0 };
         let records = &mut self.batch.records;
         self.batch.from_memory = self.intake.take_memory(settled, records);
-        let oldest = records.iter().filter_map(Record::at_ms).min();
+        let oldest = records.frames().filter_map(frame::at_ms).min();
         self.intake.note_held(oldest);
         Ok(if at_end { Turn::Drained } else { Turn::More })
     }
@@ -280,15 +280,18 @@ impl Writer {
         let Some(connection) = &mut self.connection else {
             return Ok(());
         };
-        let unmatched = match apply::apply(connection, owner, &batch.records, batch.position) {
+        let records = batch.records.frames();
+        let unmatched = match apply::apply(connection, owner, records, batch.position) {
             Err(error) if is_about_a_record(&error) => {
                 commit_singly(connection, owner, batch, &self.intake)?
             }
             result => result?,
         };
-        let owned = |record: &&Record| matches!(record, Record::Owner(_));
-        let owners = self.batch.records.iter().filter(owned).count();
-        let applied = (self.batch.records.len() - owners) as u64;
+        let handed = batch
+            .records
+            .frames()
+            .filter(|frame| !frame::is_owner(frame));
+        let applied = handed.count() as u64;
         self.intake
             .note_applied(applied, self.batch.from_memory, unmatched);
         self.batch.records.clear();
@@ -339,7 +342,7 @@ impl Writer {
             && tails.len() == 1
             && intake.journal.retire(|| {
                 let spent = tails.front_mut().is_some_and(|tail| {
-                    let mut rest = Vec::new();
+                    let mut rest = Records::default();
                     tail.read(1, &mut rest).is_ok() && rest.is_empty() && !tail.holds_unfinished()
                 });
                 spent && intake.is_balanced() && intake.depth() == 0
@@ -362,8 +365,8 @@ fn commit_singly(
     intake: &Intake,
 ) -> Result<u64, Trouble> {
     let mut unmatched = 0;
-    for record in &batch.records {
-        match apply::apply(connection, owner, std::slice::from_ref(record), None) {
+    for frame in batch.records.frames() {
+        match apply::apply(connection, owner, std::iter::once(frame), None) {
             Ok(none) => unmatched += none,
             Err(error) if is_about_a_record(&error) => {
                 tracing::error!(%error, "the database refuses a record for good");
@@ -372,7 +375,7 @@ fn commit_singly(
             Err(error) => return Err(error.into()),
         }
     }
-    apply::apply(connection, owner, &[], batch.position)?;
+    apply::apply(connection, owner, std::iter::empty(), batch.position)?;
     Ok(unmatched)
 }
 

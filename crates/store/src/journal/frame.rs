@@ -7,41 +7,44 @@ use std::time::Duration;
 
 use arbstr_price::Sats;
 
-use crate::record::{Attempt, Completion, Opening, Record};
+use crate::record::{Attempt, Completion, Opening};
 
 /// What the bytes at the front of a buffer are.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Frame {
-    /// A whole record, this many bytes long.
-    Whole(Record, usize),
-    /// A frame whose check is right but whose content this version cannot read; this many bytes long.
-    Unreadable(usize),
+pub(crate) enum Found {
+    /// A frame whose check is right, this many bytes long.
+    Whole(usize),
     /// The beginning of a frame; more bytes may complete it.
     Incomplete,
     /// Not a frame; this many bytes can be skipped (at least one).
     Garbage(usize),
 }
 
-/// The frame of an opening.
-pub(crate) fn encode_opening(opening: &Opening) -> Vec<u8> {
-    let plan = opening.plan.as_ref().map_or(0, String::len);
-    let mut out = Writer::with_capacity(192 + plan);
-    out.byte(KIND_OPENING);
+/// Adds the frame of an opening to `out`. False, and nothing added, if it is too long for a record.
+pub(crate) fn encode_opening<T: AsRef<str>>(out: &mut Vec<u8>, opening: &Opening<T>) -> bool {
+    let plan = opening.plan.as_ref().map_or(0, |plan| plan.as_ref().len());
+    let mut out = Writer::begin(out, KIND_OPENING, 192 + plan);
     out.text(&opening.correlation_id);
     out.signed(opening.timestamp_ms);
     out.text(&opening.endpoint);
     out.text(&opening.model);
-    out.optional(opening.policy.as_deref(), Writer::text);
+    out.optional(opening.policy.as_ref(), Writer::text);
     out.byte(u8::from(opening.streaming));
-    out.optional(opening.plan.as_deref(), Writer::text);
+    out.optional(opening.plan.as_ref(), Writer::text);
     out.finish()
 }
 
-/// The frame of a completion.
-pub(crate) fn encode_completion(completion: &Completion) -> Vec<u8> {
-    let plan = completion.plan.as_ref().map_or(0, String::len);
-    let mut out = Writer::with_capacity(320 + plan + 96 * completion.attempts.len());
-    out.byte(KIND_COMPLETION);
+/// Adds the frame of a completion to `out`. False, and nothing added, if it is too long for a record.
+pub(crate) fn encode_completion<T: AsRef<str>>(
+    out: &mut Vec<u8>,
+    completion: &Completion<T>,
+) -> bool {
+    let plan = completion
+        .plan
+        .as_ref()
+        .map_or(0, |plan| plan.as_ref().len());
+    let room = 320 + plan + 96 * completion.attempts.len();
+    let mut out = Writer::begin(out, KIND_COMPLETION, room);
     out.text(&completion.correlation_id);
     out.signed(completion.ended_ms);
     for text in [
@@ -52,7 +55,7 @@ pub(crate) fn encode_completion(completion: &Completion) -> Vec<u8> {
         &completion.error_message,
         &completion.plan,
     ] {
-        out.optional(text.as_deref(), Writer::text);
+        out.optional(text.as_ref(), Writer::text);
     }
     for count in [
         completion.input_tokens,
@@ -91,47 +94,85 @@ pub(crate) fn encode_completion(completion: &Completion) -> Vec<u8> {
 
 /// The frame that opens a segment.
 pub(crate) fn encode_owner(owner: &str) -> Vec<u8> {
-    let mut out = Writer::with_capacity(64);
-    out.byte(KIND_OWNER);
-    out.text(owner);
-    out.finish()
+    let mut bytes = Vec::new();
+    let mut out = Writer::begin(&mut bytes, KIND_OWNER, 64);
+    out.text(&owner);
+    out.finish();
+    bytes
 }
 
-/// Reads the frame at the front of `bytes`.
-pub(crate) fn decode(bytes: &[u8]) -> Frame {
+/// Looks for a frame at the front of `bytes`.
+pub(crate) fn find(bytes: &[u8]) -> Found {
     let known = bytes.len().min(MAGIC.len());
     if bytes[..known] != MAGIC[..known] || bytes.is_empty() {
-        return Frame::Garbage(distance_to_magic(bytes));
+        return Found::Garbage(distance_to_magic(bytes));
     }
-    let Some((header, rest)) = bytes.split_at_checked(HEADER) else {
-        return Frame::Incomplete;
+    let Some(whole) = length(bytes) else {
+        return Found::Incomplete;
     };
-    let length = word(&header[4..8]) as usize;
-    if length > MAX_PAYLOAD {
-        return Frame::Garbage(1);
+    if whole > HEADER + MAX_PAYLOAD {
+        return Found::Garbage(1);
     }
-    let Some(payload) = rest.get(..length) else {
-        return Frame::Incomplete;
+    let Some(payload) = bytes.get(HEADER..whole) else {
+        return Found::Incomplete;
     };
-    if crc32fast::hash(payload) != word(&header[8..12]) {
-        return Frame::Garbage(1);
+    if crc32fast::hash(payload) != word(&bytes[8..12]) {
+        return Found::Garbage(1);
     }
-    let whole = HEADER + length;
-    decode_payload(payload).map_or(Frame::Unreadable(whole), |record| {
-        Frame::Whole(record, whole)
-    })
+    Found::Whole(whole)
 }
 
-fn decode_payload(payload: &[u8]) -> Option<Record> {
-    let mut input = Reader(payload);
-    let record = match input.byte()? {
-        KIND_OWNER => Record::Owner(input.text()?),
-        KIND_OPENING => Record::Opening(input.opening()?),
-        KIND_COMPLETION => Record::Completion(Box::new(input.completion(true)?)),
-        KIND_COMPLETION_1 => Record::Completion(Box::new(input.completion(false)?)),
+/// How long the frame at the front of `bytes` is, as it says; `None` if that is not there.
+pub(crate) fn length(bytes: &[u8]) -> Option<usize> {
+    bytes
+        .get(..HEADER)
+        .map(|header| HEADER + word(&header[4..8]) as usize)
+}
+
+/// What is in a whole frame that opens a segment: whose it is. `None` if this version cannot read it.
+pub(crate) fn decode_owner(frame: &[u8]) -> Option<&str> {
+    let mut input = Reader::of(frame, KIND_OWNER)?;
+    let owner = input.text()?;
+    input.0.is_empty().then_some(owner)
+}
+
+/// What is in the whole frame of an opening. `None` if this version cannot read it.
+pub(crate) fn decode_opening(frame: &[u8]) -> Option<Opening<&str>> {
+    let mut input = Reader::of(frame, KIND_OPENING)?;
+    let opening = input.opening()?;
+    input.0.is_empty().then_some(opening)
+}
+
+/// What is in the whole frame of a completion. `None` if this version cannot read it.
+pub(crate) fn decode_completion(frame: &[u8]) -> Option<Completion<&str>> {
+    let mut input = Reader(frame.get(HEADER..)?);
+    let knows_implausible = match input.byte()? {
+        KIND_COMPLETION => true,
+        KIND_COMPLETION_1 => false,
         _ => return None,
     };
-    input.0.is_empty().then_some(record)
+    let completion = input.completion(knows_implausible)?;
+    input.0.is_empty().then_some(completion)
+}
+
+/// Whether a whole frame is that of an opening.
+pub(crate) fn is_opening(frame: &[u8]) -> bool {
+    frame.get(HEADER) == Some(&KIND_OPENING)
+}
+
+/// Whether a whole frame is the one that opens a segment.
+pub(crate) fn is_owner(frame: &[u8]) -> bool {
+    frame.get(HEADER) == Some(&KIND_OWNER)
+}
+
+/// When the record in a whole frame was handed in, in milliseconds since the epoch.
+pub(crate) fn at_ms(frame: &[u8]) -> Option<i64> {
+    if is_owner(frame) {
+        return None;
+    }
+    let mut input = Reader(frame.get(HEADER + 1..)?);
+    input.sized()?;
+    input.signed()
 }
 
 /// How far the next possible frame is; never 0, and all of `bytes` when there is none.
@@ -148,59 +189,67 @@ fn word(bytes: &[u8]) -> u32 {
         .fold(0, |value, byte| value << 8 | u32::from(*byte))
 }
 
-/// Builds one frame; the header is filled in at the end.
-struct Writer(Vec<u8>);
+/// Builds one frame behind what is there already; the header is filled in at the end.
+struct Writer<'a> {
+    out: &'a mut Vec<u8>,
+    start: usize,
+}
 
-impl Writer {
-    fn with_capacity(capacity: usize) -> Self {
-        let mut bytes = Vec::with_capacity(HEADER + capacity);
-        bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&[0; HEADER - MAGIC.len()]);
-        Self(bytes)
+impl<'a> Writer<'a> {
+    fn begin(out: &'a mut Vec<u8>, kind: u8, room: usize) -> Self {
+        let start = out.len();
+        out.reserve(HEADER + room);
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&[0; HEADER - MAGIC.len()]);
+        out.push(kind);
+        Self { out, start }
     }
 
-    /// Seals the frame. A payload over the limit gives an empty vector: it cannot be journaled.
-    fn finish(mut self) -> Vec<u8> {
-        let payload = &self.0[HEADER..];
-        let check = crc32fast::hash(payload);
+    /// Seals the frame, or takes it off again if its payload is over the limit.
+    fn finish(self) -> bool {
+        let (header, payload) = self.out[self.start..].split_at_mut(HEADER);
         match u32::try_from(payload.len()) {
             Ok(length) if payload.len() <= MAX_PAYLOAD => {
-                self.0[4..8].copy_from_slice(&length.to_le_bytes());
-                self.0[8..12].copy_from_slice(&check.to_le_bytes());
-                self.0
+                header[4..8].copy_from_slice(&length.to_le_bytes());
+                header[8..12].copy_from_slice(&crc32fast::hash(payload).to_le_bytes());
+                true
             }
-            _ => Vec::new(),
+            _ => {
+                self.out.truncate(self.start);
+                false
+            }
         }
     }
 
     fn byte(&mut self, value: u8) {
-        self.0.push(value);
+        self.out.push(value);
     }
 
     /// LEB128: seven bits a byte, lowest first.
     fn unsigned(&mut self, mut value: u64) {
         while value >= 0x80 {
-            self.0.push(value.to_le_bytes()[0] | 0x80);
+            self.out.push(value.to_le_bytes()[0] | 0x80);
             value >>= 7;
         }
-        self.0.push(value.to_le_bytes()[0]);
+        self.out.push(value.to_le_bytes()[0]);
     }
 
     fn signed(&mut self, value: i64) {
-        self.0.extend_from_slice(&value.to_le_bytes());
+        self.out.extend_from_slice(&value.to_le_bytes());
     }
 
     fn amount(&mut self, value: Sats) {
-        self.0.extend_from_slice(&value.nanosats().to_le_bytes());
+        self.out.extend_from_slice(&value.nanosats().to_le_bytes());
     }
 
     fn duration(&mut self, value: Duration) {
         self.unsigned(u64::try_from(value.as_nanos()).unwrap_or(u64::MAX));
     }
 
-    fn text(&mut self, value: &str) {
+    fn text(&mut self, value: &impl AsRef<str>) {
+        let value = value.as_ref();
         self.unsigned(value.len() as u64);
-        self.0.extend_from_slice(value.as_bytes());
+        self.out.extend_from_slice(value.as_bytes());
     }
 
     fn optional<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
@@ -210,7 +259,7 @@ impl Writer {
         }
     }
 
-    fn attempt(&mut self, attempt: &Attempt) {
+    fn attempt<T: AsRef<str>>(&mut self, attempt: &Attempt<T>) {
         self.text(&attempt.provider);
         self.text(&attempt.model);
         self.text(&attempt.outcome);
@@ -225,6 +274,12 @@ impl Writer {
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
+    /// Behind the header and the kind of a whole frame, if it is of that kind.
+    fn of(frame: &'a [u8], kind: u8) -> Option<Self> {
+        let mut input = Self(frame.get(HEADER..)?);
+        (input.byte()? == kind).then_some(input)
+    }
+
     fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (head, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
@@ -278,10 +333,13 @@ impl<'a> Reader<'a> {
         u16::try_from(self.unsigned()?).ok()
     }
 
-    fn text(&mut self) -> Option<String> {
+    fn sized(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.unsigned()?).ok()?;
-        let bytes = self.take(length)?;
-        std::str::from_utf8(bytes).ok().map(str::to_owned)
+        self.take(length)
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.sized()?).ok()
     }
 
     fn optional<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
@@ -292,7 +350,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn opening(&mut self) -> Option<Opening> {
+    fn opening(&mut self) -> Option<Opening<&'a str>> {
         Some(Opening {
             correlation_id: self.text()?,
             timestamp_ms: self.signed()?,
@@ -305,7 +363,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The order of the fields is the order in which they were written.
-    fn completion(&mut self, knows_implausible: bool) -> Option<Completion> {
+    fn completion(&mut self, knows_implausible: bool) -> Option<Completion<&'a str>> {
         Some(Completion {
             correlation_id: self.text()?,
             ended_ms: self.signed()?,
@@ -335,7 +393,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn attempts(&mut self) -> Option<Vec<Attempt>> {
+    fn attempts(&mut self) -> Option<Vec<Attempt<&'a str>>> {
         let count = self.unsigned()?;
         let mut attempts = Vec::with_capacity(usize::try_from(count.min(16)).unwrap_or(0));
         for _ in 0..count {
@@ -344,7 +402,7 @@ impl<'a> Reader<'a> {
         Some(attempts)
     }
 
-    fn attempt(&mut self) -> Option<Attempt> {
+    fn attempt(&mut self) -> Option<Attempt<&'a str>> {
         Some(Attempt {
             provider: self.text()?,
             model: self.text()?,

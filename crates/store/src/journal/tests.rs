@@ -30,14 +30,17 @@ fn opening(id: &str) -> Opening {
     }
 }
 
-fn ids(records: &[Record]) -> Vec<&str> {
+fn frame_of(id: &str) -> Vec<u8> {
+    let mut frame = Vec::new();
+    assert!(frame::encode_opening(&mut frame, &opening(id)));
+    frame
+}
+
+fn ids(records: &Records) -> Vec<&str> {
     let mut ids = Vec::new();
-    for record in records {
-        ids.push(match record {
-            Record::Owner(owner) => owner.as_str(),
-            Record::Opening(opening) => opening.correlation_id.as_str(),
-            Record::Completion(completion) => completion.correlation_id.as_str(),
-        });
+    for frame in records.frames() {
+        let id = frame::decode_opening(frame).map(|opening| opening.correlation_id);
+        ids.extend(id.or_else(|| frame::decode_owner(frame)));
     }
     ids
 }
@@ -83,10 +86,10 @@ fn says_of_each_record_whether_it_is_in_the_journal() {
     let mut tail = Tail::open(&path, 1).unwrap();
     let taken: Vec<bool> = ["a", "b", "c", "d", "e"]
         .iter()
-        .map(|id| journal.append(&frame::encode_opening(&opening(id))).is_ok())
+        .map(|id| journal.append(&frame_of(id)).is_ok())
         .collect();
     assert_eq!(taken, [true, false, true, false, true]);
-    let mut records = Vec::new();
+    let mut records = Records::default();
     assert!(tail.read(100, &mut records).unwrap());
     tail.read_rest(&mut records).unwrap();
     assert_eq!(ids(&records), ["a", "c", "e"]);
@@ -99,9 +102,9 @@ fn unfinished_end_waits_until_it_is_finished_or_given_up() {
     let path = folder.0.join("segment");
     let journal = Journal::default();
     let mut tail = journal.start_segment(&path, 1, "me").unwrap();
-    let frame = frame::encode_opening(&opening("a"));
+    let frame = frame_of("a");
     let mut file = OpenOptions::new().append(true).open(&path).unwrap();
-    let mut records = Vec::new();
+    let mut records = Records::default();
     file.write_all(&frame[..30]).unwrap();
     assert!(tail.read(100, &mut records).unwrap());
     assert_eq!(ids(&records), ["me"]);
@@ -126,8 +129,8 @@ fn appends_of_many_threads_are_read_once_each_while_segments_change() {
             let journal = &journal;
             scope.spawn(move || {
                 for nth in 0..200 {
-                    let opening = opening(&format!("{thread}-{nth}"));
-                    journal.append(&frame::encode_opening(&opening)).unwrap();
+                    let frame = frame_of(&format!("{thread}-{nth}"));
+                    journal.append(&frame).unwrap();
                 }
             });
         }
@@ -137,13 +140,13 @@ fn appends_of_many_threads_are_read_once_each_while_segments_change() {
             tails.push(journal.start_segment(&path, number, "me").unwrap());
         }
     });
-    let mut records = Vec::new();
+    let mut records = Records::default();
     for tail in &mut tails {
         // Small bites, as a busy writer takes them.
         while !tail.read(records.len() + 7, &mut records).unwrap() {}
         assert!(tail.is_spent());
     }
-    let mut found: Vec<_> = ids(&records);
+    let mut found = ids(&records);
     found.retain(|id| *id != "me");
     found.sort_unstable();
     found.dedup();

@@ -32,14 +32,26 @@ impl Bench {
         Writer::new(Arc::clone(&self.intake), home, 1, Some(connection))
     }
 
+    fn open(&self, opening: Opening) {
+        let mut records = Records::default();
+        records.open_request(&opening);
+        self.intake.append(&records);
+    }
+
+    fn complete(&self, completion: Completion) {
+        let mut records = Records::default();
+        records.complete(&completion);
+        self.intake.append(&records);
+    }
+
     fn serve(&self, ids: std::ops::Range<u32>) {
         for id in ids {
-            self.intake.push_opening(Opening {
+            self.open(Opening {
                 correlation_id: id.to_string(),
                 plan: Some("p".repeat(2000)),
                 ..Opening::default()
             });
-            self.intake.push_completion(Completion {
+            self.complete(Completion {
                 correlation_id: id.to_string(),
                 success: true,
                 ..Completion::default()
@@ -117,13 +129,13 @@ fn full_journal_is_bridged_by_memory_in_any_mixture() {
         bench.intake.journal.activate(number, Arc::new(file));
     };
     let opening = |id: &str| {
-        bench.intake.push_opening(Opening {
+        bench.open(Opening {
             correlation_id: id.into(),
             ..Opening::default()
         });
     };
     let completion = |id: &str| {
-        bench.intake.push_completion(Completion {
+        bench.complete(Completion {
             correlation_id: id.into(),
             success: true,
             ..Completion::default()
@@ -149,17 +161,59 @@ fn full_journal_is_bridged_by_memory_in_any_mixture() {
 }
 
 #[test]
+fn records_handed_in_together_are_in_the_journal_as_far_as_it_took_them() {
+    /// Takes only the first bytes of each write.
+    #[derive(Debug)]
+    struct Narrow(std::fs::File, usize);
+    impl Sink for Narrow {
+        fn append(&self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.append(&bytes[..self.1])
+        }
+    }
+    let bench = Bench::new("together", 3);
+    let mut writer = bench.writer(bench.connect());
+    let mut records = Records::default();
+    for id in ["a", "b", "c"] {
+        records.open_request(&Opening {
+            correlation_id: id,
+            ..Opening::default()
+        });
+        records.complete(&Completion {
+            correlation_id: id,
+            success: true,
+            ..Completion::default()
+        });
+    }
+    let path = bench.folder.join("db.ledger-0-1");
+    let file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+    // All of the first request and one byte of the second.
+    let narrow = Narrow(file, records.bytes().len() / 3 + 1);
+    bench.intake.journal.activate(1, Arc::new(narrow));
+    bench.intake.append(&records);
+    let status = bench.intake.status(0);
+    assert_eq!(
+        (status.depth, status.memory_only, status.dropped),
+        (5, 3, 1)
+    );
+    turn_until_drained(&mut writer);
+    turn_until_drained(&mut writer);
+    // The one record too many was the completion of the third.
+    assert_eq!(bench.count(), 2);
+    assert_eq!(bench.intake.depth(), 0);
+}
+
+#[test]
 fn completion_in_memory_waits_for_its_opening_in_a_long_journal() {
     let bench = Bench::new("long-journal", 10);
     let mut writer = bench.writer(bench.connect());
     let long = u32::try_from(BATCH).unwrap();
     bench.serve(0..long);
-    bench.intake.push_opening(Opening {
+    bench.open(Opening {
         correlation_id: "late".into(),
         ..Opening::default()
     });
     bench.intake.journal.activate(1, Arc::new(Full));
-    bench.intake.push_completion(Completion {
+    bench.complete(Completion {
         correlation_id: "late".into(),
         success: true,
         ..Completion::default()

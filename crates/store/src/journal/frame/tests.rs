@@ -6,19 +6,38 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn text() -> impl Strategy<Value = String> {
-    "\\PC{0,30}"
+#[derive(Debug, PartialEq)]
+enum Record<'a> {
+    Owner(&'a str),
+    Opening(Opening<&'a str>),
+    Completion(Box<Completion<&'a str>>),
 }
 
-fn any_record() -> impl Strategy<Value = Record> {
+fn decode(frame: &[u8]) -> Option<Record<'_>> {
+    let owner = decode_owner(frame).map(Record::Owner);
+    let opening = decode_opening(frame).map(Record::Opening);
+    let completion =
+        decode_completion(frame).map(|completion| Record::Completion(completion.into()));
+    let mut all = [owner, opening, completion].into_iter().flatten();
+    let found = all.next();
+    assert_eq!(all.next(), None);
+    found
+}
+
+/// Kept for good, so that records of it can be compared with borrowed ones.
+fn text() -> impl Strategy<Value = &'static str> {
+    "\\PC{0,30}".prop_map(|text| &*text.leak())
+}
+
+fn any_record() -> impl Strategy<Value = Record<'static>> {
     prop_oneof![
         1 => text().prop_map(Record::Owner),
         4 => any_opening().prop_map(Record::Opening),
-        4 => any_completion().prop_map(|completion| Record::Completion(Box::new(completion))),
+        4 => any_completion().prop_map(|completion| Record::Completion(completion.into())),
     ]
 }
 
-fn any_opening() -> impl Strategy<Value = Opening> {
+fn any_opening() -> impl Strategy<Value = Opening<&'static str>> {
     (
         text(),
         any::<i64>(),
@@ -30,16 +49,16 @@ fn any_opening() -> impl Strategy<Value = Opening> {
             |(correlation_id, timestamp_ms, model, plan, streaming)| Opening {
                 correlation_id,
                 timestamp_ms,
-                endpoint: "chat".into(),
+                endpoint: "chat",
                 model,
-                policy: plan.clone(),
+                policy: plan,
                 streaming,
                 plan,
             },
         )
 }
 
-fn any_completion() -> impl Strategy<Value = Completion> {
+fn any_completion() -> impl Strategy<Value = Completion<&'static str>> {
     let numbers = (
         option::of(any::<u64>()),
         option::of(any::<i128>()),
@@ -54,8 +73,8 @@ fn any_completion() -> impl Strategy<Value = Completion> {
     )
         .prop_map(
             |(id, words, (tokens, amount, nanos), flag, status)| Completion {
-                correlation_id: id.clone(),
-                provider: words.clone(),
+                correlation_id: id,
+                provider: words,
                 error_message: words,
                 output_tokens: tokens,
                 cost: amount.map(Sats::from_nanosats),
@@ -76,25 +95,27 @@ fn any_completion() -> impl Strategy<Value = Completion> {
         )
 }
 
-fn encode(record: &Record) -> Vec<u8> {
+fn encode(record: &Record<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
     match record {
-        Record::Owner(owner) => encode_owner(owner),
-        Record::Opening(opening) => encode_opening(opening),
-        Record::Completion(completion) => encode_completion(completion),
+        Record::Owner(owner) => return encode_owner(owner),
+        Record::Opening(opening) => assert!(encode_opening(&mut bytes, opening)),
+        Record::Completion(completion) => assert!(encode_completion(&mut bytes, completion)),
     }
+    bytes
 }
 
 /// All whole records in `bytes`, skipping what is none.
-fn decode_all(mut bytes: &[u8]) -> Vec<Record> {
+fn decode_all(mut bytes: &[u8]) -> Vec<Record<'_>> {
     let mut found = Vec::new();
     while !bytes.is_empty() {
-        let length = match decode(bytes) {
-            Frame::Whole(record, length) => {
-                found.push(record);
+        let length = match find(bytes) {
+            Found::Whole(length) => {
+                found.push(decode(&bytes[..length]).unwrap());
                 length
             }
-            Frame::Unreadable(length) | Frame::Garbage(length) => length,
-            Frame::Incomplete => 1,
+            Found::Garbage(length) => length,
+            Found::Incomplete => 1,
         };
         assert!(length > 0 && length <= bytes.len());
         bytes = &bytes[length..];
@@ -104,43 +125,60 @@ fn decode_all(mut bytes: &[u8]) -> Vec<Record> {
 
 #[test]
 fn record_of_a_later_kind_is_stepped_over_whole() {
-    let mut later = Writer::with_capacity(0);
-    later.byte(200);
-    later.text("from the future");
-    let later = later.finish();
-    assert_eq!(decode(&later), Frame::Unreadable(later.len()));
+    let mut later = Vec::new();
+    let mut out = Writer::begin(&mut later, 200, 0);
+    out.text(&"from the future");
+    assert!(out.finish());
+    assert_eq!(find(&later), Found::Whole(later.len()));
+    assert_eq!(decode(&later), None);
 }
 
 #[test]
 fn completion_of_an_earlier_arbstr_is_read() {
     let completion = Completion {
-        correlation_id: "earlier".into(),
+        correlation_id: "earlier",
         cost: Some(Sats::from_nanosats(5)),
         success: true,
         latency: Some(Duration::from_millis(3)),
         ..Completion::default()
     };
-    let mut payload = encode_completion(&completion)[HEADER..].to_vec();
-    payload[0] = KIND_COMPLETION_1;
+    let record = Record::Completion(completion.into());
+    let mut payload = encode(&record)[HEADER + 1..].to_vec();
     // Three flags then, four now: one before `success`.
     let flags = payload
         .windows(5)
         .position(|at| at == [0, 0, 0, 1, 1])
         .unwrap();
     payload.remove(flags);
-    let mut earlier = Writer(vec![0; HEADER]);
-    earlier.0[..4].copy_from_slice(&MAGIC);
-    earlier.0.extend_from_slice(&payload);
-    let earlier = earlier.finish();
-    let record = Record::Completion(Box::new(completion));
-    assert_eq!(decode(&earlier), Frame::Whole(record, earlier.len()));
+    let mut earlier = Vec::new();
+    let out = Writer::begin(&mut earlier, KIND_COMPLETION_1, 0);
+    out.out.extend_from_slice(&payload);
+    assert!(out.finish());
+    assert_eq!(find(&earlier), Found::Whole(earlier.len()));
+    assert_eq!(decode(&earlier), Some(record));
+}
+
+#[test]
+fn frames_are_added_behind_one_another() {
+    let mut bytes = b"before".to_vec();
+    let opening = Opening {
+        correlation_id: "a",
+        ..Opening::default()
+    };
+    assert!(encode_opening(&mut bytes, &opening));
+    assert!(encode_opening(&mut bytes, &opening));
+    let frames = &bytes[b"before".len()..];
+    let first = length(frames).unwrap();
+    assert_eq!(frames.len(), 2 * first);
+    assert_eq!(find(&frames[first..]), Found::Whole(first));
+    assert_eq!(decode(&frames[..first]), Some(Record::Opening(opening)));
 }
 
 #[test]
 fn length_beyond_reason_is_garbage() {
     let mut bytes = encode_owner("somebody");
     bytes[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
-    assert_eq!(decode(&bytes), Frame::Garbage(1));
+    assert_eq!(find(&bytes), Found::Garbage(1));
 }
 
 proptest! {
@@ -148,14 +186,21 @@ proptest! {
     fn every_record_comes_back(record in any_record()) {
         let bytes = encode(&record);
         let length = bytes.len();
-        prop_assert_eq!(decode(&bytes), Frame::Whole(record, length));
+        prop_assert_eq!(find(&bytes), Found::Whole(length));
+        let at_ms = match &record {
+            Record::Owner(_) => None,
+            Record::Opening(opening) => Some(opening.timestamp_ms),
+            Record::Completion(completion) => Some(completion.ended_ms),
+        };
+        prop_assert_eq!(at_ms, super::at_ms(&bytes));
+        prop_assert_eq!(decode(&bytes), Some(record));
     }
 
     #[test]
     fn any_beginning_is_incomplete(record in any_record(), cut in any::<prop::sample::Index>()) {
         let bytes = encode(&record);
         let cut = 1 + cut.index(bytes.len() - 1);
-        prop_assert_eq!(decode(&bytes[..cut]), Frame::Incomplete);
+        prop_assert_eq!(find(&bytes[..cut]), Found::Incomplete);
     }
 
     #[test]

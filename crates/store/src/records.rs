@@ -1,0 +1,85 @@
+//! Records as the journal holds them, made ready without touching it.
+//!
+//! The caller fills one and hands it in by one write; the writer thread reads the same bytes back into another. Texts
+//! are copied once on either way, and never owned one by one.
+
+use crate::journal::frame;
+use crate::record::{Completion, Opening};
+
+/// Records that are made ready, one after another. Empty at first, and again once [`crate::Store::append`] has taken
+/// them; it keeps its room.
+#[derive(Debug, Default)]
+pub struct Records {
+    /// Whole frames.
+    bytes: Vec<u8>,
+    count: usize,
+    /// Records too long to be made one.
+    refused: u64,
+}
+
+impl Records {
+    /// Adds that a request is opened.
+    pub fn open_request<T: AsRef<str>>(&mut self, opening: &Opening<T>) {
+        let fits = frame::encode_opening(&mut self.bytes, opening);
+        self.note(fits);
+    }
+
+    /// Adds that a request is completed.
+    pub fn complete<T: AsRef<str>>(&mut self, completion: &Completion<T>) {
+        let fits = frame::encode_completion(&mut self.bytes, completion);
+        self.note(fits);
+    }
+
+    /// Adds one whole frame.
+    pub(crate) fn push(&mut self, frame: &[u8]) {
+        self.bytes.extend_from_slice(frame);
+        self.count += 1;
+    }
+
+    /// Takes all of them out.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.count = 0;
+        self.refused = 0;
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// All frames as they are to be written.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// One frame after another.
+    pub(crate) fn frames(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        let mut rest = self.bytes.as_slice();
+        std::iter::from_fn(move || {
+            let (frame, behind) = rest.split_at_checked(frame::length(rest)?)?;
+            rest = behind;
+            Some(frame)
+        })
+    }
+
+    /// How many are lost because each alone is longer than the journal takes.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    fn note(&mut self, fits: bool) {
+        if fits {
+            self.count += 1;
+        } else {
+            self.refused += 1;
+        }
+    }
+}
