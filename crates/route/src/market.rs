@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use arbstr_price::Rates;
+use arbstr_price::{Rates, Sats};
 use arbstr_wire::Fingerprint;
 
 use crate::candidate::{Offer, OfferLive, Provider, Tier};
 use crate::change::{Change, ChangeLog};
 use crate::circuit::CircuitSettings;
 use crate::learn::demand::Demand;
+use crate::learn::library::Library;
 use crate::learn::prefix::Prefixes;
 use crate::plan::{Facts, Field, Plan, Refusal};
 use crate::policy::{Policies, PolicySet, Rule, Strategy};
@@ -124,7 +125,7 @@ pub struct Market {
     offers: Vec<Arc<Offer>>,
     models: HashMap<Arc<str>, Model>,
     demands: HashMap<Arc<str>, Arc<Demand>>,
-    common: Arc<Demand>,
+    library: Arc<Library>,
     prefixes: Arc<Prefixes>,
     unclaimed: Arc<Unclaimed>,
     policies: PolicySet,
@@ -160,8 +161,8 @@ impl Market {
         check(&spec)?;
         let policies = PolicySet::new(spec.policies);
         let changes = previous.map_or_else(Arc::default, |old| Arc::clone(&old.changes));
-        let common = previous.map_or_else(Arc::default, |old| Arc::clone(&old.common));
-        let demands = inherit_demands(&spec.providers, &common, previous);
+        let library = previous.map_or_else(Arc::default, |old| Arc::clone(&old.library));
+        let demands = inherit_demands(&spec.providers, &library, previous);
         let circuit = CircuitSettings {
             failures: spec.circuit.failures.max(1),
             open_for: spec.circuit.open_for.min(LONGEST_OPEN),
@@ -171,7 +172,7 @@ impl Market {
             offers: Vec::new(),
             models: HashMap::new(),
             demands,
-            common,
+            library,
             prefixes: previous.map_or_else(Arc::default, |old| Arc::clone(&old.prefixes)),
             unclaimed: previous.map_or_else(Arc::default, |old| Arc::clone(&old.unclaimed)),
             policies,
@@ -234,6 +235,13 @@ impl Market {
     pub fn model(&self, name: &str) -> Option<Listing<'_>> {
         let (name, model) = self.models.get_key_value(name)?;
         Some(listing(name, model))
+    }
+
+    /// What trials, made to learn what somebody dearer really charges, were expected to cost more than the best
+    /// candidate, all together since the first of the markets that followed one another was built.
+    #[must_use]
+    pub fn explored(&self) -> Sats {
+        self.library.explored()
     }
 
     /// Every offer, in the order of the config.
@@ -339,7 +347,7 @@ impl Market {
         let demand = self
             .demands
             .get(&model)
-            .map_or_else(Arc::default, Arc::clone);
+            .map_or_else(|| Demand::new(&self.library), Arc::clone);
         let name = offer_name(provider, &model, &spec.upstream_model);
         self.unclaimed.lock().claim_offer(name, &live);
         let offer = Arc::new(Offer {
@@ -405,7 +413,7 @@ fn offer_name(provider: &Provider, model: &str, upstream_model: &str) -> u64 {
 
 fn inherit_demands(
     providers: &[ProviderSpec],
-    common: &Arc<Demand>,
+    library: &Arc<Library>,
     previous: Option<&Market>,
 ) -> HashMap<Arc<str>, Arc<Demand>> {
     let mut demands = HashMap::new();
@@ -416,11 +424,11 @@ fn inherit_demands(
                 let old = previous.and_then(|old| old.demands.get(offer.model.as_str()));
                 old.map_or_else(
                     || {
-                        let demand = Demand::new(Arc::clone(common));
+                        let demand = Demand::new(library);
                         if let Some(old) = previous {
                             old.unclaimed.lock().claim_demand(&offer.model, &demand);
                         }
-                        Arc::new(demand)
+                        demand
                     },
                     Arc::clone,
                 )

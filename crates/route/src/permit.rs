@@ -274,8 +274,7 @@ impl Permit {
         let lesson = self.offer.lock().habit.lesson(&reported);
         let demand = &self.offer.demand;
         let server = self.offer.short_name();
-        let (expected, tick) = demand.expect_apart(&terms.keys, false, Some(server));
-        demand.learn(&terms.keys, &lesson, server, !implausible);
+        let (expected, tick) = demand.learn(&terms.keys, &lesson, server, !implausible);
         let held = self.held(now);
         let mut state = self.offer.lock();
         let habit = &mut state.habit;

@@ -5,11 +5,10 @@
 //! there are too many the oldest go.
 
 use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::demand::KeyHasher;
 use super::habit::Held;
 use crate::shape::Prefix;
 
@@ -20,7 +19,7 @@ pub(crate) struct Prefixes {
 }
 
 /// Behind the lock: the name of a prefix, and who has seen it.
-pub(crate) type Seen = HashMap<u64, Vec<Holder>, BuildHasherDefault<KeyHasher>>;
+pub(crate) type Seen = HashMap<u64, Vec<Holder>, BuildHasherDefault<NameHasher>>;
 
 /// An offer that was sent a prefix.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -66,6 +65,26 @@ impl Prefixes {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Names are well spread already.
+#[derive(Debug, Default)]
+pub(crate) struct NameHasher(u64);
+
+impl Hasher for NameHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, name: u64) {
+        self.0 = name;
     }
 }
 

@@ -24,7 +24,10 @@ impl Market {
         let mut to = Writer::default();
         to.small(VERSION);
         to.number(unix_ms.cast_unsigned());
-        self.common.lock().write(SAVED_NODES / 4, &mut to, moment);
+        let clock = self.library.now();
+        let common = self.library.common();
+        common.write(SAVED_NODES / 4, clock, &mut to, moment);
+        drop(common);
         self.save_demands(&mut to, moment);
         self.save_offers(&mut to, moment);
         self.save_prefixes(&mut to, moment);
@@ -55,7 +58,7 @@ impl Market {
             Vec::<Holder>::read(from, moment)
         })?;
         from.end()?;
-        *self.common.lock() = common;
+        self.library.replace(common);
         self.take_up(demands, offers, prefixes);
         Ok(())
     }
@@ -89,9 +92,10 @@ impl Market {
         demands.truncate(MOST_DEMANDS);
         to.count(demands.len());
         let most = SAVED_NODES / demands.len().max(4);
+        let clock = self.library.now();
         for (model, demand) in demands {
             to.number(named(model));
-            demand.lock().write(most, to, moment);
+            demand.lock().write(most, clock, to, moment);
         }
     }
 
@@ -153,7 +157,7 @@ impl Waiting {
     /// Gives a model what was loaded about it, if anything was.
     pub(super) fn claim_demand(&mut self, model: &str, demand: &Demand) {
         if let Some(records) = self.demands.remove(&named(model)) {
-            *demand.lock() = records;
+            demand.replace(records);
         }
     }
 

@@ -112,6 +112,7 @@ pub(super) fn try_somebody(
         .note(best.cost, premium.map_or(0.0, nanosats).max(0.0));
     drop(records);
     let place = chosen?;
+    at(&best).offer.demand.library().note_trial(premium?);
     at(&runners[place]).offer.note_trial(now);
     runners[..=place].rotate_right(1);
     premium

@@ -1,9 +1,9 @@
 //! How each part of what was learned is written, and read back within its bounds.
 
-use std::collections::HashMap;
-
 use super::{LoadError, Moment, Reader, Writer};
-use crate::learn::demand::{Level, MOST_NODES, Mean, Node, Records};
+use crate::learn::demand::{
+    BILLING, INPUT, Level, MOST_NODES, Mean, Node, OUTPUT, Records, TEXT, Table,
+};
 use crate::learn::explore::Account;
 use crate::learn::factor::Factor;
 use crate::learn::habit::{Cache, Habit, Tally};
@@ -85,50 +85,58 @@ impl Stored for Account {
 }
 
 impl Stored for Node {
-    fn write(&self, to: &mut Writer, moment: Moment) {
-        to.floats(&[self.count, self.tokens, self.log_tokens, self.error]);
+    fn write(&self, to: &mut Writer, _: Moment) {
+        to.floats(&[self.count[OUTPUT], self.tokens]);
+        to.floats(&[self.value[OUTPUT], self.error[OUTPUT]]);
         to.floats(&[self.drift, self.others]);
         to.small(self.server);
         to.small(self.used);
-        for mean in [&self.text, &self.billing, &self.input] {
-            mean.write(to, moment);
+        for lane in [TEXT, BILLING, INPUT] {
+            to.floats(&[self.value[lane], self.count[lane], self.error[lane]]);
         }
     }
 
-    fn read(from: &mut Reader<'_>, moment: Moment) -> Result<Self, LoadError> {
-        Ok(Self {
-            count: from.amount()?,
-            tokens: from.amount()?,
-            log_tokens: from.log()?,
-            error: from.amount()?,
-            drift: from.log()?,
-            others: from.amount()?.min(1.0),
-            server: from.small()?,
-            used: from.small()?,
-            text: Mean::read(from, moment)?,
-            billing: Mean::read(from, moment)?,
-            input: Mean::read(from, moment)?,
-        })
+    fn read(from: &mut Reader<'_>, _: Moment) -> Result<Self, LoadError> {
+        let mut node = Self::default();
+        node.count[OUTPUT] = from.amount()?;
+        node.tokens = from.amount()?;
+        node.value[OUTPUT] = from.log()?;
+        node.error[OUTPUT] = from.amount()?;
+        node.drift = from.log()?;
+        node.others = from.amount()?.min(1.0);
+        node.server = from.small()?;
+        node.used = from.small()?;
+        for lane in [TEXT, BILLING, INPUT] {
+            node.value[lane] = from.log()?;
+            node.count[lane] = from.amount()?;
+            node.error[lane] = from.amount()?;
+        }
+        Ok(node)
     }
 }
 
 impl Records {
-    /// Writes all but the nodes that were not used for longest, of which `most` stay.
-    pub(crate) fn write(&self, most: usize, to: &mut Writer, moment: Moment) {
+    /// Writes all but the nodes that were not used for longest, of which `most` stay; `clock` is the library's.
+    ///
+    /// When a node was used is written as if the clock of the records were that of the library, which is what it was
+    /// before there were libraries.
+    pub(crate) fn write(&self, most: usize, clock: u32, to: &mut Writer, moment: Moment) {
         to.small(self.ticks);
         self.account.write(to, moment);
         self.implausible.write(to, moment);
         self.levels.iter().for_each(|level| level.write(to, moment));
-        let mut nodes: Vec<(&u64, &Node)> = self.nodes.iter().collect();
-        nodes.sort_unstable_by_key(|(key, node)| (self.ticks.wrapping_sub(node.used), **key));
+        let mut nodes: Vec<(u64, &Node)> = self.nodes.iter().collect();
+        nodes.sort_unstable_by_key(|(key, node)| (node.age(clock), *key));
         nodes.truncate(most);
         to.count(nodes.len());
         for (key, node) in nodes {
-            to.number(*key);
-            node.write(to, moment);
+            to.number(key);
+            let used = self.ticks.wrapping_sub(node.age(clock));
+            Node { used, ..*node }.write(to, moment);
         }
     }
 
+    /// Reads what was written; when nodes were used is reckoned as if the library's clock stood at nothing.
     pub(crate) fn read(from: &mut Reader<'_>, moment: Moment) -> Result<Self, LoadError> {
         let mut records = Self {
             ticks: from.small()?,
@@ -139,9 +147,14 @@ impl Records {
         for level in &mut records.levels {
             *level = Level::read(from, moment)?;
         }
-        let mut nodes = HashMap::default();
+        let mut nodes = Table::default();
         for _ in 0..from.count(MOST_NODES)? {
-            nodes.insert(from.number()?, Node::read(from, moment)?);
+            let key = from.number()?;
+            let node = Node::read(from, moment)?;
+            *nodes.entry(key) = Node {
+                used: node.used.wrapping_sub(records.ticks),
+                ..node
+            };
         }
         Ok(Self { nodes, ..records })
     }

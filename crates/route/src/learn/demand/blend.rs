@@ -1,0 +1,142 @@
+//! The mean of what all keys of a request predict, each weighed by how well it has done.
+
+use std::array::from_fn;
+
+use super::node::{BILLING, INPUT, Lanes, Level, Node, OUTPUT, TEXT};
+
+/// A prediction.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Guess {
+    pub(crate) value: f32,
+    /// How far off it is likely to be, as a variance.
+    pub(crate) doubt: f32,
+}
+
+/// What is expected of one request, whoever serves it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Expectation {
+    /// Output tokens of one choice.
+    pub(crate) output: f32,
+    /// Their logarithm, for comparison with what comes.
+    pub(crate) log_output: f32,
+    /// Variance of that.
+    pub(crate) doubt: f32,
+    /// Logarithm of the bytes of one choice, if some were counted.
+    pub(crate) log_text: Option<Guess>,
+    /// Logarithm of tokens per byte.
+    pub(crate) log_billing: Option<Guess>,
+    /// Logarithm of reported per estimated input tokens.
+    pub(crate) log_input: Option<Guess>,
+}
+
+/// Weighted sums of predictions.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Blend {
+    weight: Lanes,
+    value: Lanes,
+    doubt: Lanes,
+    output: f32,
+}
+
+impl Blend {
+    /// Adds what a key predicts, with these variances.
+    pub(super) fn add(&mut self, node: &Node, doubt: &Lanes) {
+        self.add_apart(node, doubt, &[1.0; 4]);
+    }
+
+    /// As [`Self::add`], doubted so much more as too little of the evidence comes from others than `server`.
+    pub(super) fn add_but_for(&mut self, server: u32, node: &Node, doubt: &Lanes) {
+        let share = node.share_apart(server);
+        self.add_apart(
+            node,
+            doubt,
+            &node.count.map(|count| apart_from(count, share)),
+        );
+    }
+
+    fn add_apart(&mut self, node: &Node, doubt: &Lanes, apart: &Lanes) {
+        // As strongly as this the better predictor is preferred. Infinite doubt weighs nothing.
+        let weight = doubt.map(|doubt| {
+            let square = doubt * doubt;
+            1.0 / (square * square)
+        });
+        self.weight = from_fn(|lane| self.weight[lane] + weight[lane]);
+        self.value = from_fn(|lane| self.value[lane] + weight[lane] * node.value[lane]);
+        self.doubt = from_fn(|lane| {
+            let doubted = weight[lane] * doubt[lane] * apart[lane];
+            self.doubt[lane] + if weight[lane] > 0.0 { doubted } else { 0.0 }
+        });
+        self.output += weight[OUTPUT] * node.tokens;
+    }
+
+    /// What another model's requests gave counts as one doubtful key more.
+    pub(super) fn add_hint(&mut self, hint: &Self) {
+        if hint.weight[OUTPUT] <= 0.0 {
+            return;
+        }
+        let mut node = Node {
+            tokens: hint.output / hint.weight[OUTPUT],
+            ..Node::default()
+        };
+        for lane in 0..4 {
+            if let Some(guess) = hint.guess(lane) {
+                node.value[lane] = guess.value;
+                node.count[lane] = 1.0;
+                node.error[lane] = guess.doubt;
+            }
+        }
+        let mut doubt = node.doubt(&Level::default());
+        doubt[OUTPUT] = HINT_DOUBT * node.error[OUTPUT];
+        self.add(&node, &doubt);
+    }
+
+    /// Whether any key had evidence of the output.
+    pub(super) fn knows_output(&self) -> bool {
+        self.weight[OUTPUT] > 0.0
+    }
+
+    pub(super) fn finish(mut self) -> Expectation {
+        let prior_weight = PRIOR_DOUBT.powi(-4);
+        self.weight[OUTPUT] += prior_weight;
+        self.output += prior_weight * PRIOR_OUTPUT;
+        self.value[OUTPUT] += prior_weight * PRIOR_OUTPUT.ln();
+        self.doubt[OUTPUT] += prior_weight * PRIOR_DOUBT;
+        let share = 1.0 / self.weight[OUTPUT];
+        Expectation {
+            output: self.output * share,
+            log_output: self.value[OUTPUT] * share,
+            doubt: self.doubt[OUTPUT] * share,
+            log_text: self.guess(TEXT),
+            log_billing: self.guess(BILLING),
+            log_input: self.guess(INPUT),
+        }
+    }
+
+    fn guess(&self, lane: usize) -> Option<Guess> {
+        let weight = self.weight[lane];
+        (weight > 0.0).then(|| Guess {
+            value: self.value[lane] / weight,
+            doubt: self.doubt[lane] / weight,
+        })
+    }
+}
+
+/// How much larger the variance of a mean of `count` values is when only a share of them counts.
+fn apart_from(count: f32, share: f32) -> f32 {
+    let at_least = |count: f32| {
+        if count > LEAST_EVIDENCE {
+            count
+        } else {
+            LEAST_EVIDENCE
+        }
+    };
+    (1.0 + 1.0 / at_least(count * share)) / (1.0 + 1.0 / at_least(count))
+}
+
+/// Output tokens of a request about which nothing is known.
+const PRIOR_OUTPUT: f32 = 300.0;
+const PRIOR_DOUBT: f32 = 2.5;
+/// How much less another model's requests tell.
+const HINT_DOUBT: f32 = 2.0;
+/// What evidence of one's own making is worth, in answers.
+const LEAST_EVIDENCE: f32 = 0.05;
