@@ -31,7 +31,7 @@ pub(crate) fn expire(connection: &mut Connection, timestamp_ms: i64) -> Result<b
         .collect::<Result<_, _>>()?;
     for (id, correlation_id) in &old {
         transaction
-            .prepare_cached("DELETE FROM attempts WHERE correlation_id = ?1")?
+            .prepare_cached("DELETE FROM attempts_apart WHERE correlation_id = ?1")?
             .execute([correlation_id])?;
         transaction
             .prepare_cached("DELETE FROM requests WHERE id = ?1")?

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use crate::apply::{self, Position};
+use crate::apply::{self, OpenRows, Position};
 use crate::journal::{Tail, frame};
 use crate::owner::{Home, slot_of};
 use crate::records::Records;
@@ -87,6 +87,7 @@ fn replay(connection: &mut Connection, path: &Path, number: u64) -> Result<(), T
         Some(done) if done.segment == number => tail.skip_to(done.applied)?,
         _ => {}
     }
+    let mut open_rows = OpenRows::default();
     loop {
         let at_end = tail.read(BATCH, &mut records)?;
         if at_end {
@@ -94,7 +95,8 @@ fn replay(connection: &mut Connection, path: &Path, number: u64) -> Result<(), T
         }
         let (segment, applied) = tail.position();
         let position = Position { segment, applied };
-        apply::apply(connection, &owner, records.frames(), Some(position))?;
+        let frames = records.frames();
+        apply::apply(connection, &owner, &mut open_rows, frames, Some(position))?;
         records.clear();
         if at_end {
             break;

@@ -76,12 +76,13 @@ pub(crate) fn check(connection: &Connection) -> Result<(), ConnectError> {
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), ConnectError> {
-    let [requests, rollups] = MIGRATION_SQL;
+    let [requests, rollups, attempts] = MIGRATION_SQL;
     let steps = vec![
         M::up(requests),
         M::up_with_hook(rollups, |transaction: &Transaction<'_>| {
             Ok(rollup::build(transaction)?)
         }),
+        M::up(attempts),
     ];
     Migrations::new(steps).to_latest(connection)?;
     Ok(())
@@ -96,7 +97,8 @@ fn holds_foreign_tables(connection: &Connection) -> Result<bool, rusqlite::Error
 /// How long a statement waits for another process before the writer's own backoff takes over.
 const BUSY: Duration = Duration::from_millis(250);
 
-const MIGRATION_SQL: [&str; 2] = [
+const MIGRATION_SQL: [&str; 3] = [
     include_str!("../../../migrations/0001_requests.sql"),
     include_str!("../../../migrations/0002_rollups.sql"),
+    include_str!("../../../migrations/0003_attempts.sql"),
 ];

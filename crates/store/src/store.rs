@@ -188,7 +188,7 @@ impl Store {
         status
     }
 
-    /// One request with its plan and attempts. Blocks for the database; a completion is seen within some 50 ms.
+    /// One request with its plan and attempts. Blocks for the database; a completion is seen within some 100 ms.
     ///
     /// # Errors
     ///

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
 
-use crate::apply::{self, Position};
+use crate::apply::{self, OpenRows, Position};
 use crate::chores;
 use crate::intake::{Call, Intake};
 use crate::journal::{Tail, frame};
@@ -49,6 +49,7 @@ pub(crate) struct Writer {
     /// Segments not yet wholly applied, oldest first; the last is the active one.
     tails: VecDeque<Tail>,
     connection: Option<Connection>,
+    open_rows: OpenRows,
     recovered: bool,
     /// Whether there are more rows to delete.
     expiring: bool,
@@ -89,6 +90,7 @@ impl Writer {
             next_segment: 0,
             tails: VecDeque::new(),
             connection,
+            open_rows: OpenRows::default(),
             recovered: false,
             expiring: false,
             batch: Batch::default(),
@@ -272,7 +274,7 @@ impl Writer {
     }
 
     fn commit(&mut self) -> Result<(), Trouble> {
-        let (batch, owner) = (&self.batch, &self.owner);
+        let (batch, owner, open_rows) = (&self.batch, &self.owner, &mut self.open_rows);
         if batch.records.is_empty() && batch.position.is_none() {
             return Ok(());
         }
@@ -281,9 +283,9 @@ impl Writer {
             return Ok(());
         };
         let records = batch.records.frames();
-        let unmatched = match apply::apply(connection, owner, records, batch.position) {
+        let unmatched = match apply::apply(connection, owner, open_rows, records, batch.position) {
             Err(error) if is_about_a_record(&error) => {
-                commit_singly(connection, owner, batch, &self.intake)?
+                commit_singly(connection, owner, open_rows, batch, &self.intake)?
             }
             result => result?,
         };
@@ -361,12 +363,13 @@ impl Writer {
 fn commit_singly(
     connection: &mut Connection,
     owner: &str,
+    open_rows: &mut OpenRows,
     batch: &Batch,
     intake: &Intake,
 ) -> Result<u64, Trouble> {
     let mut unmatched = 0;
     for frame in batch.records.frames() {
-        match apply::apply(connection, owner, std::iter::once(frame), None) {
+        match apply::apply(connection, owner, open_rows, std::iter::once(frame), None) {
             Ok(none) => unmatched += none,
             Err(error) if is_about_a_record(&error) => {
                 tracing::error!(%error, "the database refuses a record for good");
@@ -375,7 +378,13 @@ fn commit_singly(
             Err(error) => return Err(error.into()),
         }
     }
-    apply::apply(connection, owner, std::iter::empty(), batch.position)?;
+    apply::apply(
+        connection,
+        owner,
+        open_rows,
+        std::iter::empty(),
+        batch.position,
+    )?;
     Ok(unmatched)
 }
 
@@ -405,7 +414,7 @@ const BATCH: usize = 8192;
 /// A segment this long is sealed.
 const SEGMENT_LENGTH: u64 = 8 << 20;
 /// From the first record to the commit, so that others can join it.
-const LINGER: Duration = Duration::from_millis(20);
+const LINGER: Duration = Duration::from_millis(50);
 const IDLE: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arbstr_price::Sats;
-use arbstr_store::{Completion, INTERRUPTED, OpenError, Opening, Options, Store};
+use arbstr_store::{
+    Attempt, Completion, INTERRUPTED, OpenError, Opening, Options, Records, Selection, StatsQuery,
+    Store,
+};
 use proptest::prelude::*;
 
 use crate::samples::{any_completion, any_opening, completion, cost_of, expected, opening};
@@ -91,6 +94,100 @@ fn first_completion_counts_and_others_are_reported() {
     assert_eq!(scratch.number("SELECT count(*) FROM requests"), 2);
     assert_eq!(scratch.number("SELECT sum(success) FROM requests"), 2);
     assert_eq!(scratch.number("SELECT count(*) FROM attempts"), 4);
+}
+
+#[test]
+fn records_that_are_there_already_are_left_alone_among_new_ones() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    // Old ones and new ones are in the same statement, of requests that ended and of some that go on.
+    let hand_in = |numbers: &[u32], succeeds| {
+        let mut records = Records::default();
+        for nth in numbers {
+            records.open_request(&opening(&nth.to_string()));
+            records.open_request(&opening(&format!("{nth} goes on")));
+            records.complete(&Completion {
+                success: succeeds,
+                ..completion(&nth.to_string())
+            });
+        }
+        assert_eq!(records.len(), 3 * numbers.len());
+        store.append(&mut records);
+        assert!(records.is_empty());
+        assert!(store.flush(PATIENCE).is_empty());
+    };
+    hand_in(&[1, 2, 5, 18], true);
+    hand_in(&(0..20).collect::<Vec<_>>(), true);
+    hand_in(&(0..20).collect::<Vec<_>>(), false);
+    // Each a second time: two openings and a completion.
+    assert_eq!(store.status(0).unmatched, 3 * 4 + 3 * 20);
+    assert_eq!(scratch.number("SELECT count(*) FROM requests"), 40);
+    assert_eq!(scratch.number("SELECT sum(success) FROM requests"), 20);
+    assert_eq!(scratch.number("SELECT count(*) FROM attempts"), 40);
+    let query = StatsQuery {
+        selection: Selection::all(),
+        group_by: None,
+    };
+    let totals = store.reader().stats(&query).unwrap().totals;
+    assert_eq!((totals.successes, totals.in_progress), (20, 20));
+    for nth in 0..20 {
+        store.complete(completion(&format!("{nth} goes on")));
+    }
+    assert!(store.flush(PATIENCE).is_empty());
+    assert_eq!(scratch.number("SELECT sum(success) FROM requests"), 40);
+}
+
+#[test]
+fn only_attempt_that_answers_needs_no_row_of_its_own() {
+    let attempt = Attempt {
+        provider: "alpha".to_owned(),
+        model: "alpha-4o".to_owned(),
+        outcome: "status=200".to_owned(),
+        status: Some(200),
+        started_after: Duration::from_millis(3),
+        duration: Duration::from_millis(40),
+        sunk_cost: None,
+    };
+    let of = |attempts: Vec<Attempt>| Completion {
+        served_model: Some("alpha-4o".to_owned()),
+        attempts,
+        ..completion("r")
+    };
+    let changed = |change: fn(&mut Attempt)| {
+        let mut attempt = attempt.clone();
+        change(&mut attempt);
+        of(vec![attempt])
+    };
+    let cases = [
+        (of(vec![attempt.clone()]), 0),
+        (of(Vec::new()), 0),
+        (of(vec![attempt.clone(), attempt.clone()]), 2),
+        (changed(|attempt| attempt.provider = "beta".to_owned()), 1),
+        (changed(|attempt| attempt.model = "gpt-4o".to_owned()), 1),
+        (
+            changed(|attempt| attempt.outcome = "status=201".to_owned()),
+            1,
+        ),
+        (changed(|attempt| attempt.status = None), 1),
+        (changed(|attempt| attempt.sunk_cost = Some(Sats::ZERO)), 1),
+    ];
+    for (completion, rows) in cases {
+        for apart in [false, true] {
+            let scratch = Scratch::new();
+            let store = scratch.open();
+            store.open_request(opening("r"));
+            if apart {
+                assert!(store.flush(PATIENCE).is_empty());
+            }
+            store.complete(completion.clone());
+            assert!(store.flush(PATIENCE).is_empty());
+            let found = store.request("r").unwrap().unwrap();
+            assert_eq!(found.attempts, completion.attempts);
+            let all = i64::try_from(completion.attempts.len()).unwrap();
+            assert_eq!(scratch.number("SELECT count(*) FROM attempts"), all);
+            assert_eq!(scratch.number("SELECT count(*) FROM attempts_apart"), rows);
+        }
+    }
 }
 
 #[test]

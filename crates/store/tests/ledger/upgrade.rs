@@ -4,8 +4,11 @@ use arbstr_store::{GroupBy, Reader, Selection, StatsQuery};
 
 use crate::scratch::{PATIENCE, Scratch};
 
-/// The schemas that released versions have left behind, oldest first.
-const EARLIER: [&str; 1] = [include_str!("../../../../migrations/0001_requests.sql")];
+/// The migrations that led to the schemas which released versions have left behind.
+const EARLIER: [&str; 2] = [
+    include_str!("../../../../migrations/0001_requests.sql"),
+    include_str!("../../../../migrations/0002_rollups.sql"),
+];
 
 /// What an arbstr of the first schema may have written: completed, failed, interrupted and open.
 const FIRST_ROWS: &str = "
@@ -25,21 +28,40 @@ INSERT INTO attempts (correlation_id, number, provider, model, outcome, status, 
 VALUES ('a', 1, 'q', 'm-1', 'status=500', 500, 1, 9, 3), ('a', 2, 'p', 'm-1', 'status=200', 200, 10, 990, NULL);
 ";
 
+/// The roll-ups that the second schema had of these rows: of all series together, as far as the totals below read them.
+const SECOND_ROLLUPS: &str = "
+INSERT INTO rollup_hours VALUES
+    (7200000, 0, 2, 1, 10, 20, 0, 0, 5000000001, 1, 0, 0, 1, 7000000001, 1, 2000000000, 1, 3, 1, 0, 0, 0, x'', x''),
+    (10800000, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, x'', x'');
+";
+
+/// A file of the schema of that version, with rows in it.
+fn write_file(scratch: &Scratch, version: usize) {
+    let file = scratch.peek();
+    file.execute_batch(EARLIER[0]).unwrap();
+    file.execute_batch(FIRST_ROWS).unwrap();
+    for migration in &EARLIER[1..version] {
+        file.execute_batch(migration).unwrap();
+    }
+    if version > 1 {
+        file.execute_batch(SECOND_ROLLUPS).unwrap();
+    }
+    file.pragma_update(None, "user_version", i64::try_from(version).unwrap())
+        .unwrap();
+}
+
 #[test]
 fn file_of_every_earlier_schema_is_upgraded() {
-    for (version, schema) in (1..).zip(EARLIER) {
+    for version in 1..=EARLIER.len() {
         let scratch = Scratch::new();
-        let file = scratch.peek();
-        file.execute_batch(schema).unwrap();
-        file.execute_batch(FIRST_ROWS).unwrap();
-        file.pragma_update(None, "user_version", version).unwrap();
-        drop(file);
+        write_file(&scratch, version);
         let store = scratch.open();
         let request = |id| store.request(id).unwrap().unwrap();
         let a = request("a");
         assert_eq!(a.row.cost.unwrap().to_string(), "5.000000001");
         assert_eq!(a.plan.as_deref(), Some("{\"plan\":1}"));
         assert_eq!((a.attempts.len(), a.row.implausible_usage), (2, false));
+        assert_eq!(scratch.number("SELECT count(*) FROM attempts"), 2);
         assert_eq!(request("b").row.error_status, Some(503));
         let message = |id| request(id).row.error_message;
         assert_eq!(message("c").as_deref(), Some("interrupted"));
@@ -62,13 +84,11 @@ fn file_of_every_earlier_schema_is_upgraded() {
 #[test]
 fn upgrade_that_fails_leaves_the_file_as_it_was() {
     let scratch = Scratch::new();
+    write_file(&scratch, 1);
     let file = scratch.peek();
-    file.execute_batch(EARLIER[0]).unwrap();
-    file.execute_batch(FIRST_ROWS).unwrap();
     // A table of that name is in the way of the second migration's last steps.
     file.execute_batch("CREATE TABLE rollups_readable (id INTEGER)")
         .unwrap();
-    file.pragma_update(None, "user_version", 1).unwrap();
     let store = scratch.open();
     assert!(store.status(0).last_error.is_some());
     assert_eq!(scratch.number("PRAGMA user_version"), 1);

@@ -1,0 +1,306 @@
+//! One batch of records within its transaction.
+
+use std::borrow::Cow;
+
+use hashbrown::HashMap;
+use rusqlite::{CachedStatement, Transaction, params};
+
+use super::columns::{
+    Binder, COMPLETE, Insertion, OPEN, TOGETHER, WHOLE, count, measure, millis, nanosats,
+    sole_attempt,
+};
+use super::open::{OpenRow, OpenRows};
+use crate::journal::frame;
+use crate::record::{Completion, IN_PROGRESS, Opening};
+use crate::rollup::{Rollups, Series};
+use crate::sums::Measures;
+
+/// Writes records. What it is given lives as long as `'a`, its transaction as long as `'t`.
+pub(super) struct Batch<'t, 'a> {
+    transaction: &'t Transaction<'t>,
+    open: Insert<'t>,
+    whole: Insert<'t>,
+    complete: CachedStatement<'t>,
+    attempt: CachedStatement<'t>,
+    rollups: Rollups<'a>,
+    owner: &'t str,
+    open_rows: &'t mut OpenRows,
+    outcome: Outcome,
+}
+
+/// What came of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// How many records found no row to work on.
+    pub(super) unmatched: u64,
+    /// Rows left in progress, by correlation id.
+    pub(super) opened: Vec<(String, OpenRow)>,
+}
+
+/// A request whose opening and completion come in one batch.
+struct Whole<'a> {
+    opening: Opening<&'a str>,
+    completion: Completion<&'a str>,
+    measures: Measures,
+    series: i64,
+}
+
+/// Adds rows, one or some by a statement.
+struct Insert<'t> {
+    one: CachedStatement<'t>,
+    together: CachedStatement<'t>,
+}
+
+impl<'t, 'a> Batch<'t, 'a> {
+    pub(super) fn new(
+        transaction: &'t Transaction<'t>,
+        owner: &'t str,
+        open_rows: &'t mut OpenRows,
+    ) -> Result<Self, rusqlite::Error> {
+        Ok(Self {
+            transaction,
+            open: Insert::prepare(transaction, &OPEN)?,
+            whole: Insert::prepare(transaction, &WHOLE)?,
+            complete: transaction.prepare_cached(&COMPLETE)?,
+            attempt: transaction.prepare_cached(ATTEMPT)?,
+            rollups: Rollups::default(),
+            owner,
+            open_rows,
+            outcome: Outcome::default(),
+        })
+    }
+
+    /// Openings are known before any completion is looked at: the two may reach the writer by different ways.
+    pub(super) fn write(
+        &mut self,
+        frames: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<(), rusqlite::Error> {
+        let (openings, others): (Vec<_>, Vec<_>) =
+            frames.partition(|frame| frame::is_opening(frame));
+        let (mut openings, order) = self.read_openings(&openings);
+        let mut wholes = Vec::with_capacity(TOGETHER);
+        for frame in others {
+            if frame::is_owner(frame) {
+                continue;
+            }
+            let Some(completion) = frame::decode_completion(frame) else {
+                note_unreadable();
+                continue;
+            };
+            match openings.remove(completion.correlation_id) {
+                Some(opening) => wholes.push(self.whole(opening, completion)?),
+                None => self.complete(&completion)?,
+            }
+            if wholes.len() == TOGETHER {
+                self.write_whole(&wholes)?;
+                wholes.clear();
+            }
+        }
+        self.write_whole(&wholes)?;
+        let left: Vec<_> = order.iter().filter_map(|id| openings.remove(id)).collect();
+        self.write_open(&left)
+    }
+
+    /// Writes the sums of what was written.
+    pub(super) fn finish(self) -> Result<Outcome, rusqlite::Error> {
+        self.rollups.save(self.transaction)?;
+        Ok(self.outcome)
+    }
+
+    /// Openings by correlation id, and these ids in the order in which they came.
+    fn read_openings(
+        &mut self,
+        frames: &[&'a [u8]],
+    ) -> (HashMap<&'a str, Opening<&'a str>>, Vec<&'a str>) {
+        let mut openings = HashMap::with_capacity(frames.len());
+        let mut order = Vec::with_capacity(frames.len());
+        for frame in frames {
+            let Some(opening) = frame::decode_opening(frame) else {
+                note_unreadable();
+                continue;
+            };
+            let id = opening.correlation_id;
+            if openings.try_insert(id, opening).is_ok() {
+                order.push(id);
+            } else {
+                self.note_unmatched(id, "opened twice");
+            }
+        }
+        (openings, order)
+    }
+
+    fn whole(
+        &mut self,
+        opening: Opening<&'a str>,
+        completion: Completion<&'a str>,
+    ) -> Result<Whole<'a>, rusqlite::Error> {
+        let series = Series {
+            provider: completion.provider.map(Cow::Borrowed),
+            tier: completion.tier.map(Cow::Borrowed),
+            success: Some(completion.success),
+            ..open_series(&opening)
+        };
+        Ok(Whole {
+            series: self.rollups.number(self.transaction, series)?,
+            measures: measure(&completion),
+            opening,
+            completion,
+        })
+    }
+
+    fn write_whole(&mut self, wholes: &[Whole<'a>]) -> Result<(), rusqlite::Error> {
+        let ids = self.whole.run(self.transaction, wholes, |next, row| {
+            next.opening(&row.opening, row.completion.plan.or(row.opening.plan))?;
+            next.bind(row.series)?;
+            next.completion(&row.completion, &row.measures)
+        })?;
+        for (row, id) in wholes.iter().zip(ids) {
+            if id.is_none() {
+                self.note_unmatched(row.opening.correlation_id, "opened twice");
+                self.complete(&row.completion)?;
+                continue;
+            }
+            let arrived_ms = row.opening.timestamp_ms;
+            self.rollups.add(row.series, arrived_ms, &row.measures);
+            self.write_attempts(&row.completion)?;
+        }
+        Ok(())
+    }
+
+    fn write_open(&mut self, openings: &[Opening<&'a str>]) -> Result<(), rusqlite::Error> {
+        let mut rows = Vec::with_capacity(openings.len());
+        for opening in openings {
+            let series = open_series(opening);
+            rows.push((opening, self.rollups.number(self.transaction, series)?));
+        }
+        for rows in rows.chunks(TOGETHER) {
+            let ids = self
+                .open
+                .run(self.transaction, rows, |next, (opening, series)| {
+                    next.opening(opening, opening.plan)?;
+                    next.bind(series)?;
+                    next.bind(IN_PROGRESS)?;
+                    next.bind(self.owner)
+                })?;
+            for ((opening, _), id) in rows.iter().zip(ids) {
+                let name = opening.correlation_id;
+                match id {
+                    Some(id) => {
+                        let row = OpenRow::of(id, opening);
+                        self.outcome.opened.push((name.to_owned(), row));
+                    }
+                    None => self.note_unmatched(name, "opened twice"),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, completion: &Completion<&'a str>) -> Result<(), rusqlite::Error> {
+        let id = completion.correlation_id;
+        let Some(open) = self.open_rows.take(self.transaction, id)? else {
+            self.note_unmatched(id, "completed without an open row");
+            return Ok(());
+        };
+        let measures = measure(completion);
+        let series = open.series(completion.provider, completion.tier, completion.success);
+        let series = self.rollups.number(self.transaction, series)?;
+        let mut next = Binder::of(&mut self.complete);
+        next.bind(open.id)?;
+        next.bind(series)?;
+        next.bind(completion.plan)?;
+        next.completion(completion, &measures)?;
+        if self.complete.raw_execute()? == 0 {
+            self.note_unmatched(id, "completed without an open row");
+            return Ok(());
+        }
+        self.rollups.add(series, open.timestamp_ms, &measures);
+        self.write_attempts(completion)
+    }
+
+    fn write_attempts(&mut self, completion: &Completion<&str>) -> Result<(), rusqlite::Error> {
+        if sole_attempt(completion).is_some() {
+            return Ok(());
+        }
+        let id = completion.correlation_id;
+        for (index, attempt) in completion.attempts.iter().enumerate() {
+            self.attempt.execute(params![
+                id,
+                count(index as u64 + 1),
+                attempt.provider,
+                attempt.model,
+                attempt.outcome,
+                attempt.status,
+                millis(attempt.started_after),
+                millis(attempt.duration),
+                nanosats(id, attempt.sunk_cost),
+            ])?;
+        }
+        Ok(())
+    }
+
+    fn note_unmatched(&mut self, correlation_id: &str, what: &str) {
+        self.outcome.unmatched += 1;
+        tracing::warn!(correlation_id, "request {what}; the record is ignored");
+    }
+}
+
+impl<'t> Insert<'t> {
+    fn prepare(transaction: &'t Transaction<'t>, sql: &Insertion) -> Result<Self, rusqlite::Error> {
+        Ok(Self {
+            one: transaction.prepare_cached(&sql.one)?,
+            together: transaction.prepare_cached(&sql.together)?,
+        })
+    }
+
+    /// Adds at most [`TOGETHER`] rows, of which `bind` binds each. Returns their ids; `None` where one is there already.
+    fn run<R>(
+        &mut self,
+        transaction: &Transaction<'_>,
+        rows: &[R],
+        bind: impl Fn(&mut Binder<'_, 't>, &R) -> Result<(), rusqlite::Error>,
+    ) -> Result<Vec<Option<i64>>, rusqlite::Error> {
+        if rows.len() == TOGETHER {
+            let mut next = Binder::of(&mut self.together);
+            rows.iter().try_for_each(|row| bind(&mut next, row))?;
+            let added = self.together.raw_execute()?;
+            let last = transaction.last_insert_rowid();
+            let before = last - i64::try_from(added).unwrap_or(0);
+            if added == rows.len() {
+                return Ok((before + 1..=last).map(Some).collect());
+            }
+            // Some are there already. One by one they show which.
+            transaction.execute(
+                "DELETE FROM requests WHERE id > ?1 AND id <= ?2",
+                [before, last],
+            )?;
+        }
+        let mut ids = Vec::with_capacity(rows.len());
+        for row in rows {
+            bind(&mut Binder::of(&mut self.one), row)?;
+            let added = self.one.raw_execute()? > 0;
+            ids.push(added.then(|| transaction.last_insert_rowid()));
+        }
+        Ok(ids)
+    }
+}
+
+fn open_series<'a>(opening: &Opening<&'a str>) -> Series<'a> {
+    Series {
+        model: Cow::Borrowed(opening.model),
+        provider: None,
+        policy: opening.policy.map(Cow::Borrowed),
+        tier: None,
+        streaming: opening.streaming,
+        success: None,
+    }
+}
+
+fn note_unreadable() {
+    tracing::warn!("a record of another version; it is ignored");
+}
+
+const ATTEMPT: &str = "
+INSERT OR REPLACE INTO attempts_apart
+    (correlation_id, number, provider, model, outcome, status, started_ms, duration_ms, cost_nanosats)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";

@@ -1,0 +1,107 @@
+//! Rows in progress, as far as their end needs them.
+
+use std::borrow::Cow;
+
+use hashbrown::HashMap;
+use rusqlite::{Connection, Row};
+
+use crate::record::Opening;
+use crate::rollup::Series;
+
+/// A row in progress.
+#[derive(Debug, Clone)]
+pub(super) struct OpenRow {
+    pub(super) id: i64,
+    pub(super) timestamp_ms: i64,
+    model: String,
+    policy: Option<String>,
+    streaming: bool,
+}
+
+/// Rows that the writer left in progress, by correlation id: what it knows need not be looked up.
+///
+/// Never more than some; the others, and those of before a restart, are found in the database.
+#[derive(Debug, Default)]
+pub(crate) struct OpenRows(HashMap<String, OpenRow>);
+
+impl OpenRows {
+    /// Keeps in mind rows that are committed.
+    pub(super) fn remember(&mut self, opened: Vec<(String, OpenRow)>) {
+        let room = MOST_REMEMBERED.saturating_sub(self.0.len());
+        self.0.extend(opened.into_iter().take(room));
+    }
+
+    /// The row of a request, which is forgotten with that.
+    pub(super) fn take(
+        &mut self,
+        connection: &Connection,
+        correlation_id: &str,
+    ) -> Result<Option<OpenRow>, rusqlite::Error> {
+        match self.0.remove(correlation_id) {
+            Some(row) => Ok(Some(row)),
+            None => find(connection, correlation_id),
+        }
+    }
+}
+
+impl OpenRow {
+    /// The row of `opening`, which is in progress.
+    pub(super) fn of(id: i64, opening: &Opening<&str>) -> Self {
+        Self {
+            id,
+            timestamp_ms: opening.timestamp_ms,
+            model: opening.model.to_owned(),
+            policy: opening.policy.map(str::to_owned),
+            streaming: opening.streaming,
+        }
+    }
+
+    fn read(row: &Row<'_>) -> Result<Self, rusqlite::Error> {
+        Ok(Self {
+            id: row.get(0)?,
+            timestamp_ms: row.get(1)?,
+            model: row.get(2)?,
+            policy: row.get(3)?,
+            streaming: row.get(4)?,
+        })
+    }
+
+    /// The series that the row belongs to once it has ended.
+    pub(super) fn series<'a>(
+        &self,
+        provider: Option<&'a str>,
+        tier: Option<&'a str>,
+        success: bool,
+    ) -> Series<'a> {
+        Series {
+            model: Cow::Owned(self.model.clone()),
+            provider: provider.map(Cow::Borrowed),
+            policy: self.policy.clone().map(Cow::Owned),
+            tier: tier.map(Cow::Borrowed),
+            streaming: self.streaming,
+            success: Some(success),
+        }
+    }
+}
+
+/// All rows that `owner` has in progress.
+pub(super) fn find_all(
+    connection: &Connection,
+    owner: &str,
+) -> Result<Vec<OpenRow>, rusqlite::Error> {
+    let sql = "SELECT id, timestamp, model, policy, streaming FROM requests WHERE owner = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([owner], OpenRow::read)?;
+    rows.collect()
+}
+
+fn find(connection: &Connection, correlation_id: &str) -> Result<Option<OpenRow>, rusqlite::Error> {
+    let sql = "SELECT id, timestamp, model, policy, streaming FROM requests
+         WHERE correlation_id = ?1 AND owner IS NOT NULL";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([correlation_id])?;
+    rows.next()?.map(OpenRow::read).transpose()
+}
+
+/// Some megabytes.
+const MOST_REMEMBERED: usize = 10_000;
