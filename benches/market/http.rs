@@ -1,8 +1,9 @@
 //! The same markets over sockets: scripted sellers on loopback, the real binary between them and a client.
 //!
 //! Sellers keep the books: what each job was charged, failures included, and what whole answers came to, which the ledger
-//! must hold to the nanosat. Requests follow one another as fast as they are answered, except in bursts, which take
-//! place at a twentieth of their time.
+//! must hold to the nanosat. Requests follow one another as fast as they are answered, except where time matters: bursts
+//! take place in a twentieth of their time, and flaky markets in a thirtieth, so that a circuit is open as large a part of them
+//! as it would be of the hours they stand for.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -29,9 +30,8 @@ pub(crate) fn run(world: &Arc<World>, turn: u64) -> Result<(Vec<Sats>, f64)> {
     let mut proxy = Proxy::start(world, &addresses, turn)?;
     match world.climate {
         Climate::Burst => in_bursts(world, proxy.address),
-        _ => {
-            (0..world.jobs.len()).for_each(|number| ask_until_served(world, proxy.address, number))
-        }
+        Climate::Flaky => one_by_one(world, proxy.address, Some(FLAKY_SPEED)),
+        _ => one_by_one(world, proxy.address, None),
     }
     proxy.stop()?;
     let booked = booked(&proxy.folder.join("arbstr.db"))?;
@@ -223,8 +223,9 @@ impl Proxy {
 
 fn settings(world: &World, addresses: &[SocketAddr], folder: &Path) -> String {
     let mut text = format!(
-        "[database]\npath = {:?}\n[circuit]\nopen_secs = 1\n",
-        folder.join("arbstr.db")
+        "[database]\npath = {:?}\n[circuit]\nopen_secs = {}\n",
+        folder.join("arbstr.db"),
+        OPEN_SECS / FLAKY_SPEED,
     );
     for (seller, address) in world.sellers.iter().zip(addresses) {
         text += &provider(seller, *address);
@@ -253,9 +254,19 @@ fn ask_until_served(world: &World, address: SocketAddr, number: usize) {
     }
 }
 
+/// One request after the other, none before its time at that speed.
+fn one_by_one(world: &World, address: SocketAddr, speed: Option<u32>) {
+    let start = now();
+    for (number, job) in world.jobs.iter().enumerate() {
+        if let Some(speed) = speed {
+            thread::sleep((job.at / speed).saturating_sub(start.elapsed()));
+        }
+        ask_until_served(world, address, number);
+    }
+}
+
 fn in_bursts(world: &Arc<World>, address: SocketAddr) {
-    #[expect(clippy::disallowed_methods, reason = "a bench looks at the clock")]
-    let start = Instant::now();
+    let start = now();
     let mut threads = Vec::new();
     for (number, job) in world.jobs.iter().enumerate() {
         let due = job.at / BURST_SPEED;
@@ -363,5 +374,14 @@ fn booked(database: &Path) -> Result<i128> {
     Ok(i128::from(sum))
 }
 
+#[expect(clippy::disallowed_methods, reason = "a bench looks at the clock")]
+fn now() -> Instant {
+    Instant::now()
+}
+
 /// How much faster bursts pass than their time says.
 const BURST_SPEED: u32 = 20;
+/// The same of flaky markets.
+const FLAKY_SPEED: u32 = 30;
+/// How long a circuit stays open by the market's time: what arbstr does unless it is told otherwise.
+const OPEN_SECS: u32 = 30;

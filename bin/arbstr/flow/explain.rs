@@ -20,11 +20,10 @@ pub(crate) fn plan(plan: &Plan) -> String {
     let mut json = Json(Vec::with_capacity(
         128 + CANDIDATE_BYTES * plan.candidates.len(),
     ));
-    json.member("{", "model", &*plan.model);
-    json.member(",", "policy", plan.policy.as_deref());
-    json.member(",", "strategy", plan.strategy.as_str());
-    json.key(",", "candidates");
-    json.raw("[");
+    json.text(r#"{"model":"#, &plan.model);
+    json.value(r#","policy":"#, plan.policy.as_deref());
+    json.text(r#","strategy":"#, plan.strategy.as_str());
+    json.raw(r#","candidates":["#);
     for (index, candidate) in plan.candidates.iter().enumerate() {
         json.raw(if index == 0 { "" } else { "," });
         json.candidate(candidate, now);
@@ -90,70 +89,84 @@ struct Json(Vec<u8>);
 
 impl Json {
     fn candidate(&mut self, candidate: &Candidate, now: Instant) {
-        self.member("{", "provider", candidate.offer.provider());
-        self.member(",", "model", candidate.offer.model());
+        self.text(r#"{"provider":"#, candidate.offer.provider());
+        self.text(r#","model":"#, candidate.offer.model());
         let tokens = &candidate.tokens;
-        self.member(",", "expected_input_tokens", tokens.input);
-        self.member(",", "expected_cached_input_tokens", tokens.cached_input);
-        self.member(",", "expected_output_tokens", tokens.output);
-        self.amount(",", "expected_cost_sats", candidate.expected_cost());
+        self.count(r#","expected_input_tokens":"#, Some(tokens.input));
+        let cached = tokens.cached_input;
+        self.count(r#","expected_cached_input_tokens":"#, Some(cached));
+        self.count(r#","expected_output_tokens":"#, Some(tokens.output));
+        self.amount(r#","expected_cost_sats":"#, candidate.expected_cost());
         // How old the price is that its provider published; `null` where it is the operator's own.
         let price_age = age_secs(candidate.offer.priced_at(), now);
-        self.member(",", "price_age_secs", price_age);
+        self.count(r#","price_age_secs":"#, price_age);
         self.parts(candidate.quote.as_ref());
-        self.member(",", "success_rate", candidate.success);
-        self.member(",", "latency_ms", candidate.latency.map(whole_ms));
-        self.member(",", "ranked", ranked(candidate));
-        let skipped = candidate.skipped.as_ref().map(ToString::to_string);
-        self.member(",", "skipped", skipped);
+        self.value(r#","success_rate":"#, candidate.success);
+        self.count(r#","latency_ms":"#, candidate.latency.map(whole_ms));
+        self.reasons(candidate);
         self.raw("}");
     }
 
     /// What the expected cost is made of.
     fn parts(&mut self, quote: Option<&Quote>) {
         let Some(quote) = quote else {
-            return self.member(",", "cost_parts", None::<u64>);
+            return self.raw(r#","cost_parts":null"#);
         };
-        self.key(",", "cost_parts");
-        self.amount("{", "input_sats", Some(quote.input));
-        self.amount(",", "cached_input_sats", Some(quote.cached_input));
-        self.amount(",", "output_sats", Some(quote.output));
-        self.amount(",", "base_fee_sats", Some(quote.base_fee));
-        self.amount(",", "failure_sats", Some(quote.failure));
+        self.amount(r#","cost_parts":{"input_sats":"#, Some(quote.input));
+        self.amount(r#","cached_input_sats":"#, Some(quote.cached_input));
+        self.amount(r#","output_sats":"#, Some(quote.output));
+        self.amount(r#","base_fee_sats":"#, Some(quote.base_fee));
+        self.amount(r#","failure_sats":"#, Some(quote.failure));
         self.raw("}");
     }
 
+    /// Why it stands where it stands, or why it is passed over.
+    fn reasons(&mut self, candidate: &Candidate) {
+        match &candidate.skipped {
+            // No rank has a letter that JSON would escape.
+            None => {
+                write!(self.0, r#","ranked":"{}","skipped":null"#, candidate.rank).expect(GROWS)
+            }
+            Some(skip) => self.text(r#","ranked":null,"skipped":"#, &skip.to_string()),
+        }
+    }
+
     /// An exact number, which a float would not be.
-    fn amount(&mut self, before: &str, name: &str, amount: Option<Sats>) {
-        self.key(before, name);
+    fn amount(&mut self, key: &str, amount: Option<Sats>) {
+        self.raw(key);
         match amount {
-            Some(amount) => write!(self.0, "{amount}").expect(GROWS),
+            Some(amount) => self.raw(amount.to_decimal().as_str()),
             None => self.raw("null"),
         }
     }
 
-    fn member(&mut self, before: &str, name: &str, value: impl Serialize) {
-        self.key(before, name);
-        serde_json::to_writer(&mut self.0, &value).expect(GROWS);
+    fn count(&mut self, key: &str, count: Option<u64>) {
+        self.raw(key);
+        match count {
+            Some(count) => self.raw(itoa::Buffer::new().format(count)),
+            None => self.raw("null"),
+        }
     }
 
-    fn key(&mut self, before: &str, name: &str) {
-        self.raw(before);
-        self.raw("\"");
-        self.raw(name);
-        self.raw("\":");
+    fn text(&mut self, key: &str, text: &str) {
+        let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+        if text.bytes().all(is_plain) {
+            self.raw(key);
+            self.raw("\"");
+            self.raw(text);
+            self.raw("\"");
+        } else {
+            self.value(key, text);
+        }
+    }
+
+    fn value(&mut self, key: &str, value: impl Serialize) {
+        self.raw(key);
+        serde_json::to_writer(&mut self.0, &value).expect(GROWS);
     }
 
     fn raw(&mut self, text: &str) {
         self.0.extend_from_slice(text.as_bytes());
-    }
-}
-
-/// Why it stands where it stands, unless it is passed over.
-fn ranked(candidate: &Candidate) -> Option<String> {
-    match candidate.skipped {
-        None => Some(candidate.rank.to_string()),
-        Some(_) => None,
     }
 }
 

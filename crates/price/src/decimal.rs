@@ -58,52 +58,94 @@ pub(crate) fn parse(text: &str, decimals: u32) -> Result<Fixed, Fault> {
     Ok(Fixed { negative, units })
 }
 
-/// Writes `units` of `10^-decimals`: no exponent, no trailing zeros, padded as the formatter asks.
+/// An exact decimal as text: no exponent, no trailing zeros; a valid JSON number too.
 ///
-/// By hand, from the last digit to the first: a plan has a dozen amounts, and each request a plan.
-pub(crate) fn write(
-    f: &mut fmt::Formatter<'_>,
-    negative: bool,
-    units: u128,
-    decimals: u32,
-) -> fmt::Result {
-    let mut text = [b'0'; LONGEST];
-    let mut at = LONGEST;
-    let mut end = LONGEST;
-    let mut left = units;
-    let mut place = 0;
-    while left > 0 || place <= decimals {
-        if place == decimals && place > 0 && end > at {
-            at -= 1;
-            text[at] = b'.';
-        }
-        let (rest, digit) = split_digit(left);
-        at -= 1;
-        text[at] = digit;
-        // Zeros behind the last digit that matters are left out.
-        if place < decimals && digit == b'0' && end == at + 1 {
-            end = at;
-        }
-        left = rest;
-        place += 1;
-    }
-    if negative {
-        at -= 1;
-        text[at] = b'-';
-    }
-    f.pad(std::str::from_utf8(&text[at..end]).unwrap_or_default())
+/// Held in place and made by hand, from the last digit to the first: a plan has a dozen amounts, and each request a plan.
+#[derive(Debug, Clone, Copy)]
+pub struct Decimal {
+    text: [u8; LONGEST],
+    start: usize,
 }
 
-/// The number without its last digit, and that digit. Almost all amounts fit the machine's own division.
-fn split_digit(number: u128) -> (u128, u8) {
-    let (rest, digit) = match u64::try_from(number) {
-        Ok(number) => (u128::from(number / 10), number % 10),
-        Err(_) => (number / 10, u64::try_from(number % 10).unwrap_or_default()),
-    };
-    (
-        rest,
-        b"0123456789"[usize::try_from(digit).unwrap_or_default()],
-    )
+impl Decimal {
+    /// The text of `units` of `10^-DECIMALS`.
+    pub(crate) fn new<const DECIMALS: u32>(negative: bool, units: u128) -> Self {
+        let scale = const { 10_u64.pow(DECIMALS) };
+        let mut decimal = Self {
+            text: [0; LONGEST],
+            start: LONGEST,
+        };
+        // Almost all amounts fit the machine's own division.
+        if let Ok(units) = u64::try_from(units) {
+            decimal.push_part(units % scale, DECIMALS);
+            decimal.push_whole(units / scale);
+        } else {
+            let part = units % u128::from(scale);
+            decimal.push_part(u64::try_from(part).unwrap_or_default(), DECIMALS);
+            decimal.push_large(units / u128::from(scale));
+        }
+        if negative {
+            decimal.push(b'-');
+        }
+        decimal
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.text[self.start..]).unwrap_or_default()
+    }
+
+    /// What stands behind the point, and the point; nothing where that is nothing.
+    fn push_part(&mut self, mut part: u64, mut digits: u32) {
+        if part == 0 {
+            return;
+        }
+        while part % 10 == 0 {
+            part /= 10;
+            digits -= 1;
+        }
+        for _ in 0..digits {
+            self.push_digit(part % 10);
+            part /= 10;
+        }
+        self.push(b'.');
+    }
+
+    fn push_whole(&mut self, mut whole: u64) {
+        loop {
+            self.push_digit(whole % 10);
+            whole /= 10;
+            if whole == 0 {
+                return;
+            }
+        }
+    }
+
+    fn push_large(&mut self, mut whole: u128) {
+        loop {
+            if let Ok(whole) = u64::try_from(whole) {
+                return self.push_whole(whole);
+            }
+            self.push_digit(u64::try_from(whole % 10).unwrap_or_default());
+            whole /= 10;
+        }
+    }
+
+    fn push_digit(&mut self, digit: u64) {
+        self.push(b"0123456789"[usize::try_from(digit).unwrap_or_default()]);
+    }
+
+    fn push(&mut self, byte: u8) {
+        self.start -= 1;
+        self.text[self.start] = byte;
+    }
+}
+
+impl fmt::Display for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 /// Room for the digits of a `u128`, a sign, a point and a zero before it.
@@ -176,6 +218,33 @@ mod tests {
             let got = parse(text, 3).map(|fixed| (fixed.negative, fixed.units));
             assert_eq!(got, want, "{text:?}");
         }
+    }
+
+    #[test]
+    fn writes_what_it_reads() {
+        let cases = [
+            (false, 0, "0"),
+            (false, 1, "0.001"),
+            (true, 1000, "-1"),
+            (false, 1500, "1.5"),
+            (false, 100_000, "100"),
+            (true, 7_250, "-7.25"),
+            (false, u128::from(u64::MAX), "18446744073709551.615"),
+            (false, u128::from(u64::MAX) + 1, "18446744073709551.616"),
+            (true, u128::MAX, "-340282366920938463463374607431768211.455"),
+            (
+                false,
+                u128::MAX / 1000 * 1000,
+                "340282366920938463463374607431768211",
+            ),
+        ];
+        for (negative, units, want) in cases {
+            let decimal = Decimal::new::<3>(negative, units);
+            assert_eq!(decimal.as_str(), want);
+            let read = parse(want, 3).map(|fixed| (fixed.negative, fixed.units));
+            assert_eq!(read, Ok((negative, units)));
+        }
+        assert_eq!(format!("{:>6}|", Decimal::new::<3>(false, 1500)), "   1.5|");
     }
 
     #[test]

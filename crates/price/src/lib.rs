@@ -39,6 +39,7 @@ mod rates;
 mod sats;
 
 pub use cost::{cost, disagrees, input_cost, reported_cost};
+pub use decimal::Decimal;
 pub use published::{BtcPrice, ParseBtcPriceError, PublishedPriceError, published_rates};
 pub use quote::{Quote, Tokens, quote};
 pub use rates::{ParseRateError, Rate, Rates};

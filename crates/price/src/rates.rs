@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::Sats;
-use crate::decimal::{self, Fault};
+use crate::decimal::{self, Decimal, Fault};
 
 /// A price per token: whole thousandths of a sat per 1,000,000 tokens, which are nanosats per token.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,7 +78,7 @@ impl Rates {
 impl fmt::Display for Rate {
     /// Sats per 1,000,000 tokens, exact, without trailing zeros.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        decimal::write(f, false, u128::from(self.0), DECIMALS)
+        Decimal::new::<DECIMALS>(false, u128::from(self.0)).fmt(f)
     }
 }
 

@@ -8,7 +8,7 @@ use std::fmt;
 use std::iter::Sum;
 use std::str::FromStr;
 
-use crate::decimal::{self, Fault};
+use crate::decimal::{self, Decimal, Fault};
 
 /// An amount of money, in whole nanosats (1 sat = 1,000,000,000 nanosats).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,6 +61,12 @@ impl Sats {
         self.0 < 0
     }
 
+    /// The amount in sats as text, without the detour of a formatter.
+    #[must_use]
+    pub fn to_decimal(self) -> Decimal {
+        Decimal::new::<DECIMALS>(self.is_negative(), self.0.unsigned_abs())
+    }
+
     /// The sum, or `None` when it does not fit.
     #[must_use]
     pub fn checked_add(self, other: Self) -> Option<Self> {
@@ -101,7 +107,7 @@ impl Sats {
 impl fmt::Display for Sats {
     /// The exact decimal of sats: no exponent, no trailing zeros; also a valid JSON number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        decimal::write(f, self.is_negative(), self.0.unsigned_abs(), DECIMALS)
+        self.to_decimal().fmt(f)
     }
 }
 

@@ -15,7 +15,8 @@ use crate::candidate::{Offer, OfferState, ProviderState, Skip};
 use crate::change::Event;
 use crate::circuit::{Entry, Pass, Proof};
 use crate::estimate::to_number;
-use crate::learn::habit::{Bound, Held, Reported};
+use crate::learn::demand::Lesson;
+use crate::learn::habit::{Bound, Reported};
 use crate::learn::prefix::Prefixes;
 use crate::limit::Slot;
 use crate::shape::{Keys, Prefix};
@@ -110,7 +111,12 @@ impl Permit {
     /// take; a broken one counts as a failure that is probably billed. Whether the usage reported cannot be true.
     pub fn finish(mut self, end: End, report: &Report, now: Instant) -> bool {
         let settings = self.offer.provider.circuit;
-        {
+        let implausible = is_implausible(&self.terms, report);
+        let usage = report
+            .usage
+            .filter(|usage| end == End::Complete && !usage.insane);
+        let text = report.text_bytes;
+        let lesson = {
             let mut state = self.offer.lock();
             let turn = match end {
                 End::Complete => {
@@ -128,15 +134,17 @@ impl Permit {
                 End::ClientGone => None,
             };
             turn.into_iter().for_each(|turn| self.offer.report(turn));
-        }
+            usage.map(|usage| {
+                let reported = reported(&self.terms, &usage, (text, implausible));
+                let lesson = state.habit.lesson(&reported);
+                (usage, reported, lesson)
+            })
+        };
         if end == End::Complete {
             self.offer.provider.lock().limit.on_success();
         }
-        let implausible = is_implausible(&self.terms, report);
-        if end == End::Complete
-            && let Some(usage) = report.usage.filter(|usage| !usage.insane)
-        {
-            self.learn(&usage, report.text_bytes, (implausible, now));
+        if let Some((usage, reported, lesson)) = lesson {
+            self.learn(&usage, (&reported, &lesson), now);
         }
         implausible
     }
@@ -268,37 +276,24 @@ impl Permit {
         }
     }
 
-    fn learn(&self, usage: &Usage, text_bytes: Option<u64>, (implausible, now): (bool, Instant)) {
+    fn learn(&self, usage: &Usage, (reported, lesson): (&Reported, &Lesson), now: Instant) {
         let terms = &*self.terms;
-        let reported = reported(terms, usage, (text_bytes, implausible));
-        let lesson = self.offer.lock().habit.lesson(&reported);
         let demand = &self.offer.demand;
         let server = self.offer.short_name();
-        let (expected, tick) = demand.learn(&terms.keys, &lesson, server, !implausible);
-        let held = self.held(now);
+        let (expected, tick) = demand.learn(&terms.keys, lesson, server, !reported.implausible);
+        let held = terms.memory.note(&terms.prefixes, self.offer.name, now);
         let mut state = self.offer.lock();
         let habit = &mut state.habit;
         habit.heard = tick;
         habit.trying_until = None;
         habit.reckoned = None;
-        habit.learn(&lesson, &expected, &reported);
+        habit.learn(lesson, &expected, reported);
         if let (true, Some(input)) = (self.offer.prices_cache(), usage.input) {
             // In the measure of the estimate, which all prefixes are kept in.
             let scale = to_number(terms.input) / to_number(input.max(1));
             let cached = to_number(usage.cached_input.unwrap_or(0)) * scale;
             habit.cache.learn(held.as_ref(), terms.input, cached);
         }
-        drop(state);
-        if !terms.prefixes.is_empty() {
-            terms.memory.note(&terms.prefixes, self.offer.name, now);
-        }
-    }
-
-    /// How much of this request its offer had seen before.
-    fn held(&self, now: Instant) -> Option<Held> {
-        let holders = self.terms.memory.holders(&self.terms.prefixes, now);
-        let mine = holders.iter().find(|(offer, _)| *offer == self.offer.name);
-        mine.map(|(_, held)| *held)
     }
 
     /// What a failed attempt cost, as a share of what the answer was expected to.

@@ -274,6 +274,9 @@ fn enter_runners(
 
 /// The candidates in the order of their runners, each of which names another place.
 fn in_order(candidates: Vec<Candidate>, runners: &[Runner]) -> Vec<Candidate> {
+    if runners.is_sorted_by_key(|runner| runner.place) {
+        return candidates;
+    }
     let mut places: Vec<Option<Candidate>> = candidates.into_iter().map(Some).collect();
     let ranked = runners.iter();
     ranked

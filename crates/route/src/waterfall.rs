@@ -445,10 +445,10 @@ impl Waterfall {
     }
 
     fn somebody_else_is_ready(&self, now: Instant) -> bool {
-        let ready =
-            |&candidate: &usize| self.offer(candidate).obstacle(now, Entry::Ready).is_none();
+        let mut runs = self.runs.iter().zip(&self.plan.candidates);
+        let ready = |offer: &Offer| offer.obstacle(now, Entry::Ready).is_none();
         self.begun < self.plan.retry.max_attempts
-            && self.places(|run| run.fate == Fate::Fresh).iter().any(ready)
+            && runs.any(|(run, one)| run.fate == Fate::Fresh && ready(&one.offer))
     }
 
     fn is_too_late(&self, due: Instant) -> bool {

@@ -30,24 +30,37 @@ pub(crate) struct Holder {
 }
 
 impl Prefixes {
-    /// Notes that `offer` was sent all of `prefixes`.
-    pub(crate) fn note(&self, prefixes: &[Prefix], offer: u64, now: Instant) {
+    /// Notes that `offer` was sent all of `prefixes`; what it had seen of them before.
+    pub(crate) fn note(&self, prefixes: &[Prefix], offer: u64, now: Instant) -> Option<Held> {
+        if prefixes.is_empty() {
+            return None;
+        }
         let mut seen = self.lock();
         if seen.len() + prefixes.len() > MOST_NAMES {
             forget(&mut seen, now);
         }
+        let mut held = None;
         for prefix in prefixes {
             let holders = seen.entry(prefix.name).or_default();
-            holders.retain(|holder| holder.offer != offer);
-            if holders.len() == MOST_HOLDERS {
+            let known = holders.iter().position(|holder| holder.offer == offer);
+            if let Some(place) = known {
+                let age = now.saturating_duration_since(holders.remove(place).at);
+                let tokens = prefix.tokens;
+                // The longest counts, which comes last.
+                held = (age < EXPIRY).then_some(Held { tokens, age }).or(held);
+            } else if holders.len() == MOST_HOLDERS {
                 holders.remove(0);
             }
             holders.push(Holder { offer, at: now });
         }
+        held
     }
 
     /// Who has seen how much of a request with these `prefixes`: each offer once, with the longest.
     pub(crate) fn holders(&self, prefixes: &[Prefix], now: Instant) -> Vec<(u64, Held)> {
+        if prefixes.is_empty() {
+            return Vec::new();
+        }
         let seen = self.lock();
         let mut found: Vec<(u64, Held)> = Vec::new();
         for prefix in prefixes.iter().rev() {

@@ -9,12 +9,14 @@ use crate::circuit::Entry;
 impl Waterfall {
     pub(super) fn choose(&mut self, now: Instant, dice: u64) -> Step {
         let entry = if self.sole { Entry::Sole } else { Entry::Ready };
-        let fresh = self.places(|run| run.fate == Fate::Fresh);
-        for &candidate in &fresh {
-            if let Some(step) = self.attempt(candidate, (entry, false), now) {
+        for candidate in 0..self.runs.len() {
+            if self.runs[candidate].fate == Fate::Fresh
+                && let Some(step) = self.attempt(candidate, (entry, false), now)
+            {
                 return step;
             }
         }
+        let fresh = self.places(|run| run.fate == Fate::Fresh);
         if let Some(step) = self.choose_passed_over(&fresh, now) {
             return step;
         }

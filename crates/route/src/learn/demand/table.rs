@@ -16,6 +16,7 @@ pub(crate) struct Table {
 
 impl Table {
     /// The node of `key`, new if there was none.
+    #[inline]
     pub(crate) fn entry(&mut self, key: u64) -> &mut Node {
         if self.keys.len() < 2 * (self.len + 1) {
             self.grow();
