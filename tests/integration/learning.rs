@@ -230,3 +230,36 @@ fn a_conversation_is_expected_in_the_cache_of_who_knows_it() {
     let unrelated = first.replace("many words", "other words");
     assert!(cached(&unrelated, "alpha") < 1000);
 }
+
+#[test]
+fn what_trials_cost_more_is_told() {
+    let provider = Provider::always(saying(2000, 100, 500));
+    let arbstr = House::new()
+        .seller(Seller::new("alpha", &provider).rates("1000", "10000"))
+        .seller(Seller::new("beta", &provider).rates("1000", "10500"))
+        .start();
+    let body = ask("model-a");
+    let told = |arbstr: &Arbstr| arbstr.get("/providers").json()["exploration_sats"].clone();
+    assert_eq!(told(&arbstr), 0);
+    let mut premiums = 0.0;
+    for _ in 0..100 {
+        let mut reply = arbstr.chat(&body);
+        reply.finish();
+        arbstr.row(&reply.id());
+        let request = arbstr.get(&format!("/v1/requests/{}", reply.id())).json();
+        let ranked = request["plan"]["candidates"][0]["ranked"].as_str().unwrap();
+        let premium = ranked
+            .strip_prefix("tried to learn what it charges, for ")
+            .and_then(|rest| rest.strip_suffix(" sats more"));
+        premiums += premium.map_or(0.0, |sats| sats.parse::<f64>().unwrap());
+    }
+    assert!(premiums > 0.0, "nobody was tried");
+    let total = told(&arbstr).as_f64().unwrap();
+    assert!((total - premiums).abs() < 1e-6, "{total} {premiums}");
+    let metrics = arbstr.get("/metrics").finish();
+    let line = format!("arbstr_exploration_sats_total {total}");
+    assert!(
+        metrics.lines().any(|have| have == line),
+        "{line}\n{metrics}"
+    );
+}

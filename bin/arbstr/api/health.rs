@@ -72,6 +72,7 @@ pub(crate) fn providers(app: &Arc<App>) -> Response<Reply> {
     let body = serde_json::to_vec(&Data {
         data,
         btc_price: live.btc_standing(now),
+        exploration_sats: exact(Some(live.market.explored())),
     })
     .expect("providers have no map keys that are not strings");
     json_reply(StatusCode::OK, body)
@@ -82,6 +83,8 @@ struct Data<T> {
     data: T,
     /// What dollars are worth; `null` when nobody says so.
     btc_price: Option<BtcStanding>,
+    /// What asking somebody dearer, to find out what it really charges, was expected to cost more since the start.
+    exploration_sats: Option<Box<RawValue>>,
 }
 
 #[derive(Serialize)]

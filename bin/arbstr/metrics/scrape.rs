@@ -25,6 +25,7 @@ pub(crate) fn text(app: &App) -> String {
     let mut families = app.metrics.registry.gather();
     families.extend(spending(&app.metrics));
     families.push(sunk(&app.metrics));
+    families.push(exploration(&live));
     families.extend(discovery(&live));
     let snapshots = live.market.snapshot(clock::now());
     families.extend(providers(&snapshots));
@@ -95,6 +96,18 @@ fn sunk(metrics: &Metrics) -> MetricFamily {
         help,
         MetricType::COUNTER,
         samples,
+    )
+}
+
+fn exploration(live: &Live) -> MetricFamily {
+    let total = Total::default();
+    total.add(Some(live.market.explored()));
+    let help = "What asking dearer providers was expected to cost more, to find out what they really charge.";
+    family(
+        "arbstr_exploration_sats_total",
+        help,
+        MetricType::COUNTER,
+        [(Vec::new(), total.as_f64())],
     )
 }
 
