@@ -9,19 +9,25 @@ use rusqlite::{Connection, Error, TransactionBehavior, params};
 
 use crate::rollup::{HOUR_MS, start_of};
 
-/// Deletes some of the rows that arrived before `timestamp_ms`, or before the hour it lies in. True when none is left.
+/// How far the deletion of old rows has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expired {
+    /// None is left.
+    All,
+    /// There are more.
+    Some,
+    /// Every row there is would go, so none went.
+    Refused,
+}
+
+/// Deletes some of the rows that arrived before `timestamp_ms`, or before the hour it lies in.
 ///
 /// An hour goes as a whole, so that statistics know that what is there of an hour is all of it. What is in progress
-/// stays.
-pub(crate) fn expire(connection: &mut Connection, timestamp_ms: i64) -> Result<bool, Error> {
+/// stays. As long as no row is newer, nothing goes: more likely the clock is wrong than that nobody asked anything for so
+/// long. If it is true, the next request shows it.
+pub(crate) fn expire(connection: &mut Connection, timestamp_ms: i64) -> Result<Expired, Error> {
     let before = start_of(timestamp_ms, HOUR_MS);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    transaction
-        .prepare_cached(
-            "INSERT INTO retention (id, expired_before) VALUES (1, ?1)
-             ON CONFLICT (id) DO UPDATE SET expired_before = max(expired_before, excluded.expired_before)",
-        )?
-        .execute([before])?;
     let old: Vec<(i64, String)> = transaction
         .prepare_cached(
             "SELECT id, correlation_id FROM requests INDEXED BY requests_by_time
@@ -29,6 +35,20 @@ pub(crate) fn expire(connection: &mut Connection, timestamp_ms: i64) -> Result<b
         )?
         .query_map(params![before, AT_ONCE], |row| row.try_into())?
         .collect::<Result<_, _>>()?;
+    if old.is_empty() {
+        return Ok(Expired::All);
+    }
+    let newest: i64 =
+        transaction.query_row("SELECT max(timestamp) FROM requests", [], |row| row.get(0))?;
+    if newest < before {
+        return Ok(Expired::Refused);
+    }
+    transaction
+        .prepare_cached(
+            "INSERT INTO retention (id, expired_before) VALUES (1, ?1)
+             ON CONFLICT (id) DO UPDATE SET expired_before = max(expired_before, excluded.expired_before)",
+        )?
+        .execute([before])?;
     for (id, correlation_id) in &old {
         transaction
             .prepare_cached("DELETE FROM attempts_apart WHERE correlation_id = ?1")?
@@ -38,7 +58,11 @@ pub(crate) fn expire(connection: &mut Connection, timestamp_ms: i64) -> Result<b
             .execute([id])?;
     }
     transaction.commit()?;
-    Ok(old.len() < AT_ONCE as usize)
+    Ok(if old.len() < AT_ONCE as usize {
+        Expired::All
+    } else {
+        Expired::Some
+    })
 }
 
 /// Saves each of `states` under its name.

@@ -140,7 +140,8 @@ impl Store {
     }
 
     /// Has rows deleted that arrived before the hour of `timestamp_ms` (since the epoch), little by little; statistics
-    /// keep them. Never waits. To be called again as time goes on.
+    /// keep them. As long as no request is newer none is deleted, for then the clock is likely to be wrong. Never waits. To be
+    /// called again as time goes on.
     pub fn expire_before(&self, timestamp_ms: i64) {
         self.ledger.intake.expire_before(timestamp_ms);
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode};
 
 use crate::apply::{self, OpenRows, Position};
-use crate::chores;
+use crate::chores::{self, Expired};
 use crate::intake::{Call, Intake};
 use crate::journal::{Tail, frame};
 use crate::owner::{Claim, Home, owner_name};
@@ -53,6 +53,8 @@ pub(crate) struct Writer {
     recovered: bool,
     /// Whether there are more rows to delete.
     expiring: bool,
+    /// Whether it was said that none is deleted because all would be.
+    refused_to_expire: bool,
     batch: Batch,
     pause: Duration,
 }
@@ -93,6 +95,7 @@ impl Writer {
             open_rows: OpenRows::default(),
             recovered: false,
             expiring: false,
+            refused_to_expire: false,
             batch: Batch::default(),
             pause: FIRST_PAUSE,
         };
@@ -311,13 +314,21 @@ impl Writer {
             chores::save(connection, &states)?;
             self.intake.note_saved(&states);
         }
-        let expires = self.intake.expires();
-        self.expiring = expires.is_some();
-        if let Some(timestamp_ms) = expires
-            && chores::expire(connection, timestamp_ms)?
-        {
-            self.intake.note_expired(timestamp_ms);
-            self.expiring = false;
+        self.expiring = false;
+        let Some(timestamp_ms) = self.intake.expires() else {
+            return Ok(());
+        };
+        match chores::expire(connection, timestamp_ms)? {
+            Expired::Some => self.expiring = true,
+            Expired::All => self.intake.note_expired(timestamp_ms),
+            Expired::Refused => {
+                self.intake.note_expired(timestamp_ms);
+                if !std::mem::replace(&mut self.refused_to_expire, true) {
+                    tracing::warn!(
+                        "every request on record is older than they are kept; none is deleted before a newer one is on record, because the clock may be wrong"
+                    );
+                }
+            }
         }
         Ok(())
     }

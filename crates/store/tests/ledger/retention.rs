@@ -78,6 +78,25 @@ fn rows_go_by_whole_hours_and_their_sums_stay() {
 }
 
 #[test]
+fn clock_far_ahead_deletes_nothing_until_a_request_bears_it_out() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let year = 365 * 24;
+    // On an empty ledger it leaves no mark: later statistics are exact still.
+    store.expire_before(START + year * HOUR);
+    write(&store, 0..100);
+    store.expire_before(START + year * HOUR);
+    assert!(store.flush(PATIENCE).is_empty());
+    assert_eq!(scratch.number("SELECT count(*) FROM requests"), 600);
+    assert_eq!(scratch.number("SELECT count(*) FROM retention"), 0);
+    // Nobody has used it for a year, and now somebody does.
+    write(&store, year + 1..year + 2);
+    assert_eq!(scratch.number("SELECT count(*) FROM requests"), 606);
+    expire(&scratch, &store, START + year * HOUR);
+    assert_eq!(scratch.number("SELECT count(*) FROM requests"), 6);
+}
+
+#[test]
 fn records_are_written_while_rows_are_deleted() {
     let scratch = Scratch::new();
     let store = scratch.open();
