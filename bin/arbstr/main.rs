@@ -22,6 +22,7 @@ mod scratch;
 mod secret;
 mod serve;
 mod server;
+mod spare;
 mod trace;
 mod upstream;
 

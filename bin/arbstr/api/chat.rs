@@ -17,6 +17,7 @@ use crate::app::App;
 use crate::arrival::Arrival;
 use crate::clock;
 use crate::flow;
+use crate::spare;
 
 /// Reads the body and sends the request on its way.
 ///
@@ -124,7 +125,7 @@ impl Collected {
             return;
         }
         if self.joined.is_empty() {
-            self.joined.reserve(self.expected);
+            self.joined = spare::take(self.expected);
             self.joined
                 .extend_from_slice(&std::mem::take(&mut self.first));
         }
@@ -139,7 +140,7 @@ impl Collected {
         if self.joined.is_empty() {
             self.first
         } else {
-            self.joined.into()
+            spare::share(self.joined)
         }
     }
 }

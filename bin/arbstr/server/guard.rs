@@ -3,8 +3,8 @@
 //! Writing: while a client does not read, nobody polls the body that feeds it, so no timer of the body could fire. The
 //! connection itself is woken here instead: a pending write arms a timer, and the timer fails the write.
 //!
-//! Reading: a head that was begun must be complete in time, and what comes in passes the [`Watch`] for smuggled requests on its way to hyper. It is read into one buffer a
-//! thread and copied from there, because what hyper's own read buffer was filled with cannot be seen from outside.
+//! Reading: a head that was begun must be complete in time, and what comes in passes the [`Watch`] for smuggled requests
+//! on its way to hyper.
 
 use std::future::Future;
 use std::io;
@@ -71,11 +71,12 @@ impl Guard {
             if known == PREFACE.len() {
                 return Poll::Ready(Ok(true));
             }
-            let length = ready!(self.poll_socket(cx, scratch))?;
-            if length == 0 {
+            let mut buf = ReadBuf::new(scratch);
+            ready!(self.poll_socket(cx, &mut buf))?;
+            if buf.filled().is_empty() {
                 return Poll::Ready(Ok(false));
             }
-            self.ahead.extend_from_slice(&scratch[..length]);
+            self.ahead.extend_from_slice(buf.filled());
         }
     }
 
@@ -92,34 +93,16 @@ impl Guard {
         )))
     }
 
-    fn read_through(
-        &mut self,
-        cx: &mut Context<'_>,
-        cursor: &mut ReadBufCursor<'_>,
-        scratch: &mut [u8],
-    ) -> Poll<io::Result<()>> {
-        if !self.ahead.is_empty() {
-            let length = self.ahead.len().min(cursor.remaining());
-            cursor.put_slice(&self.ahead[..length]);
-            self.ahead.drain(..length);
-            return Poll::Ready(Ok(()));
-        }
-        let space = scratch.len().min(cursor.remaining());
-        let length = ready!(self.poll_socket(cx, &mut scratch[..space]))?;
-        cursor.put_slice(&scratch[..length]);
-        Poll::Ready(Ok(()))
-    }
-
-    /// Reads what there is, if the watches let it pass; 0 at the end.
-    fn poll_socket(&mut self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buf = ReadBuf::new(space);
+    /// Reads what there is, if the watches let it pass; nothing at the end.
+    fn poll_socket(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         if Pin::new(self.stream.inner_mut())
-            .poll_read(cx, &mut buf)?
+            .poll_read(cx, buf)?
             .is_pending()
         {
-            return self.watch_head(cx).map_ok(|()| 0);
+            return self.watch_head(cx);
         }
-        if self.watch.push(buf.filled()).is_err() {
+        if self.watch.push(&buf.filled()[before..]).is_err() {
             self.refuse(&Fault::two_framings());
             return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -131,7 +114,7 @@ impl Guard {
             Some(due) => Some(due),
             None => Some(Box::pin(sleep(self.head_limit))),
         };
-        Poll::Ready(Ok(buf.filled().len()))
+        Poll::Ready(Ok(()))
     }
 
     /// Answers past hyper, which never gets to see the request.
@@ -170,7 +153,26 @@ impl Read for Guard {
         cx: &mut Context<'_>,
         mut cursor: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        scratch::lend(|scratch| self.read_through(cx, &mut cursor, scratch))
+        if !self.ahead.is_empty() {
+            let length = self.ahead.len().min(cursor.remaining());
+            cursor.put_slice(&self.ahead[..length]);
+            self.ahead.drain(..length);
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut TokioIo::new(Seen(&mut self))).poll_read(cx, cursor)
+    }
+}
+
+/// What is read for hyper straight into its buffer, which shows its contents to no one but a [`TokioIo`].
+struct Seen<'a>(&'a mut Guard);
+
+impl AsyncRead for Seen<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.0.poll_socket(cx, buf)
     }
 }
 
