@@ -15,9 +15,19 @@ pub(crate) struct Script {
 
 impl Script {
     pub(crate) fn add(&mut self, text: &str) {
+        for run in text.as_bytes().chunks(LONG_RUN) {
+            if run.is_ascii() {
+                self.ascii += run.len() as u64;
+            } else {
+                self.add_mixed(run);
+            }
+        }
+    }
+
+    fn add_mixed(&mut self, text: &[u8]) {
         // Short runs count in bytes, which the compiler turns into vector instructions: prompts are long. A whole number
         // of vectors, so that no run has an end that goes byte by byte.
-        for run in text.as_bytes().chunks(RUN) {
+        for run in text.chunks(RUN) {
             let (mut ascii, mut two_bytes, mut longer) = (0_u8, 0_u8, 0_u8);
             for &byte in run {
                 ascii += u8::from(byte < 0x80);
@@ -79,6 +89,8 @@ pub(crate) const fn to_number(count: u64) -> f64 {
 const BYTES_PER_TOKEN: u64 = 4;
 /// Fewer than a byte can count.
 const RUN: usize = 224;
+/// One letter of another script costs as much to count as all around it.
+const LONG_RUN: usize = 8 * RUN;
 /// Role and separators of a chat message.
 const TOKENS_PER_MESSAGE: u64 = 4;
 /// An image of middling size, or a clip of sound.
@@ -110,6 +122,24 @@ mod tests {
         ];
         for (text, want) in cases {
             assert_eq!(estimate(&chat(text)), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn long_texts_count_as_the_sum_of_their_letters() {
+        for text in ["x", "xxxé", "Привет, мир. ", "你好 world"] {
+            let text = text.repeat(700);
+            let mut script = Script::default();
+            script.add(&text);
+            let count = |bytes: usize| {
+                text.chars()
+                    .filter(|letter| letter.len_utf8() == bytes)
+                    .count()
+            };
+            assert_eq!(
+                [script.ascii, script.alphabetic, script.wide],
+                [count(1), count(2), count(3)].map(|count| count as u64),
+            );
         }
     }
 

@@ -2,11 +2,11 @@
 //!
 //! Read liberally: what is not a message in a known shape is passed over, for the provider to judge.
 
-use crate::json::{Cursor, JsonError, Kind, Str};
+use crate::json::{Cursor, JsonError, Kind, Str, Strings, Walked};
 use crate::request::{Part, Role, Size, Text};
 
 /// Calls `f` with every text and message of the `messages` array at `at`, and says how large all of it is.
-pub(crate) fn survey<'a>(body: &'a [u8], at: usize, f: &mut dyn FnMut(Part<'a>)) -> Size {
+pub(crate) fn survey<'a>(body: Walked<'a, '_>, at: usize, f: &mut dyn FnMut(Part<'a>)) -> Size {
     let mut size = Size::default();
     // The body was checked when it was parsed, so a walk over it cannot fail.
     let _ = walk(body, at, &mut |piece| match piece {
@@ -15,7 +15,7 @@ pub(crate) fn survey<'a>(body: &'a [u8], at: usize, f: &mut dyn FnMut(Part<'a>))
             f(Part::Message(role, bytes));
         }
         Piece::Text(text) => {
-            size.text_bytes += text.string.raw().len() as u64;
+            size.text_bytes += text.raw().len() as u64;
             f(Part::Text(text));
         }
         Piece::ToolCalls(bytes) => size.tool_bytes += bytes as u64,
@@ -38,8 +38,12 @@ enum Piece<'a> {
     Media,
 }
 
-fn walk<'a>(body: &'a [u8], at: usize, f: &mut dyn FnMut(Piece<'a>)) -> Result<(), JsonError> {
-    let mut messages = Cursor::again(body, at);
+fn walk<'a>(
+    body: Walked<'a, '_>,
+    at: usize,
+    f: &mut dyn FnMut(Piece<'a>),
+) -> Result<(), JsonError> {
+    let mut messages = body.cursor(at);
     messages.open_array()?;
     while messages.next_element()? {
         let kind = messages.peek()?;
@@ -50,7 +54,8 @@ fn walk<'a>(body: &'a [u8], at: usize, f: &mut dyn FnMut(Piece<'a>)) -> Result<(
             messages.pass()?;
             Role::Other
         };
-        f(Piece::Message(role, &body[start..messages.offset()]));
+        let bytes = messages.slice(start..messages.offset());
+        f(Piece::Message(role, bytes));
     }
     Ok(())
 }
@@ -58,8 +63,8 @@ fn walk<'a>(body: &'a [u8], at: usize, f: &mut dyn FnMut(Piece<'a>)) -> Result<(
 /// One message, and who says it. Its role may stand behind its content, so both are found before either is used. A long text is passed
 /// once.
 fn message<'a>(
-    body: &'a [u8],
-    cursor: &mut Cursor<'a>,
+    body: Walked<'a, '_>,
+    cursor: &mut Cursor<'a, impl Strings>,
     f: &mut dyn FnMut(Piece<'a>),
 ) -> Result<Role, JsonError> {
     let mut role = Role::Other;
@@ -84,7 +89,7 @@ fn message<'a>(
         }
     }
     match content {
-        Content::Text(string) => f(Piece::Text(Text { role, string })),
+        Content::Text(string) => f(Piece::Text(Text::of(body.text, role, string))),
         Content::Parts(at) => parts(body, at, role, f)?,
         Content::None => {}
     }
@@ -92,20 +97,17 @@ fn message<'a>(
 }
 
 fn parts<'a>(
-    body: &'a [u8],
+    body: Walked<'a, '_>,
     at: usize,
     role: Role,
     f: &mut dyn FnMut(Piece<'a>),
 ) -> Result<(), JsonError> {
-    let mut cursor = Cursor::again(body, at);
+    let mut cursor = body.cursor(at);
     cursor.open_array()?;
     while cursor.next_element()? {
         match cursor.peek()? {
-            Kind::String => f(Piece::Text(Text {
-                role,
-                string: cursor.string()?,
-            })),
-            Kind::Object => part(&mut cursor, role, f)?,
+            Kind::String => f(Piece::Text(Text::of(body.text, role, cursor.string()?))),
+            Kind::Object => part(body, &mut cursor, role, f)?,
             _ => cursor.pass()?,
         }
     }
@@ -114,7 +116,8 @@ fn parts<'a>(
 
 /// A part with a `text` string is text, whatever its type; any other is media.
 fn part<'a>(
-    cursor: &mut Cursor<'a>,
+    body: Walked<'a, '_>,
+    cursor: &mut Cursor<'a, impl Strings>,
     role: Role,
     f: &mut dyn FnMut(Piece<'a>),
 ) -> Result<(), JsonError> {
@@ -122,10 +125,7 @@ fn part<'a>(
     cursor.open_object()?;
     while let Some(key) = cursor.next_key()? {
         if key.is("text") && cursor.peek()? == Kind::String {
-            f(Piece::Text(Text {
-                role,
-                string: cursor.string()?,
-            }));
+            f(Piece::Text(Text::of(body.text, role, cursor.string()?)));
             media = false;
         } else {
             cursor.skip()?;

@@ -1,16 +1,16 @@
 //! The prompts of a completions request: one text, several, or token numbers.
 
-use crate::json::{Cursor, JsonError, Kind};
+use crate::json::{Cursor, JsonError, Kind, Strings, Walked};
 use crate::request::{Role, Size, Text};
 
 /// Calls `f` with every prompt that is a text, given the offset of the `prompt` value, and says how large and how many
 /// all prompts are.
-pub(crate) fn survey<'a>(body: &'a [u8], at: usize, f: &mut dyn FnMut(Text<'a>)) -> Size {
+pub(crate) fn survey<'a>(body: Walked<'a, '_>, at: usize, f: &mut dyn FnMut(Text<'a>)) -> Size {
     let mut size = Size::default();
     let mut text_bytes = 0;
     // The body was checked when it was parsed, so a walk over it cannot fail.
     let _ = walk(body, at, &mut size, &mut |text| {
-        text_bytes += text.string.raw().len() as u64;
+        text_bytes += text.raw().len() as u64;
         f(text);
     });
     Size { text_bytes, ..size }
@@ -18,20 +18,20 @@ pub(crate) fn survey<'a>(body: &'a [u8], at: usize, f: &mut dyn FnMut(Text<'a>))
 
 /// A string is one prompt, a list of numbers is one prompt, a list of either is as many.
 fn walk<'a>(
-    body: &'a [u8],
+    body: Walked<'a, '_>,
     at: usize,
     size: &mut Size,
     f: &mut dyn FnMut(Text<'a>),
 ) -> Result<(), JsonError> {
-    let mut cursor = Cursor::again(body, at);
+    let mut cursor = body.cursor(at);
     match cursor.peek()? {
-        Kind::String => prompt(&mut cursor, size, f),
+        Kind::String => prompt(body, &mut cursor, size, f),
         Kind::Array => {
             let tokens_before = size.tokens;
             cursor.open_array()?;
             while cursor.next_element()? {
                 match cursor.peek()? {
-                    Kind::String => prompt(&mut cursor, size, f)?,
+                    Kind::String => prompt(body, &mut cursor, size, f)?,
                     Kind::Array => token_list(&mut cursor, size)?,
                     _ => {
                         cursor.skip()?;
@@ -49,19 +49,17 @@ fn walk<'a>(
 }
 
 fn prompt<'a>(
-    cursor: &mut Cursor<'a>,
+    body: Walked<'a, '_>,
+    cursor: &mut Cursor<'a, impl Strings>,
     size: &mut Size,
     f: &mut dyn FnMut(Text<'a>),
 ) -> Result<(), JsonError> {
     size.messages += 1;
-    f(Text {
-        role: Role::User,
-        string: cursor.string()?,
-    });
+    f(Text::of(body.text, Role::User, cursor.string()?));
     Ok(())
 }
 
-fn token_list(cursor: &mut Cursor<'_>, size: &mut Size) -> Result<(), JsonError> {
+fn token_list(cursor: &mut Cursor<'_, impl Strings>, size: &mut Size) -> Result<(), JsonError> {
     size.messages += 1;
     cursor.open_array()?;
     while cursor.next_element()? {

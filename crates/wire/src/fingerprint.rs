@@ -1,8 +1,8 @@
 //! Short names for texts, so that alike requests are known again without keeping what they say.
 //!
-//! Sixty-four bits by folded multiplication, four lanes of eight bytes at a step: prompts are long and this runs over all of them. The
-//! same bytes give the same name on every machine and in every version, since names are stored. It is no protection
-//! against whoever looks for two texts of one name; what hangs on a name is an estimate.
+//! Sixty-four bits by folded multiplication; of a long text four lanes of sixteen bytes at a step, since this runs over all
+//! of every prompt. The same bytes give the same name on every machine and in every version, since names are stored. It is
+//! no protection against whoever looks for two texts of one name; what hangs on a name is an estimate.
 
 /// A name for what was pushed, piece by piece.
 ///
@@ -29,7 +29,13 @@ impl Fingerprint {
     /// Takes one more piece in; where pieces end counts too.
     pub fn push(&mut self, piece: &[u8]) {
         let mut state = self.0 ^ (piece.len() as u64).wrapping_mul(STEP);
-        let (blocks, rest) = piece.as_chunks::<32>();
+        let mut rest = piece;
+        if piece.len() >= LONG {
+            let (blocks, end) = piece.as_chunks();
+            state = fold_wide(state, blocks);
+            rest = end;
+        }
+        let (blocks, rest) = rest.as_chunks();
         if !blocks.is_empty() {
             state = fold_blocks(state, blocks);
         }
@@ -55,14 +61,37 @@ impl Fingerprint {
 
 /// Four multiplications side by side, since each waits for the one before it in its lane only.
 fn fold_blocks(state: u64, blocks: &[[u8; 32]]) -> u64 {
-    let mut lanes = [state, state ^ STEP, state ^ SEED, !state];
+    let mut lanes = lanes_of(state);
     for block in blocks {
         let (words, _) = block.as_chunks::<8>();
         for (lane, word) in lanes.iter_mut().zip(words) {
             *lane = fold(*lane ^ u64::from_le_bytes(*word), STEP);
         }
     }
-    let [first, rest @ ..] = lanes;
+    fold_lanes(lanes)
+}
+
+/// The same with both factors from the text, which takes half as many multiplications.
+fn fold_wide(state: u64, blocks: &[[u8; 64]]) -> u64 {
+    let mut lanes = lanes_of(state);
+    for block in blocks {
+        let (words, _) = block.as_chunks::<8>();
+        let (pairs, _) = words.as_chunks::<2>();
+        for (lane, [one, other]) in lanes.iter_mut().zip(pairs) {
+            *lane = fold(
+                *lane ^ u64::from_le_bytes(*one),
+                STEP ^ u64::from_le_bytes(*other),
+            );
+        }
+    }
+    fold_lanes(lanes)
+}
+
+const fn lanes_of(state: u64) -> [u64; 4] {
+    [state, state ^ STEP, state ^ SEED, !state]
+}
+
+fn fold_lanes([first, rest @ ..]: [u64; 4]) -> u64 {
     rest.into_iter()
         .fold(first, |all, lane| fold(all ^ lane, STEP))
 }
@@ -80,6 +109,8 @@ const fn fold(a: u64, b: u64) -> u64 {
 /// Odd numbers without a pattern: digits of the golden ratio and of pi.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 const SEED: u64 = 0x2437_f6a8_885a_308d | 1;
+/// From here on a text's name is told by [`fold_wide`].
+const LONG: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -100,6 +131,16 @@ mod tests {
             name(b"You are a helpful assistant."),
             3_413_783_131_879_770_328
         );
+        let long: Vec<u8> = (0..3000_u32).map(|at| (at * at % 251) as u8).collect();
+        assert_eq!(
+            [1000, 1023, 1024, 3000].map(|length| name(&long[..length])),
+            [
+                10_233_422_026_970_376_262,
+                11_879_311_424_653_734_163,
+                11_768_210_904_609_632_428,
+                16_524_220_171_170_866_738,
+            ]
+        );
     }
 
     #[test]
@@ -112,7 +153,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn another_byte_is_another_name(text in prop::collection::vec(any::<u8>(), 1..100), at: usize, bit in 0..8_u8) {
+        fn another_byte_is_another_name(
+            short in prop::collection::vec(any::<u8>(), 1..100),
+            times in prop::sample::select(vec![1, 20]),
+            at: usize,
+            bit in 0..8_u8,
+        ) {
+            let text = short.repeat(times);
             let mut other = text.clone();
             other[at % text.len()] ^= 1 << bit;
             prop_assert_ne!(name(&text), name(&other));

@@ -13,9 +13,13 @@ use std::ops::Range;
 mod decimal;
 mod pointer;
 mod skip;
+mod stops;
+mod strings;
 
 pub(crate) use decimal::{rounded_units, whole_number};
 pub use pointer::scalar_at;
+pub use strings::{Each, Strings};
+pub(crate) use strings::{LongStrings, Noting, Walked};
 
 /// Objects and arrays that may be open at once.
 pub const MAX_DEPTH: u32 = 128;
@@ -157,6 +161,11 @@ impl<'a> Str<'a> {
         self.start..self.start + self.raw.len() + 2
     }
 
+    /// The bytes between its quotes, as offsets in the text.
+    pub(crate) const fn inside(&self) -> Range<usize> {
+        self.start + 1..self.start + 1 + self.raw.len()
+    }
+
     /// The characters meant, bad UTF-8 as U+FFFD; `None` when an escape is half a surrogate pair.
     pub fn decode(&self) -> Option<Cow<'a, str>> {
         let raw = String::from_utf8_lossy(self.raw);
@@ -202,14 +211,13 @@ impl<'a> Str<'a> {
 /// # Ok::<(), arbstr_wire::json::JsonError>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct Cursor<'a> {
+pub struct Cursor<'a, S = Each> {
     text: &'a [u8],
     at: usize,
     depth: u32,
     /// An object or array was opened and nothing read from it yet.
     fresh: bool,
-    /// The text was read before and found valid.
-    again: bool,
+    strings: S,
 }
 
 impl<'a> Cursor<'a> {
@@ -220,22 +228,35 @@ impl<'a> Cursor<'a> {
 
     /// A cursor at `offset`, where a value is known to begin.
     pub const fn at(text: &'a [u8], offset: usize) -> Self {
+        Self::passing(Each, text, offset)
+    }
+}
+
+impl<'a> Cursor<'a, Noting> {
+    /// A cursor at the beginning of `text` that notes where its long strings are.
+    pub(crate) fn noting(text: &'a [u8]) -> Self {
+        Self::passing(Noting::default(), text, 0)
+    }
+
+    /// What it has noted.
+    pub(crate) fn into_noted(self) -> LongStrings {
+        self.strings.into_noted()
+    }
+}
+
+impl<'a, S> Cursor<'a, S> {
+    const fn passing(strings: S, text: &'a [u8], offset: usize) -> Self {
         Self {
             text,
             at: offset,
             depth: 0,
             fresh: false,
-            again: false,
+            strings,
         }
     }
+}
 
-    /// A cursor at `offset` of a text that another one has read to its end: long strings are not validated once more.
-    pub(crate) const fn again(text: &'a [u8], offset: usize) -> Self {
-        let mut cursor = Self::at(text, offset);
-        cursor.again = true;
-        cursor
-    }
-
+impl<'a, S: Strings> Cursor<'a, S> {
     /// Steps into an object.
     ///
     /// # Errors
@@ -288,7 +309,7 @@ impl<'a> Cursor<'a> {
     pub fn skip(&mut self) -> Result<Range<usize>, JsonError> {
         self.at = skip::whitespace(self.text, self.at);
         let start = self.at;
-        self.at = skip::value(self.text, start, self.depth)?;
+        self.at = skip::value(self.text, start, self.depth, &mut self.strings)?;
         Ok(start..self.at)
     }
 
@@ -322,11 +343,7 @@ impl<'a> Cursor<'a> {
             return Err(self.wrong(Expected::String));
         }
         let start = self.at;
-        let (quote, escaped) = if self.again {
-            skip::valid_string(self.text, start + 1)?
-        } else {
-            skip::string(self.text, start + 1)?
-        };
+        let (quote, escaped) = self.strings.pass(self.text, start + 1)?;
         self.at = quote + 1;
         Ok(Str {
             raw: &self.text[start + 1..quote],

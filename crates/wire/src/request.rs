@@ -77,21 +77,28 @@ pub enum Role {
 pub struct Text<'a> {
     /// Who says it.
     pub role: Role,
-    pub(crate) string: json::Str<'a>,
+    raw: &'a str,
+    string: json::Str<'a>,
 }
 
 impl<'a> Text<'a> {
+    /// What `role` says in `string`, a string of `body`.
+    pub(crate) fn of(body: &'a str, role: Role, string: json::Str<'a>) -> Self {
+        Self {
+            role,
+            raw: &body[string.inside()],
+            string,
+        }
+    }
+
     /// The text with its JSON escapes.
-    pub fn raw(&self) -> &'a str {
-        // A body is validated as UTF-8 when it is parsed.
-        simdutf8::basic::from_utf8(self.string.raw()).unwrap_or_default()
+    pub const fn raw(&self) -> &'a str {
+        self.raw
     }
 
     /// The text as meant; half surrogate pairs leave the raw one.
     pub fn decode(&self) -> Cow<'a, str> {
-        self.string
-            .decode()
-            .unwrap_or_else(|| Cow::Borrowed(self.raw()))
+        self.string.decode().unwrap_or(Cow::Borrowed(self.raw))
     }
 }
 
@@ -186,7 +193,7 @@ impl RequestError {
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
     endpoint: Endpoint,
-    body: &'a [u8],
+    text: &'a str,
     model: Cow<'a, str>,
     stream: bool,
     stream_options: StreamOptions,
@@ -202,18 +209,18 @@ impl<'a> Request<'a> {
     /// # Errors
     /// It is not a JSON object, `model` or the text is missing, or a member arbstr reads has the wrong type or is there twice.
     pub fn parse(endpoint: Endpoint, body: &'a [u8]) -> Result<Self, RequestError> {
-        json::check_utf8(body).map_err(RequestError::NotJson)?;
+        let text = json::check_utf8(body).map_err(RequestError::NotJson)?;
         let members = Members::find(endpoint, body)?;
         let model = members.model(body)?;
         let stream = members.bool(body, Name::Stream)?.unwrap_or(false);
         let (stream_options, usage_spot) = members.stream_options(body, stream)?;
         let max_output_tokens = members.max_output_tokens(body)?;
-        let choices = members.choices(endpoint, body)?;
+        let choices = members.choices(endpoint, text)?;
         members.check_text(endpoint, body)?;
         let splicer = Splicer::new(members.required(Name::Model), usage_spot);
         Ok(Self {
             endpoint,
-            body,
+            text,
             model,
             stream,
             stream_options,
@@ -266,26 +273,27 @@ impl<'a> Request<'a> {
 
     /// Whether the request offers tools or functions.
     pub fn has_tools(&self) -> bool {
-        self.members.offers(self.body, Name::Tools)
-            || self.members.offers(self.body, Name::Functions)
+        self.members.offers(self.text.as_bytes(), Name::Tools)
+            || self.members.offers(self.text.as_bytes(), Name::Functions)
     }
 
     /// Whether the request wants a format, such as JSON.
     pub fn has_response_format(&self) -> bool {
         self.members
-            .value(self.body, Name::ResponseFormat)
+            .value(self.text.as_bytes(), Name::ResponseFormat)
             .is_some()
     }
 
     /// The tools and functions on offer, as written.
     pub fn tools(&self) -> impl Iterator<Item = &'a [u8]> {
-        let of = |name| self.members.value(self.body, name);
+        let of = |name| self.members.value(self.text.as_bytes(), name);
         [of(Name::Tools), of(Name::Functions)].into_iter().flatten()
     }
 
     /// The format that the request wants, as written.
     pub fn response_format(&self) -> Option<&'a [u8]> {
-        self.members.value(self.body, Name::ResponseFormat)
+        self.members
+            .value(self.text.as_bytes(), Name::ResponseFormat)
     }
 
     /// How large the request is; walks all of it.
@@ -309,18 +317,22 @@ impl<'a> Request<'a> {
 
     /// As [`Self::survey`], and `f` also gets each message of a chat.
     pub fn survey_parts(&self, mut f: impl FnMut(Part<'a>)) -> Size {
+        let body = self.members.walked(self.text);
         let mut size = match (self.endpoint, self.text_offset()) {
             (_, None) => Size::default(),
-            (Endpoint::Chat, Some(at)) => chat::survey(self.body, at, &mut f),
+            (Endpoint::Chat, Some(at)) => chat::survey(body, at, &mut f),
             (Endpoint::Completions, Some(at)) => {
-                completions::survey(self.body, at, &mut |text| f(Part::Text(text)))
+                completions::survey(body, at, &mut |text| f(Part::Text(text)))
             }
             (Endpoint::Embeddings, Some(at)) => {
-                embeddings::survey(self.body, at, &mut |text| f(Part::Text(text)))
+                embeddings::survey(body, at, &mut |text| f(Part::Text(text)))
             }
         };
         for name in [Name::Tools, Name::Functions] {
-            size.tool_bytes += self.members.value(self.body, name).map_or(0, <[u8]>::len) as u64;
+            size.tool_bytes += self
+                .members
+                .value(self.text.as_bytes(), name)
+                .map_or(0, <[u8]>::len) as u64;
         }
         size
     }

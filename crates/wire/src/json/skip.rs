@@ -1,13 +1,7 @@
 //! The inner loops of the JSON reader: whitespace, strings, numbers, whole values.
-//!
-//! A body is mostly one long string, so the string loop decides the speed: 32 bytes a step where nothing needs a
-//! look, 8 where something does.
 
-use super::{Expected, JsonError, MAX_DEPTH, wrong};
-
-const BLOCK: usize = 32;
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGHS: u64 = 0x8080_8080_8080_8080;
+use super::stops::{self, BLOCK, is_stop};
+use super::{Expected, JsonError, MAX_DEPTH, Strings, wrong};
 
 /// The first offset at or after `at` that holds no whitespace.
 pub(super) fn whitespace(text: &[u8], mut at: usize) -> usize {
@@ -18,7 +12,12 @@ pub(super) fn whitespace(text: &[u8], mut at: usize) -> usize {
 }
 
 /// Passes the value that begins at `at`, inside `depth` open brackets; tells the offset behind it.
-pub(super) fn value(text: &[u8], at: usize, depth: u32) -> Result<usize, JsonError> {
+pub(super) fn value<S: Strings>(
+    text: &[u8],
+    at: usize,
+    depth: u32,
+    strings: &mut S,
+) -> Result<usize, JsonError> {
     let mut at = at;
     let mut open = Open {
         objects: 0,
@@ -29,7 +28,7 @@ pub(super) fn value(text: &[u8], at: usize, depth: u32) -> Result<usize, JsonErr
         at = whitespace(text, at);
         let opened = match text.get(at) {
             Some(b'"') => {
-                at = string(text, at + 1)?.0 + 1;
+                at = strings.pass(text, at + 1)?.0 + 1;
                 false
             }
             Some(b'{' | b'[') => {
@@ -42,7 +41,7 @@ pub(super) fn value(text: &[u8], at: usize, depth: u32) -> Result<usize, JsonErr
                 false
             }
         };
-        at = match between(text, at, &mut open, opened)? {
+        at = match between(text, at, &mut open, opened, strings)? {
             Next::Value(at) => at,
             Next::Over(at) => return Ok(at),
         }
@@ -52,9 +51,66 @@ pub(super) fn value(text: &[u8], at: usize, depth: u32) -> Result<usize, JsonErr
 /// Passes the string whose first character is at `at`; tells the offset of its closing quote and whether it has escapes.
 pub(super) fn string(text: &[u8], at: usize) -> Result<(usize, bool), JsonError> {
     let mut at = at;
-    let mut escaped = false;
+    // A key or a short value ends within a few words.
+    for _ in 0..WORDS {
+        let Some(word) = text.get(at..).and_then(<[u8]>::first_chunk) else {
+            break;
+        };
+        let plain = stops::plain_in(*word);
+        at += plain;
+        if plain < word.len() {
+            match text[at] {
+                b'"' => return Ok((at, false)),
+                _ => break,
+            }
+        }
+    }
+    long_string(text, at)
+}
+
+/// Block by block, each seen with what an escape at its end may need of the next one.
+#[inline(never)]
+fn long_string(text: &[u8], at: usize) -> Result<(usize, bool), JsonError> {
+    let (mut at, mut escaped) = (at, false);
+    while let Some(window) = text.get(at..).and_then(<[u8]>::first_chunk::<WINDOW>)
+        && let Some(block) = window.first_chunk()
+    {
+        let mut stops = stops::among(block);
+        let mut past = BLOCK;
+        while stops != 0 {
+            let stop = stops.trailing_zeros() as usize;
+            match window[stop] {
+                b'"' => return Ok((at + stop, escaped)),
+                b'\\' => escaped = true,
+                _ => return Err(wrong(text, at + stop, Expected::StringCharacter)),
+            }
+            let behind = match ESCAPES[usize::from(window[stop + 1])] {
+                Escape::Letter => stop + 2,
+                Escape::Unicode if window[stop + 2..stop + 6].iter().all(is_hex) => stop + 6,
+                _ => return Err(bad_escape(text, at + stop + 1)),
+            };
+            if behind >= BLOCK {
+                past = behind;
+                break;
+            }
+            stops &= u64::MAX << behind;
+        }
+        at += past;
+    }
+    end_of_string(text, at, escaped)
+}
+
+/// What is too short for a block.
+fn end_of_string(text: &[u8], at: usize, escaped: bool) -> Result<(usize, bool), JsonError> {
+    let (mut at, mut escaped) = (at, escaped);
     loop {
-        at = plain_run(text, at);
+        while let Some(word) = text.get(at..).and_then(<[u8]>::first_chunk)
+            && stops::plain_in(*word) == word.len()
+        {
+            at += word.len();
+        }
+        let rest = text.get(at..).unwrap_or_default();
+        at += rest.iter().take_while(|byte| !is_stop(**byte)).count();
         match text.get(at) {
             Some(b'"') => return Ok((at, escaped)),
             Some(b'\\') => {
@@ -64,23 +120,6 @@ pub(super) fn string(text: &[u8], at: usize) -> Result<(usize, bool), JsonError>
             _ => return Err(wrong(text, at, Expected::StringCharacter)),
         }
     }
-}
-
-/// The same in a text that was read before and found valid: only its quotes are looked for, and whether it has escapes.
-/// Where the text is not what it was said to be, it is read in full.
-pub(super) fn valid_string(text: &[u8], at: usize) -> Result<(usize, bool), JsonError> {
-    let mut from = at;
-    while let Some(found) = memchr::memchr(b'"', text.get(from..).unwrap_or_default()) {
-        let quote = from + found;
-        let before = text[at..quote].iter().rev();
-        // An even number of backslashes are escapes of one another and none of the quote.
-        if before.take_while(|byte| **byte == b'\\').count() % 2 == 0 {
-            let escaped = memchr::memchr(b'\\', &text[at..quote]).is_some();
-            return Ok((quote, escaped));
-        }
-        from = quote + 1;
-    }
-    string(text, at)
 }
 
 /// The characters that a valid JSON string means, or `None` for half a surrogate pair.
@@ -131,7 +170,13 @@ enum Next {
 }
 
 /// Closes what closes at `at` and goes to the next value: past a comma, and past the key in an object.
-fn between(text: &[u8], at: usize, open: &mut Open, opened: bool) -> Result<Next, JsonError> {
+fn between<S: Strings>(
+    text: &[u8],
+    at: usize,
+    open: &mut Open,
+    opened: bool,
+    strings: &mut S,
+) -> Result<Next, JsonError> {
     let mut at = at;
     let mut first = opened;
     while open.depth > 0 {
@@ -149,18 +194,22 @@ fn between(text: &[u8], at: usize, open: &mut Open, opened: bool) -> Result<Next
             (_, true) => return Err(wrong(text, at, Expected::CommaOrBrace)),
             (_, false) => return Err(wrong(text, at, Expected::CommaOrBracket)),
         }
-        return Ok(Next::Value(if object { key(text, at)? } else { at }));
+        return Ok(Next::Value(if object {
+            key(text, at, strings)?
+        } else {
+            at
+        }));
     }
     Ok(Next::Over(at))
 }
 
 /// Passes a key and its colon.
-fn key(text: &[u8], at: usize) -> Result<usize, JsonError> {
+fn key<S: Strings>(text: &[u8], at: usize, strings: &mut S) -> Result<usize, JsonError> {
     let at = whitespace(text, at);
     if text.get(at) != Some(&b'"') {
         return Err(wrong(text, at, Expected::Key));
     }
-    let at = whitespace(text, string(text, at + 1)?.0 + 1);
+    let at = whitespace(text, strings.pass(text, at + 1)?.0 + 1);
     if text.get(at) != Some(&b':') {
         return Err(wrong(text, at, Expected::Colon));
     }
@@ -224,82 +273,50 @@ fn digits(text: &[u8], at: usize) -> Result<usize, JsonError> {
     }
 }
 
+/// What a letter behind a backslash begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Escape {
+    None,
+    /// It is all of it.
+    Letter,
+    /// Four hexadecimal digits follow.
+    Unicode,
+}
+
+const ESCAPES: [Escape; 256] = {
+    let mut escapes = [Escape::None; 256];
+    let letters = b"\"\\/bfnrt";
+    let mut at = 0;
+    while at < letters.len() {
+        escapes[letters[at] as usize] = Escape::Letter;
+        at += 1;
+    }
+    escapes[b'u' as usize] = Escape::Unicode;
+    escapes
+};
+
 /// Passes what follows a backslash.
 fn escape(text: &[u8], at: usize) -> Result<usize, JsonError> {
-    match text.get(at) {
-        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 1),
-        Some(b'u') => {
-            let hex = text[at + 1..]
-                .iter()
-                .take(4)
-                .take_while(|byte| byte.is_ascii_hexdigit())
-                .count();
-            if hex == 4 {
-                Ok(at + 5)
-            } else {
-                Err(wrong(text, at + 1 + hex, Expected::Escape))
-            }
-        }
-        _ => Err(wrong(text, at, Expected::Escape)),
+    let rest = text.get(at..).unwrap_or_default();
+    match rest.first().map(|letter| ESCAPES[usize::from(*letter)]) {
+        Some(Escape::Letter) => Ok(at + 1),
+        Some(Escape::Unicode) if rest.len() > 4 && rest[1..5].iter().all(is_hex) => Ok(at + 5),
+        _ => Err(bad_escape(text, at)),
     }
 }
 
-/// The first offset at or after `at` that holds a quote, a backslash, a control character, or is the end.
-fn plain_run(text: &[u8], mut at: usize) -> usize {
-    // A key or a short value ends within two words, so the wide loop starts behind them.
-    for _ in 0..2 {
-        match plain_word(text, at) {
-            Some(8) => at += 8,
-            Some(plain) => return at + plain,
-            None => return plain_bytes(text, at),
-        }
-    }
-    loop {
-        while text
-            .get(at..)
-            .and_then(|rest| rest.first_chunk())
-            .is_some_and(is_plain_block)
-        {
-            at += BLOCK;
-        }
-        match plain_word(text, at) {
-            Some(8) => at += 8,
-            Some(plain) => return at + plain,
-            None => return plain_bytes(text, at),
-        }
-    }
-}
-
-/// Whether none of 32 bytes ends a plain run. Written without branches, so that the compiler makes it vector code.
-fn is_plain_block(block: &[u8; BLOCK]) -> bool {
-    let mut special = 0u8;
-    for &byte in block {
-        special |= u8::from(byte < 0x20) | u8::from(byte == b'"') | u8::from(byte == b'\\');
-    }
-    special == 0
-}
-
-/// How many of the next 8 bytes are plain, `None` when fewer than 8 are left.
-fn plain_word(text: &[u8], at: usize) -> Option<usize> {
-    let word = u64::from_le_bytes(*text.get(at..)?.first_chunk()?);
-    let below = |limit: u64| word.wrapping_sub(ONES * limit) & !word;
-    let equal = |byte: u8| {
-        let zeroed = word ^ (ONES * u64::from(byte));
-        zeroed.wrapping_sub(ONES) & !zeroed
+/// What is wrong with what follows a backslash.
+#[cold]
+fn bad_escape(text: &[u8], at: usize) -> JsonError {
+    let digits = match text.get(at..) {
+        Some([b'u', rest @ ..]) => 1 + rest.iter().take(4).take_while(|byte| is_hex(byte)).count(),
+        _ => 0,
     };
-    // A borrow can only spoil bytes above the first true hit, so the lowest bit is exact.
-    let hits = (below(0x20) | equal(b'"') | equal(b'\\')) & HIGHS;
-    Some(hits.trailing_zeros() as usize / 8)
+    wrong(text, at + digits, Expected::Escape)
 }
 
-fn plain_bytes(text: &[u8], at: usize) -> usize {
-    let plain = |byte: &&u8| **byte >= 0x20 && **byte != b'"' && **byte != b'\\';
-    at + text
-        .get(at..)
-        .unwrap_or_default()
-        .iter()
-        .take_while(plain)
-        .count()
+fn is_hex(byte: &u8) -> bool {
+    byte.is_ascii_hexdigit()
 }
 
 /// What one escape means and how many bytes follow its backslash.
@@ -329,3 +346,8 @@ fn unescape_unicode(rest: &str) -> Option<(char, usize)> {
     let meant = char::from_u32(0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00))?;
     Some((meant, 11))
 }
+
+/// Read one by one before whole blocks are.
+const WORDS: usize = 3;
+/// A block, and the longest escape less its backslash.
+const WINDOW: usize = BLOCK + 5;

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::{Endpoint, RequestError, StreamOptions};
 use crate::completions;
-use crate::json::{self, Cursor, Kind};
+use crate::json::{self, Cursor, Kind, LongStrings, Walked};
 use crate::splice::UsageSpot;
 
 /// The members that arbstr reads.
@@ -42,12 +42,14 @@ const INCLUDE_USAGE: &str = "stream_options.include_usage";
 /// Where the values of those members lie.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Members {
+    /// Found on the way.
+    long: LongStrings,
     spans: [Option<Range<usize>>; NAMES.len() + 1],
 }
 
 impl Members {
     pub(super) fn find(endpoint: Endpoint, body: &[u8]) -> Result<Self, RequestError> {
-        let mut cursor = Cursor::new(body);
+        let mut cursor = Cursor::noting(body);
         if cursor.peek().map_err(RequestError::NotJson)? != Kind::Object {
             return json::check(body)
                 .map_err(RequestError::NotJson)
@@ -64,6 +66,7 @@ impl Members {
             }
         }
         cursor.end().map_err(RequestError::NotJson)?;
+        members.long = cursor.into_noted();
         Ok(members)
     }
 
@@ -107,11 +110,11 @@ impl Members {
         Ok(self.number(body, Name::MaxCompletionTokens)?.or(old))
     }
 
-    pub(super) fn choices(&self, endpoint: Endpoint, body: &[u8]) -> Result<u32, RequestError> {
-        let n = self.number(body, Name::N)?.unwrap_or(1).max(1);
+    pub(super) fn choices(&self, endpoint: Endpoint, text: &str) -> Result<u32, RequestError> {
+        let n = self.number(text.as_bytes(), Name::N)?.unwrap_or(1).max(1);
         let prompts = match (endpoint, &self.spans[Name::Text as usize]) {
             (Endpoint::Completions, Some(prompt)) => {
-                completions::survey(body, prompt.start, &mut |_| {})
+                completions::survey(self.walked(text), prompt.start, &mut |_| {})
                     .messages
                     .max(1)
             }
@@ -180,6 +183,14 @@ impl Members {
     pub(super) fn offers(&self, body: &[u8], name: Name) -> bool {
         self.value(body, name)
             .is_some_and(|value| !is_empty_array(value))
+    }
+
+    /// `text`, which must be the one that they were found in.
+    pub(super) const fn walked<'a>(&self, text: &'a str) -> Walked<'a, '_> {
+        Walked {
+            text,
+            long: &self.long,
+        }
     }
 
     /// Where the value begins.
