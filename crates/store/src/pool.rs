@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use r2d2::{ManageConnection, NopErrorHandler, Pool, PooledConnection};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::query::QueryError;
 
@@ -95,13 +95,49 @@ impl ManageConnection for Opener {
 }
 
 /// Opens the database at `path` for reading alone.
+///
+/// SQLite wants to make its two files beside it even then. Where it may not, as in a folder that cannot be written, the
+/// file is read as one that nobody changes, unless a log beside it tells of changes.
 pub(crate) fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = match open(path, OpenFlags::empty()) {
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
+            let uri = unchanging(path).ok_or(error)?;
+            open(Path::new(&uri), OpenFlags::SQLITE_OPEN_URI)?
+        }
+        result => result?,
+    };
     connection.busy_timeout(PATIENCE)?;
     connection.pragma_update(None, "cache_size", -8192)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
+}
+
+fn open(path: &Path, more: OpenFlags) -> Result<Connection, rusqlite::Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags | more)?;
+    // Nothing is opened before something is read.
+    connection.query_row("PRAGMA schema_version", [], |_| Ok(()))?;
+    Ok(connection)
+}
+
+/// How a file is named that nobody changes; `None` if somebody may, or if it has no such name.
+fn unchanging(path: &Path) -> Option<String> {
+    let path = path.to_str()?;
+    let log = std::fs::metadata(format!("{path}-wal"));
+    if !Path::new(path).is_file() || log.is_ok_and(|log| log.len() > 0) {
+        return None;
+    }
+    let mut name = String::from("file:");
+    for letter in path.chars() {
+        match letter {
+            '%' => name.push_str("%25"),
+            '?' => name.push_str("%3f"),
+            '#' => name.push_str("%23"),
+            _ => name.push(letter),
+        }
+    }
+    name.push_str("?immutable=1");
+    Some(name)
 }
 
 const MAX_READERS: u32 = 4;

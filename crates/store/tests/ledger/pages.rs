@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use arbstr_store::{
-    Filter, Page, PageQuery, QueryError, ReadError, Reader, RequestRow, Selection, Sort, SortBy,
-    Store,
+    Filter, Options, Page, PageQuery, QueryError, ReadError, Reader, RequestRow, Selection, Sort,
+    SortBy, Store,
 };
 use proptest::prelude::*;
 
@@ -183,6 +183,31 @@ fn follower_sees_each_row_once_when_it_ends() {
     assert_eq!(ids(&found), ["long", "longer"]);
     assert_eq!(follow.poll().unwrap(), []);
     assert_eq!(failures.poll().unwrap(), []);
+}
+
+#[test]
+fn file_is_read_where_nothing_may_be_made_beside_it() {
+    let scratch = Scratch::new();
+    let path = scratch.folder().join("100% #1?.db");
+    let store = Store::open(Options::new(&path, 1)).unwrap();
+    store.open_request(opening("r"));
+    store.complete(completion("r"));
+    assert!(store.close(PATIENCE).is_empty());
+    drop(store);
+    let beside = |end: &str| scratch.folder().join(format!("100% #1?.db{end}"));
+    for end in ["-wal", "-shm"] {
+        drop(std::fs::remove_file(beside(end)));
+    }
+    // SQLite follows no link, and so can no more make its file than in a folder without the right to write.
+    std::os::unix::fs::symlink("nowhere", beside("-shm")).unwrap();
+    let reader = Reader::open(&path).unwrap();
+    assert!(reader.request("r").unwrap().unwrap().row.success);
+    // What a server is about to change is not read as if nobody did.
+    std::fs::write(beside("-wal"), "something").unwrap();
+    assert!(matches!(
+        Reader::open(&path).unwrap_err(),
+        ReadError::Unreadable { .. }
+    ));
 }
 
 #[test]
