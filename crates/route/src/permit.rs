@@ -112,9 +112,9 @@ impl Permit {
     pub fn finish(mut self, end: End, report: &Report, now: Instant) -> bool {
         let settings = self.offer.provider.circuit;
         let implausible = is_implausible(&self.terms, report);
-        let usage = report
-            .usage
-            .filter(|usage| end == End::Complete && !usage.insane);
+        // Who reports nothing that makes sense shows at least how much he says.
+        let sane = report.usage.filter(|usage| !usage.insane);
+        let usage = (end == End::Complete).then(|| sane.unwrap_or_default());
         let text = report.text_bytes;
         let lesson = {
             let mut state = self.offer.lock();
@@ -341,6 +341,9 @@ fn reported(terms: &Terms, usage: &Usage, (text, implausible): (Option<u64>, boo
                 Ordering::Greater => Bound::Passed,
             }
         }
+        (None, Some(most)) if text.is_some_and(|bytes| bytes / LEAST_PER_TOKEN >= most) => {
+            Bound::Reached
+        }
         _ => Bound::Within,
     };
     Reported {
@@ -408,6 +411,8 @@ const fn is_billed(outcome: &Outcome) -> bool {
 const HALF: f64 = 0.5;
 /// English text; other scripts have fewer bytes a token.
 const BYTES_PER_TOKEN: u64 = 4;
+/// Where nobody counts tokens, a bound is taken to be reached with so many bytes for each.
+const LEAST_PER_TOKEN: u64 = 3;
 /// Tokens that stand for no text: the end of the answer, a role.
 const SLACK: u64 = 4;
 

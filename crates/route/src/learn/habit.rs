@@ -25,6 +25,8 @@ pub(crate) struct Habit {
     pub(crate) overrun: Mean,
     /// Answers whose reported usage cannot be true.
     pub(crate) implausible: u32,
+    /// Latest answers in a row that reported no usage.
+    pub(crate) silent: u32,
     /// The demand's clock when it was last heard of.
     pub(crate) heard: u32,
     /// An answer is awaited that was asked for only to learn; not to be asked for another before.
@@ -125,11 +127,17 @@ impl Habit {
             })
         };
         let input = log(reported.input_ratio);
+        let billed = clue(output, &self.text, &TEXT).map(|clue| Clue {
+            value: clue.value - self.billing.log,
+            ..clue
+        });
+        // Where nobody says how many tokens a text was, it is taken to have the usual number, with a doubt.
+        let guessed = clue(text, &self.text, &TEXT).map(|clue| Clue {
+            value: clue.value + USUAL_BILLING,
+            weight: clue.weight * GUESS_WEIGHT,
+        });
         Lesson {
-            log_output: clue(output, &self.text, &TEXT).map(|clue| Clue {
-                value: clue.value - self.billing.log,
-                ..clue
-            }),
+            log_output: billed.or(guessed),
             log_text: clue(text, &self.text, &TEXT),
             log_billing: clue(billing, &self.billing, &BILLING),
             log_input: clue(input, &self.input, &INPUT),
@@ -141,6 +149,10 @@ impl Habit {
         self.implausible = self
             .implausible
             .saturating_add(u32::from(reported.implausible));
+        self.silent = match (reported.output, reported.input_ratio) {
+            (None, None) => self.silent.saturating_add(1),
+            _ => 0,
+        };
         let is_whole = reported.bound != Bound::Reached;
         if reported.bound != Bound::Within {
             learn_recent(
@@ -160,13 +172,18 @@ impl Habit {
                 let observed = seen.value + self.billing.log - usual.value;
                 self.billing.learn(observed, usual.doubt, &BILLING);
             }
-            _ if is_whole => self.learn_output(lesson, expected),
+            _ if is_whole && reported.output.is_some() => self.learn_output(lesson, expected),
             _ => {}
         }
         if let (Some(seen), Some(usual)) = (lesson.log_input, expected.log_input) {
             let observed = seen.value + self.input.log - usual.value;
             self.input.learn(observed, usual.doubt, &INPUT);
         }
+    }
+
+    /// Whether asking only to learn makes sense: no answer is awaited that was asked for so, and answers tell something.
+    pub(crate) fn may_be_tried(&self, now: Instant) -> bool {
+        self.trying_until.is_none_or(|until| until <= now) && self.silent < ENOUGH_SILENCE
     }
 
     /// As [`Self::effects`], reckoned anew only after a change, or when enough time has passed to tell.
@@ -332,6 +349,12 @@ const INPUT: Prior = Prior {
     spread: 0.06,
     noise: 0.01,
 };
+/// Tokens for a byte of text where nobody counts them, as a logarithm: one for four.
+const USUAL_BILLING: f32 = -1.386;
+/// What that is worth beside a count.
+const GUESS_WEIGHT: f32 = 0.3;
+/// Answers without usage after which nobody is asked only for his.
+const ENOUGH_SILENCE: u32 = 3;
 /// No text, or no token, has no logarithm.
 const LEAST: f64 = 1e-3;
 /// How long effects stay as they were reckoned.

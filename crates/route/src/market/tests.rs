@@ -492,3 +492,52 @@ fn a_skip_is_told_in_words() {
         assert_eq!(skip.to_string(), want);
     }
 }
+
+/// Serves a request whose answer has so many bytes and reports nothing.
+fn serve_silently(market: &Market, facts: &Facts<'_>, bytes: u64) -> String {
+    let now = start();
+    let mut fall = Waterfall::new(planned(market, facts), None);
+    let Step::Attempt(attempt) = fall.next(now, 0) else {
+        panic!("nobody to ask")
+    };
+    let server = attempt.offer.provider().to_owned();
+    let good = Outcome::Good { status: 200 };
+    let permit = fall.on_outcome(attempt, good, now).permit;
+    let report = Report {
+        text_bytes: Some(bytes),
+        ..Report::default()
+    };
+    permit
+        .expect("accepted")
+        .finish(End::Complete, &report, now);
+    server
+}
+
+#[test]
+fn who_reports_no_usage_is_known_by_how_much_he_says() {
+    let expected = |bound: Option<u64>, bytes: u64| {
+        let market = market(&["a"]);
+        let facts = Facts {
+            max_output_tokens: bound,
+            ..facts("m")
+        };
+        (0..40).for_each(|_| drop(serve_silently(&market, &facts, bytes)));
+        planned(&market, &facts).candidates[0].tokens.output
+    };
+    let near = |tokens: u64, want: u64| tokens.abs_diff(want) <= want / 20;
+    assert!(near(expected(None, 8000), 2000), "{}", expected(None, 8000));
+    assert!(near(expected(None, 80), 20), "{}", expected(None, 80));
+    assert!(near(expected(Some(1000), 4000), 1000));
+}
+
+#[test]
+fn who_reports_no_usage_is_not_asked_for_it_again_and_again() {
+    let mut spec = spec(&["a", "b"]);
+    spec.providers[1].offers[0] = offer("m", 100, 102);
+    let market = build(spec);
+    let served: Vec<String> = (0..400)
+        .map(|_| serve_silently(&market, &facts("m"), 2000))
+        .collect();
+    let tried = served.iter().filter(|server| *server == "b").count();
+    assert!(tried <= 4, "{tried} trials that teach nothing");
+}

@@ -219,6 +219,7 @@ impl Stored for Habit {
             cache: Cache::read(from, moment)?,
             overrun: Mean::read(from, moment)?,
             implausible: from.small()?,
+            silent: 0,
             heard: from.small()?,
             trying_until: None,
             reckoned: None,
