@@ -182,6 +182,7 @@ impl Market {
         for provider in spec.providers {
             market.add_provider(provider, circuit, previous);
         }
+        market.note_peers(&spec.virtual_models);
         for name in spec.virtual_models {
             market.add_virtual(name);
         }
@@ -366,6 +367,17 @@ impl Market {
             .offers
             .push(Arc::clone(&offer));
         self.offers.push(offer);
+    }
+
+    /// Tells each model whether others may stand in for it.
+    fn note_peers(&self, virtual_models: &[VirtualModel]) {
+        let several = virtual_models.iter().filter(|one| one.any_of.len() > 1);
+        let peers: HashSet<&str> = several
+            .flat_map(|one| one.any_of.iter().map(String::as_str))
+            .collect();
+        for (model, demand) in &self.demands {
+            demand.set_peers(peers.contains(&**model));
+        }
     }
 
     fn add_virtual(&mut self, spec: VirtualModel) {

@@ -10,6 +10,7 @@
 //!   prediction = Σ wᵢ meanᵢ / Σ wᵢ,   wᵢ = (errorᵢ · (1 + 1/nᵢ))⁻⁴
 //! ```
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::blend::Blend;
@@ -32,6 +33,8 @@ pub(crate) use table::Table;
 pub(crate) struct Demand {
     records: Mutex<Records>,
     library: Arc<Library>,
+    /// Others stand in for this model, so that the same requests go now to one of them, now to another.
+    has_peers: AtomicBool,
 }
 
 /// The part behind the lock.
@@ -61,9 +64,15 @@ impl Demand {
         let demand = Arc::new(Self {
             records: Mutex::default(),
             library: Arc::clone(library),
+            has_peers: AtomicBool::new(false),
         });
         library.admit(&demand);
         demand
+    }
+
+    /// Whether others may stand in for this model from now on.
+    pub(crate) fn set_peers(&self, has_peers: bool) {
+        self.has_peers.store(has_peers, Ordering::Relaxed);
     }
 
     /// What a request with these keys may be expected to take, and the clock of requests, which is moved on if this one
@@ -112,7 +121,7 @@ impl Demand {
         drop(records);
         self.ask_around(&mut blend, keys, known);
         // A model that is well known tells the others of itself now and then: no busy one shall outshout the rest.
-        if known < ENOUGH || is_chosen(now) {
+        if self.shares(known) || is_chosen(now) {
             self.library.learn(keys, &evidence, server, plausible);
         }
         self.library.note_change(before, after);
@@ -146,9 +155,14 @@ impl Demand {
 
     /// Until enough is `known` of this model, what others gave helps out.
     fn ask_around(&self, blend: &mut Blend, keys: &Keys, known: f32) {
-        if known < ENOUGH {
+        if self.shares(known) {
             blend.add_hint(&self.library.common().blend(keys));
         }
+    }
+
+    /// A model with peers gives and takes for ever: its requests are theirs, and it may have seen few of a kind.
+    fn shares(&self, known: f32) -> bool {
+        known < ENOUGH || self.has_peers.load(Ordering::Relaxed)
     }
 }
 

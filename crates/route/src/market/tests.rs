@@ -1,7 +1,7 @@
 //! Markets built, inherited and asked for plans.
 
 use arbstr_price::{Rate, Sats};
-use arbstr_wire::{Endpoint, Usage};
+use arbstr_wire::{Endpoint, Request, Usage};
 
 use super::*;
 use crate::testing::*;
@@ -491,6 +491,40 @@ fn a_skip_is_told_in_words() {
     for (skip, want) in cases {
         assert_eq!(skip.to_string(), want);
     }
+}
+
+#[test]
+fn models_that_stand_in_for_one_another_learn_from_one_another() {
+    let expected = |virtual_models: Vec<VirtualModel>| {
+        let providers = vec![
+            provider("a", vec![offer("x", 100, 100)]),
+            provider("b", vec![offer("y", 100, 100)]),
+        ];
+        let market = build(MarketSpec {
+            providers,
+            virtual_models,
+            ..MarketSpec::default()
+        });
+        let kind = |body: &'static [u8]| Request::parse(Endpoint::Chat, body).unwrap();
+        let short =
+            kind(br#"{"messages":[{"role":"user","content":"Classify this"}],"model":"y"}"#);
+        let long =
+            kind(br#"{"messages":[{"role":"user","content":"Write a long tale"}],"model":"x"}"#);
+        let (short, long) = (Facts::of(&short, None), Facts::of(&long, None));
+        for output in (0..50).map(|number| 3 << (number % 6)) {
+            serve(&market, &short, (2, secs(0)), Some((10, output)));
+        }
+        serve(&market, &long, (100, secs(0)), Some((10, 2000)));
+        let asked = Facts { model: "y", ..long };
+        planned(&market, &asked).candidates[0].tokens.output
+    };
+    let any_of = vec!["x".to_owned(), "y".to_owned()];
+    let name = "either".to_owned();
+    let (apart, together) = (
+        expected(Vec::new()),
+        expected(vec![VirtualModel { name, any_of }]),
+    );
+    assert!(apart < 100 && together > 1000, "{apart} {together}");
 }
 
 /// Serves a request whose answer has so many bytes and reports nothing.
