@@ -168,7 +168,10 @@ impl<'a> Str<'a> {
 
     /// The characters meant, bad UTF-8 as U+FFFD; `None` when an escape is half a surrogate pair.
     pub fn decode(&self) -> Option<Cow<'a, str>> {
-        let raw = String::from_utf8_lossy(self.raw);
+        let raw = match std::str::from_utf8(self.raw) {
+            Ok(raw) => Cow::Borrowed(raw),
+            Err(_) => String::from_utf8_lossy(self.raw),
+        };
         if self.escaped {
             skip::unescape(&raw).map(Cow::Owned)
         } else {
@@ -186,6 +189,7 @@ impl<'a> Str<'a> {
     }
 
     /// The name to match on: unescaped where it has escapes; empty where it is no text.
+    #[inline]
     pub(crate) fn name(&self) -> Cow<'a, [u8]> {
         if !self.escaped {
             return Cow::Borrowed(self.raw);
@@ -277,15 +281,12 @@ impl<'a, S: Strings> Cursor<'a, S> {
     ///
     /// # Errors
     /// The text breaks the grammar.
+    #[inline]
     pub fn next_key(&mut self) -> Result<Option<Str<'a>>, JsonError> {
         if !self.go_to_next(b'}', Expected::CommaOrBrace)? {
             return Ok(None);
         }
-        self.at = skip::whitespace(self.text, self.at);
-        if self.text.get(self.at) != Some(&b'"') {
-            return Err(self.wrong(Expected::Key));
-        }
-        let key = self.string()?;
+        let key = self.string_for(Expected::Key)?;
         self.at = skip::whitespace(self.text, self.at);
         if self.text.get(self.at) != Some(&b':') {
             return Err(self.wrong(Expected::Colon));
@@ -337,19 +338,9 @@ impl<'a, S: Strings> Cursor<'a, S> {
     ///
     /// # Errors
     /// Another kind of value stands here, or the string is malformed.
+    #[inline]
     pub fn string(&mut self) -> Result<Str<'a>, JsonError> {
-        self.at = skip::whitespace(self.text, self.at);
-        if self.text.get(self.at) != Some(&b'"') {
-            return Err(self.wrong(Expected::String));
-        }
-        let start = self.at;
-        let (quote, escaped) = self.strings.pass(self.text, start + 1)?;
-        self.at = quote + 1;
-        Ok(Str {
-            raw: &self.text[start + 1..quote],
-            start,
-            escaped,
-        })
+        self.string_for(Expected::String)
     }
 
     /// Asserts that only whitespace is left.
@@ -369,6 +360,7 @@ impl<'a, S: Strings> Cursor<'a, S> {
     ///
     /// # Errors
     /// No value begins here.
+    #[inline]
     pub fn peek(&mut self) -> Result<Kind, JsonError> {
         self.at = skip::whitespace(self.text, self.at);
         kind_of(self.text, self.at).ok_or_else(|| self.wrong(Expected::Value))
@@ -377,6 +369,23 @@ impl<'a, S: Strings> Cursor<'a, S> {
     /// The offset reached.
     pub const fn offset(&self) -> usize {
         self.at
+    }
+
+    /// The string that is expected here.
+    #[inline]
+    fn string_for(&mut self, expected: Expected) -> Result<Str<'a>, JsonError> {
+        self.at = skip::whitespace(self.text, self.at);
+        if self.text.get(self.at) != Some(&b'"') {
+            return Err(self.wrong(expected));
+        }
+        let start = self.at;
+        let (quote, escaped) = self.strings.pass(self.text, start + 1)?;
+        self.at = quote + 1;
+        Ok(Str {
+            raw: &self.text[start + 1..quote],
+            start,
+            escaped,
+        })
     }
 
     fn open(&mut self, bracket: u8, expected: Expected) -> Result<(), JsonError> {
@@ -394,6 +403,7 @@ impl<'a, S: Strings> Cursor<'a, S> {
     }
 
     /// Passes the comma before the next member or element, or the bracket that closes.
+    #[inline]
     fn go_to_next(&mut self, closing: u8, expected: Expected) -> Result<bool, JsonError> {
         self.at = skip::whitespace(self.text, self.at);
         let fresh = std::mem::take(&mut self.fresh);
@@ -436,6 +446,7 @@ pub(crate) fn check_utf8(text: &[u8]) -> Result<&str, JsonError> {
 }
 
 /// The kind of the value that begins at `at`.
+#[inline]
 pub(crate) fn kind_of(text: &[u8], at: usize) -> Option<Kind> {
     Some(match text.get(at)? {
         b'{' => Kind::Object,
@@ -458,6 +469,7 @@ pub(crate) fn pass_string(text: &[u8], at: usize) -> Option<usize> {
     skip::string(text, at).ok().map(|(quote, _)| quote)
 }
 
+#[cold]
 fn wrong(text: &[u8], at: usize, expected: Expected) -> JsonError {
     if at >= text.len() {
         JsonError::End {

@@ -28,8 +28,9 @@ pub(crate) struct Outline<'a> {
     pub(crate) null_usages: Vec<Range<usize>>,
     /// Whether there is a top-level usage object.
     pub(crate) has_usage: bool,
-    usage: Option<Range<usize>>,
-    usage_of_choice: Option<Range<usize>>,
+    has_usage_in_choice: bool,
+    usage: Option<Usage>,
+    usage_of_choice: Option<Usage>,
     cost: Option<ReportedCost>,
     id: Option<Range<usize>>,
     model: Option<Range<usize>>,
@@ -58,17 +59,13 @@ impl<'a> Outline<'a> {
 
     /// Whether another one of this shape, with other texts, could tell something new.
     pub(crate) fn teaches(&self) -> bool {
-        let usages = [&self.usage, &self.usage_of_choice];
-        !self.finishes.is_empty() || self.error.is_some() || usages.into_iter().any(Option::is_some)
+        let has_usage = self.has_usage || self.has_usage_in_choice;
+        !self.finishes.is_empty() || self.error.is_some() || has_usage
     }
 
     /// The usage reported, wherever it stands.
     pub(crate) fn usage(&self) -> Option<Usage> {
-        let places = [&self.usage, &self.usage_of_choice];
-        let usage = places
-            .into_iter()
-            .flatten()
-            .find_map(|span| Usage::read(&self.text[span.clone()]))?;
+        let usage = self.usage.or(self.usage_of_choice)?;
         Some(usage.or_reported_cost(self.cost))
     }
 
@@ -98,32 +95,31 @@ impl<'a> Outline<'a> {
             nulls.at_key(key.span().start, &mut self.null_usages);
             let kind = cursor.peek()?;
             let start = cursor.offset();
-            match (&*key.name(), kind) {
+            let name = key.name();
+            match (&*name, kind) {
                 (b"choices", Kind::Array) => self.choices(cursor)?,
                 (b"cost", Kind::Object) => self.cost = routstr_cost(cursor)?,
+                (b"usage", Kind::Object) => {
+                    self.has_usage = true;
+                    self.usage = Usage::read_at(cursor)?;
+                }
                 _ => cursor.pass()?,
             }
             let value = start..cursor.offset();
-            let is_null_usage = kind == Kind::Null && key.is("usage");
+            let is_null_usage = kind == Kind::Null && &*name == b"usage";
             nulls.at_value_end(
                 value.end,
                 is_null_usage,
                 key.span().start,
                 &mut self.null_usages,
             );
-            if !is_null_usage {
-                self.keep(&key, kind, value);
-            }
+            self.keep(&name, kind, value);
         }
         Ok(())
     }
 
-    fn keep(&mut self, key: &Str<'a>, kind: Kind, value: Range<usize>) {
-        match (&*key.name(), kind) {
-            (b"usage", Kind::Object) => {
-                self.has_usage = true;
-                self.usage = Some(value);
-            }
+    fn keep(&mut self, name: &[u8], kind: Kind, value: Range<usize>) {
+        match (name, kind) {
             (b"error", kind) if kind != Kind::Null => self.error = Some(value),
             (b"id", Kind::String) => self.id = Some(value),
             (b"model", Kind::String) => self.model = Some(value),
@@ -162,7 +158,10 @@ impl<'a> Outline<'a> {
                     index = whole_number(cursor.slice_skipped()?).unwrap_or(index)
                 }
                 (b"finish_reason", Kind::String) => finish = Some(cursor.string()?),
-                (b"usage", Kind::Object) => self.usage_of_choice = Some(cursor.skip()?),
+                (b"usage", Kind::Object) => {
+                    self.has_usage_in_choice = true;
+                    self.usage_of_choice = Usage::read_at(cursor)?;
+                }
                 (b"delta" | b"message" | b"text", kind) => {
                     self.text_bytes += spoken::in_value(kind, cursor.skip()?.len());
                 }

@@ -66,9 +66,14 @@ impl ReportedCost {
 impl Usage {
     /// Reads a usage object from its bytes; `None` when it is none, or reports nothing that is known.
     pub fn read(value: &[u8]) -> Option<Self> {
+        Self::read_at(&mut Cursor::new(value)).ok()?
+    }
+
+    /// The same of the object that stands at `cursor`, which passes it.
+    pub(crate) fn read_at(cursor: &mut Cursor<'_>) -> Result<Option<Self>, JsonError> {
         let mut report = Report::default();
-        report.read(&mut Cursor::new(value)).ok()?;
-        report.finish()
+        report.read(cursor)?;
+        Ok(report.finish())
     }
 
     /// The same with a cost that the provider stated elsewhere, unless the usage has one.

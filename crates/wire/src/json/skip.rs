@@ -4,8 +4,10 @@ use super::stops::{self, BLOCK, is_stop};
 use super::{Expected, JsonError, MAX_DEPTH, Strings, wrong};
 
 /// The first offset at or after `at` that holds no whitespace.
+#[inline]
 pub(super) fn whitespace(text: &[u8], mut at: usize) -> usize {
-    while let Some(b' ' | b'\n' | b'\r' | b'\t') = text.get(at) {
+    // Most texts have none.
+    while let Some(b' ' | b'\n' | b'\r' | b'\t') = text.get(at).filter(|byte| **byte <= b' ') {
         at += 1;
     }
     at
@@ -49,19 +51,18 @@ pub(super) fn value<S: Strings>(
 }
 
 /// Passes the string whose first character is at `at`; tells the offset of its closing quote and whether it has escapes.
+#[inline]
 pub(super) fn string(text: &[u8], at: usize) -> Result<(usize, bool), JsonError> {
-    let mut at = at;
     // A key or a short value ends within a few words.
-    for _ in 0..WORDS {
-        let Some(word) = text.get(at..).and_then(<[u8]>::first_chunk) else {
-            break;
-        };
-        let plain = stops::plain_in(*word);
-        at += plain;
-        if plain < word.len() {
-            match text[at] {
-                b'"' => return Ok((at, false)),
-                _ => break,
+    if let Some(words) = text.get(at..).and_then(<[u8]>::first_chunk::<SHORT>) {
+        let (words, _) = words.as_chunks();
+        for (place, word) in words.iter().enumerate() {
+            let plain = stops::plain_in(*word);
+            if plain < word.len() {
+                match word[plain] {
+                    b'"' => return Ok((at + place * word.len() + plain, false)),
+                    _ => break,
+                }
             }
         }
     }
@@ -101,6 +102,7 @@ fn long_string(text: &[u8], at: usize) -> Result<(usize, bool), JsonError> {
 }
 
 /// What is too short for a block.
+#[inline(never)]
 fn end_of_string(text: &[u8], at: usize, escaped: bool) -> Result<(usize, bool), JsonError> {
     let (mut at, mut escaped) = (at, escaped);
     loop {
@@ -226,17 +228,13 @@ fn scalar(text: &[u8], at: usize) -> Result<usize, JsonError> {
     }
 }
 
-fn literal(text: &[u8], at: usize, word: &[u8]) -> Result<usize, JsonError> {
-    let same = text[at..]
-        .iter()
-        .zip(word)
-        .take_while(|(a, b)| a == b)
-        .count();
-    if same == word.len() {
-        Ok(at + same)
-    } else {
-        Err(wrong(text, at + same, Expected::Literal))
+fn literal<const N: usize>(text: &[u8], at: usize, word: &[u8; N]) -> Result<usize, JsonError> {
+    let rest = &text[at..];
+    if rest.first_chunk() == Some(word) {
+        return Ok(at + N);
     }
+    let same = rest.iter().zip(word).take_while(|(a, b)| a == b).count();
+    Err(wrong(text, at + same, Expected::Literal))
 }
 
 /// `-? (0 | [1-9][0-9]*) (\.[0-9]+)? ([eE][+-]?[0-9]+)?`
@@ -347,7 +345,7 @@ fn unescape_unicode(rest: &str) -> Option<(char, usize)> {
     Some((meant, 11))
 }
 
-/// Read one by one before whole blocks are.
-const WORDS: usize = 3;
+/// Read word by word before whole blocks are.
+const SHORT: usize = 32;
 /// A block, and the longest escape less its backslash.
 const WINDOW: usize = BLOCK + 5;

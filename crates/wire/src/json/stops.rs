@@ -14,7 +14,7 @@ pub(super) const fn is_stop(byte: u8) -> bool {
 
 /// The bytes of a block that end a plain run, the first of them in bit 0.
 ///
-/// Both loops are of a kind that the compiler turns into vector instructions: 69 instructions for 64 bytes on x86-64.
+/// The first loop is of a kind that the compiler turns into vector instructions.
 #[inline]
 pub(super) fn among(block: &[u8; BLOCK]) -> u64 {
     let mut weights = [0u8; BLOCK];
@@ -26,7 +26,10 @@ pub(super) fn among(block: &[u8; BLOCK]) -> u64 {
     let gathered = words
         .iter()
         .map(|word| u64::from_le_bytes(*word).wrapping_mul(ONES) >> 56);
-    gathered.rev().fold(0, |stops, byte| stops << 8 | byte)
+    (0..)
+        .step_by(8)
+        .zip(gathered)
+        .fold(0, |stops, (place, byte)| stops | byte << place)
 }
 
 /// How many of the first bytes of a word are plain.

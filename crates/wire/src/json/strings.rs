@@ -63,12 +63,14 @@ impl<'a, 'n> Walked<'a, 'n> {
 }
 
 impl Strings for Each {
+    #[inline]
     fn pass(&mut self, text: &[u8], at: usize) -> Result<(usize, bool), JsonError> {
         skip::string(text, at)
     }
 }
 
 impl Strings for Noting {
+    #[inline]
     fn pass(&mut self, text: &[u8], at: usize) -> Result<(usize, bool), JsonError> {
         let (quote, escaped) = skip::string(text, at)?;
         if quote - at >= LONG {
@@ -79,6 +81,7 @@ impl Strings for Noting {
 }
 
 impl Strings for Noted<'_> {
+    #[inline]
     fn pass(&mut self, text: &[u8], at: usize) -> Result<(usize, bool), JsonError> {
         let long = &self.long.0;
         match long.binary_search_by_key(&at, |string| string.at) {

@@ -207,7 +207,10 @@ fn known(endpoint: Endpoint, key: &[u8]) -> Option<(&'static str, Name)> {
     if key == endpoint.text_member().as_bytes() {
         return Some((endpoint.text_member(), Name::Text));
     }
-    NAMES.into_iter().find(|(name, _)| name.as_bytes() == key)
+    NAMES
+        .iter()
+        .find(|(name, _)| name.as_bytes() == key)
+        .copied()
 }
 
 fn read_stream_options(
