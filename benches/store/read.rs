@@ -61,8 +61,8 @@ impl Bench<'_> {
                 Some(GroupBy::Model),
             )?;
         }
-        // From the middle of an hour at noon to another: no part of an hour or of a day is small.
-        let noon = 12 * HOUR_MS + HOUR_MS / 2;
+        // From the middle of a quarter of an hour about noon to another: no part of a quarter, an hour or a day is small.
+        let noon = 12 * HOUR_MS + HOUR_MS * 3 / 8;
         self.one_stats(
             "noon to noon, by model",
             (record::FIRST_MS + noon, self.end_ms - noon),

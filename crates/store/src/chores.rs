@@ -1,20 +1,20 @@
 //! What the writer does beside records: deletes rows that are old enough, saves what was learned.
 //!
 //! Rows go some hundred at a time, each time in a transaction of its own between two batches of records, so that
-//! nothing waits for long. Their roll-ups stay. The pages they leave are used again, so the file stops growing.
+//! nothing waits for long. Their roll-ups stay, but for those of quarters of hours. The pages they leave are used again, so the file stops growing.
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, Error, TransactionBehavior, params};
+use rusqlite::{Connection, Error, Transaction, TransactionBehavior, params};
 
-use crate::rollup::{HOUR_MS, start_of};
+use crate::rollup::{HOURS, start_of};
 
 /// How far the deletion of old rows has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Expired {
     /// None is left.
     All,
-    /// There are more.
+    /// There may be more.
     Some,
     /// Every row there is would go, so none went.
     Refused,
@@ -26,7 +26,7 @@ pub(crate) enum Expired {
 /// stays. As long as no row is newer, nothing goes: more likely the clock is wrong than that nobody asked anything for so
 /// long. If it is true, the next request shows it.
 pub(crate) fn expire(connection: &mut Connection, timestamp_ms: i64) -> Result<Expired, Error> {
-    let before = start_of(timestamp_ms, HOUR_MS);
+    let before = start_of(timestamp_ms, HOURS.length_ms);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let old: Vec<(i64, String)> = transaction
         .prepare_cached(
@@ -36,7 +36,9 @@ pub(crate) fn expire(connection: &mut Connection, timestamp_ms: i64) -> Result<E
         .query_map(params![before, AT_ONCE], |row| row.try_into())?
         .collect::<Result<_, _>>()?;
     if old.is_empty() {
-        return Ok(Expired::All);
+        let left = forget_quarters(&transaction)?;
+        transaction.commit()?;
+        return Ok(left);
     }
     let newest: i64 =
         transaction.query_row("SELECT max(timestamp) FROM requests", [], |row| row.get(0))?;
@@ -58,7 +60,19 @@ pub(crate) fn expire(connection: &mut Connection, timestamp_ms: i64) -> Result<E
             .execute([id])?;
     }
     transaction.commit()?;
-    Ok(if old.len() < AT_ONCE as usize {
+    Ok(Expired::Some)
+}
+
+/// Deletes some of the sums of quarters whose hour has no rows any more: such an hour is not taken apart.
+fn forget_quarters(transaction: &Transaction<'_>) -> Result<Expired, Error> {
+    let deleted = transaction
+        .prepare_cached(
+            "DELETE FROM rollup_quarters WHERE (start, series) IN
+                 (SELECT start, series FROM rollup_quarters
+                  WHERE start < (SELECT expired_before FROM retention) ORDER BY start LIMIT ?1)",
+        )?
+        .execute([AT_ONCE])?;
+    Ok(if deleted < AT_ONCE as usize {
         Expired::All
     } else {
         Expired::Some

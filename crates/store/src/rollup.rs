@@ -1,12 +1,13 @@
-//! Keeps the sums per hour and per day that statistics are answered from.
+//! Keeps the sums per quarter of an hour, per hour and per day that statistics are answered from.
 //!
-//! Each row belongs to a series: the rows that agree in everything that can be filtered or grouped by. An hour has one
-//! roll-up for each series in it, and one for all of them. A batch adds its rows up in memory first, then merges each sum into its hour and its
-//! day, in the transaction that writes the rows.
+//! Each row belongs to a series: the rows that agree in everything that can be filtered or grouped by. Each of these times has
+//! one roll-up for each series in it, and one for all of them. A batch adds its rows up in memory first, then merges each
+//! sum into its quarter, hour and day, in the transaction that writes the rows.
 
 use std::borrow::Cow;
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Error, OptionalExtension, Row, ToSql, Transaction, params_from_iter};
 
@@ -55,13 +56,23 @@ impl Series<'_> {
     }
 }
 
+/// One of the tables of roll-ups.
+#[derive(Debug)]
+pub(crate) struct Level {
+    pub(crate) table: &'static str,
+    /// How much time each of its roll-ups covers.
+    pub(crate) length_ms: i64,
+}
+
 /// The roll-ups that one transaction changes. What it knows holds within that transaction alone.
 #[derive(Debug, Default)]
 pub(crate) struct Rollups<'a> {
     series: HashMap<Series<'a>, i64>,
-    /// By start of the hour, and series.
-    hours: HashMap<(i64, i64), Sums>,
+    quarters: Changes,
 }
+
+/// Sums by start of the time that they cover, and series.
+type Changes = HashMap<(i64, i64), Sums>;
 
 impl<'a> Rollups<'a> {
     /// The number of `series`, which gets one if it is new.
@@ -83,37 +94,30 @@ impl<'a> Rollups<'a> {
 
     /// Adds an ended request that arrived at `timestamp_ms`.
     pub(crate) fn add(&mut self, series: i64, timestamp_ms: i64, measures: &Measures) {
-        let hour = start_of(timestamp_ms, HOUR_MS);
-        self.hours.entry((hour, series)).or_default().add(measures);
+        let quarter = start_of(timestamp_ms, QUARTERS.length_ms);
+        let sums = self.quarters.entry((quarter, series)).or_default();
+        sums.add(measures);
     }
 
     /// Writes everything that was added.
     pub(crate) fn save(self, transaction: &Transaction<'_>) -> Result<(), Error> {
-        let mut hours = self.hours;
-        let mut days: HashMap<(i64, i64), Sums> = HashMap::new();
-        let mut all: HashMap<(i64, i64), Sums> = HashMap::new();
-        for ((hour, series), sums) in &hours {
-            let day = start_of(*hour, DAY_MS);
-            days.entry((day, *series)).or_default().merge(sums);
-            days.entry((day, ALL_SERIES)).or_default().merge(sums);
-            all.entry((*hour, ALL_SERIES)).or_default().merge(sums);
-        }
-        hours.extend(all);
-        save_level(transaction, HOURS, hours)?;
-        save_level(transaction, DAYS, days)
+        save_to(transaction, self.quarters, &[QUARTERS, HOURS, DAYS])
     }
 }
 
-/// Makes the roll-ups of a database that had none, from its rows.
-pub(crate) fn build(transaction: &Transaction<'_>) -> Result<(), Error> {
+/// Makes the roll-ups of `levels`, finest first, from the rows of a database that had none.
+pub(crate) fn build(transaction: &Transaction<'_>, levels: &[Level]) -> Result<(), Error> {
     let sql = format!("SELECT timestamp, series, {MEASURES} FROM requests WHERE owner IS NULL");
     let mut rollups = Rollups::default();
     let mut statement = transaction.prepare(&sql)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         rollups.add(row.get(1)?, row.get(0)?, &read_measures(row, 2)?);
+        if rollups.quarters.len() >= MOST_IN_MEMORY {
+            save_to(transaction, std::mem::take(&mut rollups.quarters), levels)?;
+        }
     }
-    rollups.save(transaction)
+    save_to(transaction, rollups.quarters, levels)
 }
 
 /// Reads what [`MEASURES`] selects, from column `first` on.
@@ -138,7 +142,7 @@ pub(crate) fn read_measures(row: &Row<'_>, first: usize) -> Result<Measures, Err
     })
 }
 
-/// The start of the hour or day, which is `length_ms` long, that `timestamp_ms` lies in.
+/// The start of the quarter, hour or day, which is `length_ms` long, that `timestamp_ms` lies in.
 pub(crate) fn start_of(timestamp_ms: i64, length_ms: i64) -> i64 {
     timestamp_ms.saturating_sub(timestamp_ms.rem_euclid(length_ms))
 }
@@ -176,11 +180,36 @@ fn add(connection: &Connection, series: &Series<'_>) -> Result<i64, Error> {
     Ok(connection.last_insert_rowid())
 }
 
-fn save_level(
-    connection: &Connection,
-    table: &str,
-    changed: HashMap<(i64, i64), Sums>,
-) -> Result<(), Error> {
+/// Merges sums of quarters into each of `levels`, finest first.
+fn save_to(connection: &Connection, quarters: Changes, levels: &[Level]) -> Result<(), Error> {
+    let mut all = Changes::new();
+    for ((quarter, _), sums) in &quarters {
+        merge(&mut all, (*quarter, ALL_SERIES), sums);
+    }
+    let mut changes = quarters;
+    changes.extend(all);
+    for level in levels {
+        let mut coarser = Changes::new();
+        for ((start, series), sums) in &changes {
+            let start = start_of(*start, level.length_ms);
+            merge(&mut coarser, (start, *series), sums);
+        }
+        save_level(connection, level.table, &coarser)?;
+        changes = coarser;
+    }
+    Ok(())
+}
+
+fn merge(changes: &mut Changes, key: (i64, i64), sums: &Sums) {
+    match changes.entry(key) {
+        Entry::Occupied(mut entry) => entry.get_mut().merge(sums),
+        Entry::Vacant(entry) => {
+            entry.insert(sums.clone());
+        }
+    }
+}
+
+fn save_level(connection: &Connection, table: &str, changes: &Changes) -> Result<(), Error> {
     let places = vec!["?"; 2 + sums::COLUMNS.split(',').count()].join(", ");
     let load = format!(
         "SELECT {} FROM {table} WHERE start = ?1 AND series = ?2",
@@ -192,31 +221,41 @@ fn save_level(
     );
     let mut load = connection.prepare_cached(&load)?;
     let mut save = connection.prepare_cached(&save)?;
-    for ((start, series), mut sums) in changed {
+    for ((start, series), sums) in changes {
+        let mut merged = sums.clone();
         if let Some(row) = load.query([start, series])?.next()? {
-            sums.merge_row(row, 0)?;
+            merged.merge_row(row, 0)?;
         }
-        let mut values = vec![Value::Integer(start), Value::Integer(series)];
-        values.extend(sums.values());
+        let mut values = vec![Value::Integer(*start), Value::Integer(*series)];
+        values.extend(merged.values());
         save.execute(params_from_iter(values))?;
     }
     Ok(())
 }
 
-/// The table of sums per hour.
-pub(crate) const HOURS: &str = "rollup_hours";
-/// The table of sums per day.
-pub(crate) const DAYS: &str = "rollup_days";
+/// Sums per quarter of an hour.
+pub(crate) const QUARTERS: Level = Level {
+    table: "rollup_quarters",
+    length_ms: 900_000,
+};
+/// Sums per hour.
+pub(crate) const HOURS: Level = Level {
+    table: "rollup_hours",
+    length_ms: 3_600_000,
+};
+/// Sums per day.
+pub(crate) const DAYS: Level = Level {
+    table: "rollup_days",
+    length_ms: 86_400_000,
+};
 /// The number under which all series are added up together; no series has it.
 pub(crate) const ALL_SERIES: i64 = 0;
 /// As what model the requests of a series beyond [`MOST_SERIES`] count that nobody was served in.
 const OTHER_MODELS: &str = "(other)";
 /// No series is deleted, so that the last number is how many there are. Reading as many takes some 10 ms.
 const MOST_SERIES: i64 = 10_000;
-/// An hour.
-pub(crate) const HOUR_MS: i64 = 3_600_000;
-/// A day.
-pub(crate) const DAY_MS: i64 = 24 * HOUR_MS;
+/// Roll-ups that are made at once of a database that had none; some tens of megabytes.
+const MOST_IN_MEMORY: usize = 10_000;
 /// The columns of `series`, apart from its id.
 pub(crate) const SERIES_COLUMNS: &str = "model, provider, policy, tier, streaming, success";
 /// The columns of `requests` that are added up.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, Transaction};
 use rusqlite_migration::{M, Migrations};
 
-use crate::rollup;
+use crate::rollup::{self, DAYS, HOURS, QUARTERS};
 
 /// Why a database could not be opened for writing.
 #[derive(Debug, thiserror::Error)]
@@ -76,13 +76,16 @@ pub(crate) fn check(connection: &Connection) -> Result<(), ConnectError> {
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), ConnectError> {
-    let [requests, rollups, attempts] = MIGRATION_SQL;
+    let [requests, rollups, attempts, quarters] = MIGRATION_SQL;
     let steps = vec![
         M::up(requests),
         M::up_with_hook(rollups, |transaction: &Transaction<'_>| {
-            Ok(rollup::build(transaction)?)
+            Ok(rollup::build(transaction, &[HOURS, DAYS])?)
         }),
         M::up(attempts),
+        M::up_with_hook(quarters, |transaction: &Transaction<'_>| {
+            Ok(rollup::build(transaction, &[QUARTERS])?)
+        }),
     ];
     Migrations::new(steps).to_latest(connection)?;
     Ok(())
@@ -97,8 +100,9 @@ fn holds_foreign_tables(connection: &Connection) -> Result<bool, rusqlite::Error
 /// How long a statement waits for another process before the writer's own backoff takes over.
 const BUSY: Duration = Duration::from_millis(250);
 
-const MIGRATION_SQL: [&str; 3] = [
+const MIGRATION_SQL: [&str; 4] = [
     include_str!("../../../migrations/0001_requests.sql"),
     include_str!("../../../migrations/0002_rollups.sql"),
     include_str!("../../../migrations/0003_attempts.sql"),
+    include_str!("../../../migrations/0004_quarters.sql"),
 ];

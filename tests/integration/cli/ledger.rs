@@ -481,6 +481,7 @@ fn requests_older_than_the_retention_go_at_the_start_and_on_reload_and_totals_st
     let days = |days: i64| days * 86_400_000;
     for table in [
         "requests SET timestamp = timestamp",
+        "rollup_quarters SET start = start",
         "rollup_hours SET start = start",
         "rollup_days SET start = start",
     ] {

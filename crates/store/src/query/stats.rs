@@ -1,8 +1,9 @@
 //! Totals over a range, and the same by group.
 //!
-//! Whole days and hours are answered from roll-ups. Of the hour at either end of the range, the rows of its smaller part
-//! are read: to be added up, or to be taken off the whole hour. So it is with the hours of the first and the last day.
-//! Where those rows are deleted, the hour counts as a whole, and the answer says what it covers. `cover` cuts the range up.
+//! Whole days, hours and quarters of hours are answered from roll-ups. Of the quarter at either end of the range, the rows of
+//! its smaller part are read: to be added up, or to be taken off the whole quarter. So it is with the quarters of the first and
+//! the last hour, and the hours of the first and the last day. Where the rows of an hour are deleted, it counts as a whole,
+//! and the answer says what it covers. `cover` cuts the range up.
 
 mod cover;
 
@@ -13,11 +14,11 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use rusqlite::{Connection, Row, Transaction, params};
 
-use self::cover::{Parts, Slice};
+use self::cover::{Parts, Piece, Slice};
 use super::selection::Chosen;
 use super::{QueryError, Selection};
 use crate::histogram::Percentiles;
-use crate::rollup::{ALL_SERIES, DAY_MS, HOUR_MS, MEASURES, Series, read_measures, start_of};
+use crate::rollup::{ALL_SERIES, DAYS, HOURS, MEASURES, Series, read_measures, start_of};
 use crate::sums::{self, Amount, Sums};
 
 /// What to add up.
@@ -214,11 +215,8 @@ fn add_up(
         by_key: HashMap::new(),
         by_series: HashMap::new(),
     };
-    for (since_ms, until_ms) in &parts.lacking {
-        adding.rows(snapshot, *since_ms, *until_ms, false)?;
-    }
-    for (since_ms, until_ms) in &parts.beyond {
-        adding.rows(snapshot, *since_ms, *until_ms, true)?;
+    for piece in &parts.rows {
+        adding.rows(snapshot, piece)?;
     }
     for slice in parts.rollups(group_by) {
         if adding.needs_series(selection) {
@@ -280,7 +278,7 @@ impl Adding {
             let start_ms: i64 = row.get(0)?;
             let key = match self.group_by {
                 Some(GroupBy::Day) => GroupKey::Time(start_of(start_ms, DAY_MS)),
-                Some(_) => GroupKey::Time(start_ms),
+                Some(_) => GroupKey::Time(start_of(start_ms, HOUR_MS)),
                 None => GroupKey::Name(None),
             };
             let place = self.place(key);
@@ -306,22 +304,16 @@ impl Adding {
         Ok(())
     }
 
-    fn rows(
-        &mut self,
-        connection: &Connection,
-        since_ms: i64,
-        until_ms: i64,
-        beyond: bool,
-    ) -> Result<(), rusqlite::Error> {
+    fn rows(&mut self, connection: &Connection, piece: &Piece) -> Result<(), rusqlite::Error> {
         let sql = format!(
             "SELECT timestamp, series, {MEASURES} FROM requests INDEXED BY requests_by_time
              WHERE timestamp >= ?1 AND timestamp < ?2 AND owner IS NULL"
         );
         let mut statement = connection.prepare_cached(&sql)?;
-        let mut rows = statement.query([since_ms, until_ms])?;
+        let mut rows = statement.query([piece.since_ms, piece.until_ms])?;
         while let Some(row) = rows.next()? {
             if let Some(tally) = self.tally(row.get(0)?, row.get(1)?) {
-                tally.side(beyond).add(&read_measures(row, 2)?);
+                tally.side(piece.beyond).add(&read_measures(row, 2)?);
             }
         }
         Ok(())
@@ -444,3 +436,6 @@ impl From<Amount> for Sum {
         }
     }
 }
+
+const HOUR_MS: i64 = HOURS.length_ms;
+const DAY_MS: i64 = DAYS.length_ms;

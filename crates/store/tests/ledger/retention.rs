@@ -58,6 +58,8 @@ fn rows_go_by_whole_hours_and_their_sums_stay() {
     assert_eq!(scratch.number("SELECT count(*) FROM requests"), 361);
     assert_eq!(scratch.number("SELECT count(*) FROM attempts"), 720);
     assert_eq!(stats(i64::MIN, i64::MAX), before);
+    let quarters = "SELECT min(start) FROM rollup_quarters";
+    assert_eq!(scratch.number(quarters), START + 40 * HOUR);
     // Within a deleted hour, the whole hour is the answer, and says so.
     let half = START + 3 * HOUR + HOUR / 2;
     let coarse = stats(half, half + HOUR);

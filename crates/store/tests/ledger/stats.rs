@@ -105,25 +105,60 @@ proptest! {
         cases in any_cases(40),
         selections in proptest::collection::vec(any_selection(), 1..8),
     ) {
-        let scratch = Scratch::new();
-        let store = scratch.open();
-        serve(&store, &cases);
-        for selection in &selections {
-            let rows = select(&cases, selection);
-            assert_eq!(store.reader().count(selection).unwrap(), rows.len() as u64);
-            for by in GroupBy::ALL {
-                let found = ask(&store, selection, Some(by));
-                assert_same(&found.totals, &totals(&rows));
-                assert_eq!((found.since_ms, found.until_ms), (selection.since_ms, selection.until_ms));
-                let expected = group(&rows, by);
-                assert_eq!(found.groups.len(), expected.len());
-                for group in &found.groups {
-                    assert_same(&group.totals, &totals(&expected[&group.key]));
-                }
+        check(&cases, &selections);
+    }
+
+    /// The same with all of it within some hours, so that the ends of a range have rows on either side.
+    #[test]
+    fn ends_of_a_range_part_the_rows_of_an_hour(
+        mut cases in any_cases(40),
+        ranges in proptest::collection::vec((any_moment(), any_moment()), 1..6),
+    ) {
+        for case in &mut cases {
+            case.opening.timestamp_ms = case.opening.timestamp_ms.rem_euclid(3 * HOUR);
+        }
+        let selections: Vec<_> = ranges
+            .into_iter()
+            .map(|(a, b)| Selection {
+                since_ms: a.min(b),
+                until_ms: a.max(b),
+                filter: Filter::default(),
+            })
+            .collect();
+        check(&cases, &selections);
+    }
+}
+
+/// Within some hours, often where a quarter of one or a half of that begins or ends.
+fn any_moment() -> impl Strategy<Value = i64> {
+    let step = HOUR / 8;
+    prop_oneof![
+        3 => 0..3 * HOUR,
+        2 => (0..=24_i64, -1..=1_i64).prop_map(move |(nth, off)| nth * step + off),
+    ]
+}
+
+/// Holds what the store answers about `cases` against what they come to.
+fn check(cases: &[Case], selections: &[Selection]) {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    serve(&store, cases);
+    for selection in selections {
+        let rows = select(cases, selection);
+        assert_eq!(store.reader().count(selection).unwrap(), rows.len() as u64);
+        for by in GroupBy::ALL {
+            let found = ask(&store, selection, Some(by));
+            assert_same(&found.totals, &totals(&rows));
+            let asked = (selection.since_ms, selection.until_ms);
+            assert_eq!((found.since_ms, found.until_ms), asked);
+            let expected = group(&rows, by);
+            assert_eq!(found.groups.len(), expected.len());
+            for group in &found.groups {
+                assert_same(&group.totals, &totals(&expected[&group.key]));
             }
         }
-        assert!(store.close(PATIENCE).is_empty());
     }
+    assert!(store.close(PATIENCE).is_empty());
 }
 
 #[test]

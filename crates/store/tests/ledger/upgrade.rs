@@ -5,9 +5,10 @@ use arbstr_store::{GroupBy, Reader, Selection, StatsQuery};
 use crate::scratch::{PATIENCE, Scratch};
 
 /// The migrations that led to the schemas which released versions have left behind.
-const EARLIER: [&str; 2] = [
+const EARLIER: [&str; 3] = [
     include_str!("../../../../migrations/0001_requests.sql"),
     include_str!("../../../../migrations/0002_rollups.sql"),
+    include_str!("../../../../migrations/0003_attempts.sql"),
 ];
 
 /// What an arbstr of the first schema may have written: completed, failed, interrupted and open.
@@ -30,6 +31,8 @@ VALUES ('a', 1, 'q', 'm-1', 'status=500', 500, 1, 9, 3), ('a', 2, 'p', 'm-1', 's
 
 /// The roll-ups that the second schema had of these rows: of all series together, as far as the totals below read them.
 const SECOND_ROLLUPS: &str = "
+INSERT INTO rollup_days VALUES
+    (0, 0, 3, 1, 10, 20, 0, 0, 5000000001, 1, 0, 0, 1, 7000000001, 1, 2000000000, 1, 3, 1, 0, 0, 0, x'', x'');
 INSERT INTO rollup_hours VALUES
     (7200000, 0, 2, 1, 10, 20, 0, 0, 5000000001, 1, 0, 0, 1, 7000000001, 1, 2000000000, 1, 3, 1, 0, 0, 0, x'', x''),
     (10800000, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, x'', x'');
@@ -77,6 +80,18 @@ fn file_of_every_earlier_schema_is_upgraded() {
         assert_eq!(stats.totals.savings.amount.to_string(), "2");
         assert_eq!(stats.totals.sunk_cost.amount.nanosats(), 3);
         assert_eq!(stats.groups.len(), 2);
+        // From the third quarter of an hour on there is only what began later.
+        let later = StatsQuery {
+            selection: Selection {
+                since_ms: 7_200_000 + 1_800_000,
+                ..Selection::all()
+            },
+            group_by: None,
+        };
+        let later = store.reader().stats(&later).unwrap().totals;
+        assert_eq!((later.requests, later.successes), (2, 0));
+        let quarters = "SELECT count(*) FROM rollup_quarters WHERE series = 0";
+        assert_eq!(scratch.number(quarters), 2);
         assert!(store.close(PATIENCE).is_empty());
     }
 }

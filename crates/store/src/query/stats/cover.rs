@@ -1,13 +1,13 @@
-//! How a range is covered: whole days and hours from roll-ups, the edges from rows.
+//! How a range is covered: whole days, hours and quarters of hours from roll-ups, the edges from rows.
 //!
-//! Of an hour or a day that lies in the range with a part only, the smaller part is read: what it lacks is added, what it has
-//! beyond the range is taken off.
+//! Of a day, hour or quarter that lies in the range with a part only, the smaller part is read: what it lacks is added, what
+//! it has beyond the range is taken off. So no more rows are read than those of seven minutes and a half at either end.
 
 use rusqlite::Connection;
 
 use super::GroupBy;
 use crate::query::Selection;
-use crate::rollup::{DAY_MS, DAYS, HOUR_MS, HOURS, start_of};
+use crate::rollup::{DAYS, HOURS, Level, QUARTERS, start_of};
 
 /// How a range is covered.
 #[derive(Debug)]
@@ -16,10 +16,19 @@ pub(super) struct Parts {
     pub(super) until_ms: i64,
     /// Whole hours, to be read from roll-ups.
     hours: (i64, i64),
-    /// What these hours lack of the range: to be added, row by row.
-    pub(super) lacking: Vec<(i64, i64)>,
-    /// What these hours have beyond the range: to be taken off, row by row.
-    pub(super) beyond: Vec<(i64, i64)>,
+    /// What these hours lack of the range, or have beyond it, as far as it is whole quarters.
+    quarters: Vec<Slice>,
+    /// The rest of it: to be read row by row.
+    pub(super) rows: Vec<Piece>,
+}
+
+/// From when until when rows are to be read.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) since_ms: i64,
+    pub(super) until_ms: i64,
+    /// To be taken off, not added.
+    pub(super) beyond: bool,
 }
 
 impl Parts {
@@ -36,8 +45,8 @@ impl Parts {
             since_ms: since,
             until_ms: until,
             hours: (start_of(since, HOUR_MS), ceiling(until, HOUR_MS)),
-            lacking: Vec::new(),
-            beyond: Vec::new(),
+            quarters: Vec::new(),
+            rows: Vec::new(),
         };
         if since == until {
             parts.hours = (0, 0);
@@ -53,7 +62,7 @@ impl Parts {
         Ok(parts)
     }
 
-    /// Sees to the first or last hour, which may lie in the range with a part only: the smaller part is read from rows.
+    /// Sees to the first or last hour, which may lie in the range with a part only: the smaller part is read finely.
     fn fit_hour(
         &mut self,
         connection: &Connection,
@@ -73,9 +82,11 @@ impl Parts {
             self.since_ms = self.since_ms.min(hour);
             self.until_ms = self.until_ms.max(end);
         } else if length(&outside) <= length(&[inside]) {
-            self.beyond.extend(outside);
+            for (from, to) in outside {
+                self.read_finely(from, to, true);
+            }
         } else {
-            self.lacking.push(inside);
+            self.read_finely(inside.0, inside.1, false);
             if hour == self.hours.0 {
                 self.hours.0 = end;
             } else {
@@ -85,15 +96,56 @@ impl Parts {
         Ok(())
     }
 
-    /// Which roll-ups the whole hours come from. Of the first and the last day, too, the smaller part is read hour by
+    /// Covers a part of an hour by quarters, and its ends by rows.
+    fn read_finely(&mut self, from: i64, to: i64, beyond: bool) {
+        let (first, last) = (ceiling(from, QUARTER_MS), start_of(to, QUARTER_MS));
+        if first > last {
+            self.fit_quarter(last, (from, to), beyond);
+            return;
+        }
+        self.quarters.push(Slice {
+            beyond,
+            ..Slice::new(&QUARTERS, first, last)
+        });
+        self.fit_quarter(first.saturating_sub(QUARTER_MS), (from, first), beyond);
+        self.fit_quarter(last, (last, to), beyond);
+    }
+
+    /// Covers a part of a quarter by its own rows, or by all of it but the other rows.
+    fn fit_quarter(&mut self, quarter: i64, (from, to): (i64, i64), beyond: bool) {
+        let end = quarter.saturating_add(QUARTER_MS);
+        let mut read = |since_ms: i64, until_ms: i64, beyond| {
+            if since_ms < until_ms {
+                self.rows.push(Piece {
+                    since_ms,
+                    until_ms,
+                    beyond,
+                });
+            }
+        };
+        if to.saturating_sub(from) <= QUARTER_MS / 2 {
+            read(from, to, beyond);
+            return;
+        }
+        read(quarter, from, !beyond);
+        read(to, end, !beyond);
+        self.quarters.push(Slice {
+            beyond,
+            ..Slice::new(&QUARTERS, quarter, end)
+        });
+    }
+
+    /// Which roll-ups whole quarters and hours come from. Of the first and the last day, too, the smaller part is read hour by
     /// hour: to be added up, or to be taken off the day.
     pub(super) fn rollups(&self, group_by: Option<GroupBy>) -> Vec<Slice> {
         let (from, to) = self.hours;
+        let mut slices = self.quarters.clone();
         if group_by == Some(GroupBy::Hour) {
-            return vec![Slice::new(HOURS, from, to)];
+            slices.push(Slice::new(&HOURS, from, to));
+            return slices;
         }
         let (first, last) = (start_of(from, DAY_MS), start_of(to, DAY_MS));
-        let mut slices = vec![Slice::new(DAYS, ceiling(from, DAY_MS), last)];
+        slices.push(Slice::new(&DAYS, ceiling(from, DAY_MS), last));
         if first < from {
             slices.extend(self.of_day(first));
         }
@@ -107,14 +159,14 @@ impl Parts {
         let end = day.saturating_add(DAY_MS);
         let (from, to) = (self.hours.0.max(day), self.hours.1.min(end));
         if to - from <= DAY_MS / 2 {
-            return vec![Slice::new(HOURS, from, to)];
+            return vec![Slice::new(&HOURS, from, to)];
         }
         let beyond = |from, to| Slice {
             beyond: true,
-            ..Slice::new(HOURS, from, to)
+            ..Slice::new(&HOURS, from, to)
         };
         vec![
-            Slice::new(DAYS, day, end),
+            Slice::new(&DAYS, day, end),
             beyond(day, from),
             beyond(to, end),
         ]
@@ -122,7 +174,7 @@ impl Parts {
 }
 
 /// Some roll-ups of one table.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Slice {
     pub(super) table: &'static str,
     pub(super) since_ms: i64,
@@ -132,9 +184,9 @@ pub(super) struct Slice {
 }
 
 impl Slice {
-    fn new(table: &'static str, since_ms: i64, until_ms: i64) -> Self {
+    fn new(level: &Level, since_ms: i64, until_ms: i64) -> Self {
         Self {
-            table,
+            table: level.table,
             since_ms,
             until_ms,
             beyond: false,
@@ -172,3 +224,7 @@ fn ceiling(timestamp_ms: i64, length_ms: i64) -> i64 {
         start
     }
 }
+
+const QUARTER_MS: i64 = QUARTERS.length_ms;
+const HOUR_MS: i64 = HOURS.length_ms;
+const DAY_MS: i64 = DAYS.length_ms;
