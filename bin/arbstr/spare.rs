@@ -10,7 +10,8 @@ use bytes::Bytes;
 /// An empty buffer with room for `room` bytes.
 pub(crate) fn take(room: usize) -> Vec<u8> {
     let kept = KEPT.with_borrow_mut(|kept| {
-        let at = kept.iter().rposition(|buffer| buffer.capacity() >= room)?;
+        let fits = |buffer: &Vec<u8>| buffer.capacity() >= room;
+        let at = kept.iter().rposition(fits).filter(|_| room >= LARGE)?;
         Some(kept.remove(at))
     });
     kept.unwrap_or_else(|| Vec::with_capacity(room))
@@ -18,7 +19,20 @@ pub(crate) fn take(room: usize) -> Vec<u8> {
 
 /// What `buffer` holds, to be shared. Whichever thread lets go of it last keeps the buffer.
 pub(crate) fn share(buffer: Vec<u8>) -> Bytes {
-    Bytes::from_owner(Shared(buffer))
+    if buffer.capacity() < LARGE {
+        buffer.into()
+    } else {
+        Bytes::from_owner(Shared(buffer))
+    }
+}
+
+/// One body of `pieces`.
+pub(crate) fn join(pieces: &[&[u8]]) -> Bytes {
+    let mut joined = take(pieces.iter().map(|piece| piece.len()).sum());
+    for piece in pieces {
+        joined.extend_from_slice(piece);
+    }
+    share(joined)
 }
 
 struct Shared(Vec<u8>);
@@ -54,7 +68,9 @@ thread_local! {
 }
 
 /// What a thread keeps in all.
-const KEPT_BYTES: usize = 5 * 1024 * 1024;
+const KEPT_BYTES: usize = 8 * 1024 * 1024;
+/// The allocator keeps smaller ones itself.
+const LARGE: usize = 128 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -66,19 +82,27 @@ mod tests {
 
     #[test]
     fn a_buffer_serves_again_once_all_have_let_go_of_it() {
-        let mut buffer = take(100_000);
+        let mut buffer = take(200_000);
         buffer.extend_from_slice(b"hello");
         let body = share(buffer);
         let part = body.slice(1..3);
         drop(body);
         assert_eq!((&*part, kept()), (&b"el"[..], vec![]));
         drop(part);
-        assert_eq!(kept(), [100_000]);
-        let again = take(99_999);
+        assert_eq!(kept(), [200_000]);
+        let again = take(199_999);
         assert_eq!(
             (again.len(), again.capacity(), kept()),
-            (0, 100_000, vec![])
+            (0, 200_000, vec![])
         );
+    }
+
+    #[test]
+    fn a_small_body_takes_no_large_buffer_and_leaves_none() {
+        drop(share(Vec::with_capacity(LARGE)));
+        assert_eq!(take(LARGE - 1).capacity(), LARGE - 1);
+        assert_eq!(join(&[b"a", b"", b"bc"]), "abc");
+        assert_eq!(kept(), [LARGE]);
     }
 
     #[test]

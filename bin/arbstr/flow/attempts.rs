@@ -15,6 +15,7 @@ use crate::config::{FirstEvent, Provider};
 use crate::ledger::{self, Entry, Fruit};
 use crate::lifeline::Thread;
 use crate::relay::Leaving;
+use crate::spare;
 use crate::upstream::attempt::{Call, Good, Limits, attempt};
 use crate::upstream::fault::Miss;
 use crate::upstream::{Upstream, reported_cost};
@@ -181,7 +182,8 @@ impl Journey {
             model: (upstream_model != self.fall.plan().model).then_some(upstream_model),
             include_usage: !attempt.omit_stream_options,
         };
-        let spliced = self.wish.splicer.apply(&self.asked.body, &edits);
+        let splicer = &self.wish.splicer;
+        let spliced = splicer.apply_with(&self.asked.body, &edits, spare::join);
         let traced = self.entry.trace_headers(&self.asked.headers);
         let call = Call {
             upstream,

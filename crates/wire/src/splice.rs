@@ -44,6 +44,16 @@ impl Splicer {
 
     /// Edits `body`, which must be the one that was parsed.
     pub fn apply(&self, body: &Bytes, edits: &Edits<'_>) -> Spliced {
+        self.apply_with(body, edits, |pieces| pieces.concat().into())
+    }
+
+    /// The same in memory of the caller's choosing: where something changes, `join` makes one body of its pieces.
+    pub fn apply_with(
+        &self,
+        body: &Bytes,
+        edits: &Edits<'_>,
+        join: impl FnOnce(&[&[u8]]) -> Bytes,
+    ) -> Spliced {
         let model = edits
             .model
             .map(quote)
@@ -62,8 +72,13 @@ impl Splicer {
         );
         edits.extend(usage.map(|(range, text)| (range, text.as_bytes())));
         edits.sort_by_key(|(range, _)| range.start);
+        let body = if edits.is_empty() {
+            body.clone()
+        } else {
+            join(&pieces(body, &edits))
+        };
         Spliced {
-            body: splice(body, &edits),
+            body,
             injected_usage,
         }
     }
@@ -121,21 +136,16 @@ impl From<Range<usize>> for Span {
     }
 }
 
-/// Replaces sorted, disjoint ranges.
-fn splice(body: &Bytes, edits: &[(Range<usize>, &[u8])]) -> Bytes {
-    if edits.is_empty() {
-        return body.clone();
-    }
-    let added: usize = edits.iter().map(|(_, text)| text.len()).sum();
-    let mut spliced = Vec::with_capacity(body.len() + added);
-    let mut copied = 0;
+/// What replacing sorted, disjoint ranges leaves, in pieces.
+fn pieces<'a>(body: &'a [u8], edits: &[(Range<usize>, &'a [u8])]) -> Vec<&'a [u8]> {
+    let mut pieces = Vec::with_capacity(2 * edits.len() + 1);
+    let mut taken = 0;
     for (range, text) in edits {
-        spliced.extend_from_slice(&body[copied..range.start]);
-        spliced.extend_from_slice(text);
-        copied = range.end;
+        pieces.extend([&body[taken..range.start], text]);
+        taken = range.end;
     }
-    spliced.extend_from_slice(&body[copied..]);
-    spliced.into()
+    pieces.push(&body[taken..]);
+    pieces
 }
 
 #[cfg(test)]
