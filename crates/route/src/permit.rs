@@ -350,13 +350,25 @@ fn reported(terms: &Terms, usage: &Usage, (text, implausible): (Option<u64>, boo
         output: output.map(|output| to_number(output) / choices),
         text: text
             .filter(|bytes| terms.generates && *bytes > 0)
-            .map(|bytes| to_number(bytes) / choices),
+            .map(|bytes| to_number(bytes) * thought(usage) / choices),
         input_ratio: usage
             .input
             .filter(|_| terms.input > 0)
             .map(|input| to_number(input) / to_number(terms.input)),
         bound,
         implausible,
+    }
+}
+
+/// All output for each token of it that is to be seen. What is thought counts as if it were said: how much that is differs
+/// from answer to answer as texts do, while the tokens of a text hardly differ from one to the next.
+fn thought(usage: &Usage) -> f64 {
+    let (Some(output), Some(reasoning)) = (usage.output, usage.reasoning) else {
+        return 1.0;
+    };
+    match output.checked_sub(reasoning) {
+        Some(visible) if visible > 0 => to_number(output) / to_number(visible),
+        _ => 1.0,
     }
 }
 
@@ -421,4 +433,26 @@ fn extend(until: &mut Option<Instant>, now: Instant, length: Duration) -> bool {
     let was_over = until.is_none_or(|until| until <= now);
     *until = (*until).max(now.checked_add(length));
     was_over && !length.is_zero()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_thought_counts_as_said() {
+        let cases = [
+            (Some(100), None, 1.0),
+            (Some(100), Some(0), 1.0),
+            (Some(100), Some(75), 4.0),
+            (Some(100), Some(100), 1.0),
+            (Some(100), Some(300), 1.0),
+            (None, Some(75), 1.0),
+        ];
+        for (output, reasoning, want) in cases {
+            let mut usage = Usage::default();
+            (usage.output, usage.reasoning) = (output, reasoning);
+            assert_eq!(thought(&usage), want, "{usage:?}");
+        }
+    }
 }
