@@ -89,6 +89,28 @@ pub enum Refusal {
     },
 }
 
+/// What is expected of a request, whoever serves it with one model.
+#[derive(Clone, Copy)]
+struct Expected {
+    /// Output tokens of one choice.
+    output: f64,
+    /// Input tokens reported for each estimated one.
+    input_ratio: f64,
+    /// The demand's clock.
+    tick: u32,
+}
+
+impl Expected {
+    fn of(found: &Expectation, tick: u32) -> Self {
+        let usual_ratio = found.log_input.map_or(0.0, |guess| guess.value);
+        Self {
+            output: f64::from(found.output),
+            input_ratio: f64::from(usual_ratio).exp(),
+            tick,
+        }
+    }
+}
+
 /// What a market contributes to a plan.
 #[derive(Debug)]
 pub(crate) struct Field<'a> {
@@ -224,21 +246,21 @@ fn enter_runners(
         held: &held,
     };
     let policy = field.rule.map(|rule| field.policies.name(rule));
-    let mut expected: Option<(*const Demand, (Expectation, u32))> = None;
+    let mut expected: Option<(*const Demand, Expected)> = None;
     let mut candidates = Vec::with_capacity(field.offers.len());
     let mut runners = Vec::with_capacity(field.offers.len());
     for (place, offer) in (0..).zip(field.offers) {
         // Offers of one model share what is expected of it, and stand side by side.
         let key = Arc::as_ptr(&offer.demand);
-        let (expectation, tick) = match expected {
-            Some((known, expectation)) if known == key => expectation,
+        let of_model = match expected {
+            Some((known, found)) if known == key => found,
             _ => {
-                let found = offer.demand.expect(&terms.keys, !field.preview);
-                expected.insert((key, found)).1
+                let (found, tick) = offer.demand.expect(&terms.keys, !field.preview);
+                expected.insert((key, Expected::of(&found, tick))).1
             }
         };
-        let glance = offer.glance(now, tick, &occasion);
-        let tokens = expect_tokens(facts, &expectation, &glance);
+        let glance = offer.glance(now, of_model.tick, &occasion);
+        let tokens = expect_tokens(facts, of_model, &glance);
         let failures = to_millionths(glance.effects.failure);
         let quote = offer
             .rates
@@ -284,12 +306,11 @@ fn in_order(candidates: Vec<Candidate>, runners: &[Runner]) -> Vec<Candidate> {
         .collect()
 }
 
-fn expect_tokens(facts: &Facts<'_>, expectation: &Expectation, glance: &Glance) -> Tokens {
+fn expect_tokens(facts: &Facts<'_>, expected: Expected, glance: &Glance) -> Tokens {
     let effects = &glance.effects;
-    let usual_ratio = expectation.log_input.map_or(0.0, |guess| guess.value);
-    let input_ratio = f64::from(usual_ratio).exp() * effects.input;
+    let input_ratio = expected.input_ratio * effects.input;
     let bound = facts.max_output_tokens.filter(|_| !effects.overruns);
-    let per_choice = to_count(f64::from(expectation.output) * effects.output);
+    let per_choice = to_count(expected.output * effects.output);
     let per_choice = per_choice.min(bound.unwrap_or(u64::MAX));
     let output = match facts.endpoint {
         Endpoint::Embeddings => 0,

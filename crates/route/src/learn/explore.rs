@@ -47,6 +47,10 @@ impl Account {
             if trial.news <= 0.0 || premium > allowance {
                 return None;
             }
+            // However near it is: most are ruled out by this alone.
+            if horizon * usual * trial.news * MOST_LOSS <= premium {
+                return None;
+            }
             let gain = horizon * usual * gain(best, trial) - premium;
             (gain > 0.0).then_some((candidate, gain))
         });
@@ -69,6 +73,9 @@ fn gain(best: f64, trial: Trial) -> f64 {
     let distance = (trial.cost / best).ln().max(0.0) / trial.news;
     trial.news * normal_loss(distance)
 }
+
+/// The normal loss without a distance, rounded up.
+const MOST_LOSS: f64 = 0.4;
 
 /// How far a standard normal variable is beyond `distance` on average, counting nothing where it is not.
 fn normal_loss(distance: f64) -> f64 {
