@@ -94,6 +94,8 @@ impl Protocols {
         http1
             .timer(TokioTimer::new())
             .header_read_timeout(IDLE_TIME)
+            // Who leaves is noticed by the guard, which needs no buffer for it.
+            .half_close(true)
             .max_buf_size(MAX_HEAD);
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2

@@ -3,6 +3,9 @@
 //! Writing: while a client does not read, nobody polls the body that feeds it, so no timer of the body could fire. The
 //! connection itself is woken here instead: a pending write arms a timer, and the timer fails the write.
 //!
+//! Leaving: while a request is answered hyper would read on, to notice a client that closes, and set 8 KiB aside for that.
+//! It is told not to; the socket is looked at here instead, whenever the connection is polled.
+//!
 //! Reading: a head that was begun must be complete in time, and what comes in passes the [`Watch`] for smuggled requests
 //! on its way to hyper.
 
@@ -117,6 +120,28 @@ impl Guard {
         Poll::Ready(Ok(()))
     }
 
+    /// An error once the client has closed its side: nobody waits for what is being answered.
+    fn watch_leaving(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        // What is left of a body is hyper's to read, and its end is behind that.
+        if !self.watch.is_between_bodies() || !self.ahead.is_empty() {
+            return Ok(());
+        }
+        let mut byte = [0];
+        match self
+            .stream
+            .inner()
+            .poll_peek(cx, &mut ReadBuf::new(&mut byte))
+        {
+            Poll::Ready(Ok(0)) => Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "the client has left",
+            )),
+            Poll::Ready(Err(error)) => Err(error),
+            // The next request may already be there.
+            Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
+        }
+    }
+
     /// Answers past hyper, which never gets to see the request.
     fn refuse(&self, fault: &Fault) {
         // Most sockets have room for it; one that has not gets a bare close.
@@ -157,6 +182,10 @@ impl Read for Guard {
             let length = self.ahead.len().min(cursor.remaining());
             cursor.put_slice(&self.ahead[..length]);
             self.ahead.drain(..length);
+            if self.ahead.is_empty() {
+                // Not a byte of it is kept for the life of the connection.
+                self.ahead = Vec::new();
+            }
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut TokioIo::new(Seen(&mut self))).poll_read(cx, cursor)
@@ -187,6 +216,7 @@ impl Write for Guard {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.watch_leaving(cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

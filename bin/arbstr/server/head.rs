@@ -71,6 +71,11 @@ impl Watch {
         matches!(&self.0, State::Head { seen } if !seen.is_empty())
     }
 
+    /// Whether all that came of requests so far is whole, but perhaps for a head.
+    pub(super) fn is_between_bodies(&self) -> bool {
+        matches!(self.0, State::Head { .. })
+    }
+
     fn push_head<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Smuggled> {
         let State::Head { seen } = &mut self.0 else {
             return Ok(bytes);
