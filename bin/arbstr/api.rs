@@ -32,7 +32,7 @@ use crate::arrival::Arrival;
 /// Never: a failure is an answer too.
 pub(crate) async fn answer(
     app: Arc<App>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Reply>, Infallible> {
     let arrival = Arrival::now();
     let _thread = app.lifeline.hold();
@@ -41,7 +41,7 @@ pub(crate) async fn answer(
     let mut reply = match refused {
         Some(fault) => fault.into_reply(),
         None if request.method() == Method::OPTIONS && origin.is_some() => gate::preflight(),
-        None => match route(&app, &arrival, request).await {
+        None => match route(&app, &arrival, &mut request).await {
             Ok(reply) => reply,
             Err(fault) => fault.into_reply(),
         },
@@ -55,7 +55,7 @@ pub(crate) async fn answer(
 async fn route(
     app: &Arc<App>,
     arrival: &Arrival,
-    request: Request<Incoming>,
+    request: &mut Request<Incoming>,
 ) -> Result<Response<Reply>, Fault> {
     let path = request.uri().path().to_owned();
     let route = Route::of(&path).ok_or_else(|| {

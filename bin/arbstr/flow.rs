@@ -60,6 +60,13 @@ async fn serve(
     asked: Asked,
     departure: Departure,
 ) -> Result<Response<Reply>, Fault> {
+    let mut journey = begin(&app, asked, departure)?;
+    let end = journey.attempts().await;
+    journey.answer(end)
+}
+
+/// Plans a request and puts it on record. Apart from [`serve`], whose future would else carry what is needed only here.
+fn begin(app: &App, asked: Asked, departure: Departure) -> Result<Journey, Fault> {
     let live = app.keep_live();
     let request =
         Request::parse(asked.endpoint, &asked.body).map_err(|error| Fault::malformed(&error))?;
@@ -67,18 +74,23 @@ async fn serve(
     let about = About::of(&request, policy, &asked.headers);
     let plan = match plan(&live, policy, &request) {
         Ok(plan) => plan,
-        Err(fault) => return Err(refuse(&app, &live, &asked, about, fault)),
+        Err(fault) => return Err(refuse(app, &live, &asked, about, fault)),
     };
     let entry = Entry::open(
-        &app,
+        app,
         &live,
         &asked.arrival,
         about.planned(&plan, explain::plan(&plan)),
     );
     let wish = Wish::of(&request);
-    let mut journey = Journey::begin(&app, live, asked, wish, departure, (entry, plan));
-    let end = journey.attempts().await;
-    journey.answer(end)
+    Ok(Journey::begin(
+        app,
+        live,
+        asked,
+        wish,
+        departure,
+        (entry, plan),
+    ))
 }
 
 /// The policy that a client asks for.

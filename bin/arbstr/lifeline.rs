@@ -7,69 +7,97 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
+
+use crate::server::crew;
 
 /// The process's end of the line.
 #[derive(Debug)]
-pub(crate) struct Lifeline {
-    is_cut: Arc<AtomicBool>,
-    cut: watch::Sender<bool>,
-    threads: watch::Sender<()>,
+pub(crate) struct Lifeline(Arc<Line>);
+
+#[derive(Debug)]
+struct Line {
+    is_cut: AtomicBool,
+    /// One for each serving thread and one for all others, so that requests do not queue to wait.
+    cut: Box<[Notify]>,
+    held: AtomicUsize,
+    let_go: Notify,
 }
 
 impl Lifeline {
     /// A process that is not ending.
     pub(crate) fn new() -> Self {
-        Self {
-            is_cut: Arc::default(),
-            cut: watch::Sender::new(false),
-            threads: watch::Sender::new(()),
-        }
+        Self(Arc::new(Line {
+            is_cut: AtomicBool::new(false),
+            cut: (0..=crew::count()).map(|_| Notify::new()).collect(),
+            held: AtomicUsize::new(0),
+            let_go: Notify::new(),
+        }))
     }
 
     /// Takes hold of the line for work that the process should wait for.
     pub(crate) fn hold(&self) -> Thread {
-        Thread {
-            is_cut: Arc::clone(&self.is_cut),
-            cut: self.cut.subscribe(),
-            _alive: self.threads.subscribe(),
-        }
+        self.0.held.fetch_add(1, Ordering::Relaxed);
+        Thread(Arc::clone(&self.0))
     }
 
     /// Breaks off whatever still runs.
     pub(crate) fn cut(&self) {
-        self.is_cut.store(true, Ordering::Release);
-        self.cut.send_replace(true);
+        self.0.is_cut.store(true, Ordering::Release);
+        for waiting in &self.0.cut {
+            waiting.notify_waiters();
+        }
     }
 
     /// Resolves when nobody holds the line any more.
     pub(crate) async fn all_let_go(&self) {
-        self.threads.closed().await;
+        loop {
+            let told = self.0.let_go.notified();
+            if self.0.held.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            told.await;
+        }
     }
 }
 
 /// One piece of work's hold on the [`Lifeline`].
-#[derive(Debug, Clone)]
-pub(crate) struct Thread {
-    is_cut: Arc<AtomicBool>,
-    cut: watch::Receiver<bool>,
-    _alive: watch::Receiver<()>,
-}
+#[derive(Debug)]
+pub(crate) struct Thread(Arc<Line>);
 
 impl Thread {
     /// Whether the cut has come. Cheap enough for every chunk of every stream.
     pub(crate) fn is_cut(&self) -> bool {
-        self.is_cut.load(Ordering::Acquire)
+        self.0.is_cut.load(Ordering::Acquire)
     }
 
     /// Resolves when the cut comes.
-    pub(crate) fn cut(&self) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
-        let mut cut = self.cut.clone();
-        Box::pin(async move {
-            // An error means that the process dropped its end, which it does only after everything else.
-            let _ = cut.wait_for(|cut| *cut).await;
-        })
+    pub(crate) async fn cut(&self) {
+        let told = self.0.cut[crew::index()].notified();
+        if !self.is_cut() {
+            told.await;
+        }
+    }
+
+    /// The same, for what is polled by hand.
+    pub(crate) fn into_cut(self) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
+        Box::pin(async move { self.cut().await })
+    }
+}
+
+impl Clone for Thread {
+    fn clone(&self) -> Self {
+        self.0.held.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        if self.0.held.fetch_sub(1, Ordering::Release) == 1 {
+            self.0.let_go.notify_waiters();
+        }
     }
 }

@@ -87,7 +87,7 @@ impl Drop for Body {
 /// A stream between its first event and its end.
 pub(crate) struct Course {
     upstream: Option<upstream::Body>,
-    rewriter: Rewriter,
+    rewriter: Box<Rewriter>,
     released: Bytes,
     entry: Option<Entry>,
     permit: Option<Permit>,
@@ -141,7 +141,7 @@ impl Course {
             released: opened.released,
             entry: Some(entry),
             permit,
-            cut: conditions.thread.cut(),
+            cut: conditions.thread.clone().into_cut(),
             conditions,
             watches_cut: false,
         }

@@ -18,7 +18,7 @@ use hyper::{HeaderMap, StatusCode, Uri};
 
 pub(crate) use self::body::Body;
 pub(crate) use self::client::{Client, Outgoing, tls_config};
-pub(crate) use self::headers::{client_headers, reported_cost};
+pub(crate) use self::headers::{Fields, reported_cost, strip};
 use crate::config::Provider;
 
 /// The head of a provider's answer.
@@ -38,7 +38,7 @@ pub(crate) struct Opened {
     /// What is still to come.
     pub(crate) body: Body,
     /// The machine that reads it and writes it for the client.
-    pub(crate) rewriter: Rewriter,
+    pub(crate) rewriter: Box<Rewriter>,
     /// What may go to the client already.
     pub(crate) released: Bytes,
 }
@@ -78,11 +78,11 @@ impl Upstream {
         })
     }
 
-    fn uri(&self, endpoint: Endpoint) -> Uri {
+    fn uri(&self, endpoint: Endpoint) -> &Uri {
         match endpoint {
-            Endpoint::Chat => self.chat.clone(),
-            Endpoint::Completions => self.completions.clone(),
-            Endpoint::Embeddings => self.embeddings.clone(),
+            Endpoint::Chat => &self.chat,
+            Endpoint::Completions => &self.completions,
+            Endpoint::Embeddings => &self.embeddings,
         }
     }
 }

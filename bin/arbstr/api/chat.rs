@@ -27,11 +27,9 @@ pub(crate) async fn serve(
     app: &Arc<App>,
     arrival: &Arrival,
     endpoint: Endpoint,
-    request: Request<Incoming>,
+    request: &mut Request<Incoming>,
 ) -> Result<Response<Reply>, Fault> {
-    let (head, incoming) = request.into_parts();
-    let expects_continue = head.headers.contains_key(header::EXPECT);
-    let body = read(app, incoming, expects_continue).await?;
+    let body = read(app, request).await?;
     flow::run(
         app,
         flow::Asked {
@@ -40,7 +38,7 @@ pub(crate) async fn serve(
                 ..arrival.clone()
             },
             endpoint,
-            headers: head.headers,
+            headers: std::mem::take(request.headers_mut()),
             body,
         },
     )
@@ -53,20 +51,22 @@ pub(crate) async fn serve(
 /// As for the request itself.
 pub(crate) async fn cost(
     app: &Arc<App>,
-    request: Request<Incoming>,
+    request: &mut Request<Incoming>,
 ) -> Result<Response<Reply>, Fault> {
-    let (head, incoming) = request.into_parts();
-    let body = read(app, incoming, head.headers.contains_key(header::EXPECT)).await?;
+    let body = read(app, request).await?;
     let live = app.keep_live();
-    let request = arbstr_wire::Request::parse(Endpoint::Chat, &body)
+    let asked = arbstr_wire::Request::parse(Endpoint::Chat, &body)
         .map_err(|error| Fault::malformed(&error))?;
-    let policy = flow::policy(&head.headers)?;
-    let plan = flow::preview(&live, policy, &request)?;
+    let policy = flow::policy(request.headers())?;
+    let plan = flow::preview(&live, policy, &asked)?;
     Ok(json_reply(StatusCode::OK, flow::explain::plan(&plan)))
 }
 
-async fn read(app: &App, mut incoming: Incoming, expects_continue: bool) -> Result<Bytes, Fault> {
+/// The body, whole. Of the request nothing is moved: a future holds what is moved into it twice.
+async fn read(app: &App, request: &mut Request<Incoming>) -> Result<Bytes, Fault> {
     let limit = app.live().config.server.max_body_bytes;
+    let expects_continue = request.headers().contains_key(header::EXPECT);
+    let incoming = request.body_mut();
     let too_large = || Fault::too_large(limit as u64);
     if incoming.size_hint().lower() > limit as u64 {
         // A client that waits for `100 Continue` has sent nothing yet and is told at once.
@@ -146,7 +146,7 @@ impl Collected {
 }
 
 /// Reads on for a moment, so that a client which is still sending can read why it was refused.
-async fn discard(mut incoming: Incoming) {
+async fn discard(incoming: &mut Incoming) {
     let rest = async { while let Some(Ok(_)) = incoming.frame().await {} };
     // Past the time the connection is closed under the client, as announced.
     let _ = timeout(DISCARD_TIME, rest).await;

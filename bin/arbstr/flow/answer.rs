@@ -15,7 +15,7 @@ use crate::api::fault::Fault;
 use crate::clock;
 use crate::ledger::{Bill, Ending, Winner, decimal};
 use crate::relay::{self, Conditions, Course, Patience};
-use crate::upstream::{Head, Opened, attempt::Good, client_headers, reported_cost};
+use crate::upstream::{Head, Opened, attempt::Good, reported_cost, strip};
 
 impl Journey {
     /// Turns the outcome into the client's answer and, unless a stream goes on, completes the record.
@@ -149,7 +149,7 @@ impl Journey {
 
     /// The last provider's own status and error body, keys redacted.
     fn transparent(mut self) -> Response<Reply> {
-        let Some(miss) = self.last_miss.take() else {
+        let Some(mut miss) = self.last_miss.take() else {
             return self.told_fault(
                 &Ending::Broke("internal".to_owned()),
                 Fault::internal("an error answer was lost"),
@@ -160,8 +160,9 @@ impl Journey {
         let body = relay_fault(status, &miss.body, &secrets);
         let mut reply = Response::new(Reply::whole(body.clone()));
         *reply.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-        if let Some(head) = &miss.head {
-            *reply.headers_mut() = redacted(client_headers(&head.headers, true), &secrets);
+        if let Some(mut head) = miss.head.take() {
+            strip(&mut head.headers, true);
+            *reply.headers_mut() = redacted(head.headers, &secrets);
         }
         if body != miss.body || !reply.headers().contains_key(header::CONTENT_TYPE) {
             reply.headers_mut().insert(

@@ -185,7 +185,7 @@ impl Journey {
         let splicer = &self.wish.splicer;
         let spliced = splicer.apply_with(&self.asked.body, &edits, spare::join);
         let traced = self.entry.trace_headers(&self.asked.headers);
-        let call = Call {
+        let mut call = Call {
             upstream,
             endpoint: self.asked.endpoint,
             client_headers: traced.as_ref().unwrap_or(&self.asked.headers),
@@ -196,7 +196,7 @@ impl Journey {
         let result = tokio::select! {
             // An answer that is there is not asked whether anybody waits for it.
             biased;
-            result = self::attempt(call) => result,
+            result = self::attempt(&mut call) => result,
             () = self.departure.is_final(leaving(&self.live, provider)) => Err(Miss::cancelled()),
             () = self.thread.cut() => Err(Miss::cancelled()),
         };
@@ -224,7 +224,7 @@ impl Journey {
         }
     }
 
-    fn rewriter(&self, provider: &Provider) -> Rewriter {
+    fn rewriter(&self, provider: &Provider) -> Box<Rewriter> {
         let settings = Settings {
             endpoint: self.asked.endpoint,
             hide_usage: !self.wish.asked_for_usage,
@@ -233,7 +233,7 @@ impl Journey {
             choices: self.wish.choices,
         };
         let live: Arc<Live> = Arc::clone(&self.live);
-        Rewriter::new(settings).redacting(live)
+        Box::new(Rewriter::new(settings).redacting(live))
     }
 
     fn limits(&self, attempt: &Attempt, provider: &Provider) -> Limits {

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::{Counts, Told, span};
 use crate::clock;
 use crate::config::Telemetry;
-use crate::upstream::{Body, Client, Outgoing, tls_config};
+use crate::upstream::{Body, Client, Fields, Outgoing, tls_config};
 
 /// The way to the collector.
 pub(super) struct Exporter {
@@ -120,13 +120,13 @@ impl Exporter {
 
     async fn post(&self, body: Bytes) -> Result<(), Refusal> {
         let outgoing = Outgoing {
-            method: Method::POST,
-            uri: self.uri.clone(),
-            headers: self.headers.clone(),
-            body,
+            method: &Method::POST,
+            uri: &self.uri,
+            fields: Fields::own(&self.headers),
+            body: &body,
         };
         let exchange = async {
-            let response = match self.client.send(outgoing.clone()).await {
+            let response = match self.client.send(outgoing).await {
                 Err(fault) if fault.is_stale => self.client.send_fresh(outgoing).await,
                 sent => sent,
             };

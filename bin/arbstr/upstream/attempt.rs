@@ -13,7 +13,8 @@ use tokio::time::timeout_at;
 
 use super::client::{Outgoing, Response};
 use super::fault::{Miss, MissKind};
-use super::{Body, Head, Opened, Upstream, headers};
+use super::headers::{Fields, strip};
+use super::{Body, Head, Opened, Upstream};
 use crate::clock;
 
 /// One request to one provider.
@@ -27,7 +28,7 @@ pub(crate) struct Call<'a> {
     /// The body as this provider gets it.
     pub(crate) body: Bytes,
     /// What writes its stream for the client; `None` when none was asked for.
-    pub(crate) stream: Option<Rewriter>,
+    pub(crate) stream: Option<Box<Rewriter>>,
     /// How long each part may take.
     pub(crate) limits: Limits,
 }
@@ -66,11 +67,11 @@ impl Good {
 ///
 /// # Errors
 /// Why the client must not see what came.
-pub(crate) async fn attempt(mut call: Call<'_>) -> Result<Good, Miss> {
+pub(crate) async fn attempt(call: &mut Call<'_>) -> Result<Good, Miss> {
     let rewriter = call.stream.take();
     let sent_at = clock::now();
     let due = call.limits.bounded(sent_at + call.limits.first);
-    let response = match timeout_at(due.into(), send(&call)).await {
+    let response = match timeout_at(due.into(), send(call)).await {
         Ok(sent) => sent?,
         Err(_) => return Err(Miss::new(call.limits.lost(MissKind::FirstTimeout))),
     };
@@ -81,7 +82,7 @@ pub(crate) async fn attempt(mut call: Call<'_>) -> Result<Good, Miss> {
     };
     let body = Body::new(&head.headers, response.body);
     if !head.status.is_success() {
-        return Err(Box::pin(refused(&call, head, body.ok())).await);
+        return Err(Box::pin(refused(call, head, body.ok())).await);
     }
     let body = match body {
         Ok(body) => body,
@@ -89,12 +90,12 @@ pub(crate) async fn attempt(mut call: Call<'_>) -> Result<Good, Miss> {
     };
     match (content(&head.headers), rewriter) {
         (Content::EventStream | Content::Unsaid, Some(rewriter)) => {
-            open_stream(&call, rewriter, head, body, sent_at).await
+            open_stream(call, rewriter, head, body, sent_at).await
         }
         // A provider that knows no streaming may answer a streaming request with one JSON completion. And without a
         // stream the bytes decide: some providers call their JSON text.
         (Content::Json | Content::Text, _) | (Content::Unsaid | Content::Other(_), None) => {
-            whole(&call, head, body).await
+            whole(call, head, body).await
         }
         (Content::EventStream, None) => Err(Miss::answered(head, MissKind::UnexpectedStream)),
         (Content::Other(kind), Some(_)) => Err(Miss::answered(head, MissKind::WrongContent(kind))),
@@ -131,12 +132,12 @@ async fn send(call: &Call<'_>) -> Result<Response, Miss> {
         .map_err(|fault| Miss::unsent(&fault))
 }
 
-fn request(call: &Call<'_>) -> Outgoing {
+fn request<'a>(call: &'a Call<'_>) -> Outgoing<'a> {
     Outgoing {
-        method: Method::POST,
+        method: &Method::POST,
         uri: call.upstream.uri(call.endpoint),
-        headers: headers::upstream_headers(call.client_headers, &call.upstream.headers),
-        body: call.body.clone(),
+        fields: Fields::passed_on(call.client_headers, &call.upstream.headers),
+        body: &call.body,
     }
 }
 
@@ -147,7 +148,7 @@ async fn whole(call: &Call<'_>, mut head: Head, mut body: Body) -> Result<Good, 
     };
     match Answer::read(call.endpoint, &bytes) {
         Ok(answer) if answer.has_result => {
-            head.headers = headers::client_headers(&head.headers, body.is_recoded());
+            strip(&mut head.headers, body.is_recoded());
             Ok(Good::Whole(head, bytes, answer))
         }
         Ok(answer) => Err(Miss::answered(head, MissKind::NoResult).having_used(answer.usage)),
@@ -159,7 +160,7 @@ async fn whole(call: &Call<'_>, mut head: Head, mut body: Body) -> Result<Good, 
 
 async fn open_stream(
     call: &Call<'_>,
-    mut rewriter: Rewriter,
+    mut rewriter: Box<Rewriter>,
     mut head: Head,
     mut body: Body,
     sent_at: Instant,
@@ -191,7 +192,7 @@ async fn open_stream(
             FirstEvent::Done => return Err(Miss::answered(head, MissKind::NoEvent)),
         }
     }
-    head.headers = headers::client_headers(&head.headers, true);
+    strip(&mut head.headers, true);
     let opened = Opened {
         body,
         rewriter,

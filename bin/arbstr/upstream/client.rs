@@ -28,6 +28,7 @@ use tower_service::Service;
 
 use super::connection::{Answer, Connection, Unanswered};
 use super::fault::{ConnectTimeout, DnsFault};
+use super::headers::Fields;
 use super::multiplex::{Lanes, Rider, Unsent};
 use super::pool::Pool;
 use crate::server::crew;
@@ -46,17 +47,17 @@ struct Place {
     lanes: Lanes,
 }
 
-/// A request to a provider.
-#[derive(Clone)]
-pub(crate) struct Outgoing {
+/// A request to a provider, of which nothing is copied before it is written.
+#[derive(Clone, Copy)]
+pub(crate) struct Outgoing<'a> {
     /// POST, or GET for a list.
-    pub(crate) method: Method,
+    pub(crate) method: &'a Method,
     /// Where to.
-    pub(crate) uri: Uri,
+    pub(crate) uri: &'a Uri,
     /// What goes along.
-    pub(crate) headers: HeaderMap,
+    pub(crate) fields: Fields<'a>,
     /// The body.
-    pub(crate) body: Bytes,
+    pub(crate) body: &'a Bytes,
 }
 
 /// The head of an answer, its body still to be read.
@@ -117,7 +118,7 @@ impl Client {
     }
 
     /// Sends on a connection that is open, or on a new one when none is free.
-    pub(crate) async fn send(&self, request: Outgoing) -> Result<Response, SendFault> {
+    pub(crate) async fn send(&self, request: Outgoing<'_>) -> Result<Response, SendFault> {
         match std::future::poll_fn(|cx| Poll::Ready(self.place().pool.take(cx))).await {
             Some(connection) => self.exchange(connection, request).await,
             // Boxed, so that the usual request does not carry, and move, the room for dialling.
@@ -126,17 +127,16 @@ impl Client {
     }
 
     /// Sends on a connection that cannot have grown stale: a new one, or one of HTTP/2, which is watched.
-    pub(crate) async fn send_fresh(&self, request: Outgoing) -> Result<Response, SendFault> {
+    pub(crate) async fn send_fresh(&self, request: Outgoing<'_>) -> Result<Response, SendFault> {
         let lanes = &self.place().lanes;
-        let request = match lanes.board() {
-            None => request,
-            Some(seat) => match seat.send(request).await {
+        if let Some(seat) = lanes.board() {
+            match seat.send(request).await {
                 Ok(response) => return Ok(response),
                 Err(Unsent::Failed(fault)) => return Err(fault),
                 // It had just ended; the provider has seen nothing of this.
-                Err(Unsent::Returned(request)) => *request,
-            },
-        };
+                Err(Unsent::Returned) => {}
+            }
+        }
         let stream = self
             .dialer
             .dial(request.uri.clone())
@@ -145,30 +145,31 @@ impl Client {
         if !stream.connected().is_negotiated_h2() {
             return self.exchange(Connection::new(stream), request).await;
         }
-        let seat = lanes
-            .open(stream)
+        // Boxed like the dialling: a handshake has more to keep in mind than the exchange that follows it.
+        let seat = Box::pin(lanes.open(stream))
             .await
             .map_err(|error| SendFault::connecting(error.into()))?;
         seat.send(request).await.map_err(|unsent| match unsent {
             Unsent::Failed(fault) => fault,
-            Unsent::Returned(_) => SendFault::sending("the connection closed at once"),
+            Unsent::Returned => SendFault::sending("the connection closed at once"),
         })
     }
 
     async fn exchange(
         &self,
         connection: Connection,
-        request: Outgoing,
+        request: Outgoing<'_>,
     ) -> Result<Response, SendFault> {
         let mut head = Vec::with_capacity(HEAD_BYTES);
         let Outgoing {
             method,
             uri,
-            headers,
+            fields,
             body,
         } = request;
-        write_request(&mut head, &method, &uri, &headers, body.len());
-        let (head, answer) = connection.exchange(head, body, &self.place().pool).await?;
+        write_request(&mut head, method, uri, || fields.iter(), body.len());
+        let home = &self.place().pool;
+        let (head, answer) = connection.exchange(head, body.clone(), home).await?;
         Ok(Response {
             status: head.status,
             headers: head.headers,

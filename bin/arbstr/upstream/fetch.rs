@@ -11,6 +11,7 @@ use hyper::{Method, StatusCode, Uri};
 use super::body::{BodyFault, UnknownCoding};
 use super::client::{Client, Outgoing, tls_config};
 use super::fault::{Miss, MissKind};
+use super::headers::Fields;
 use super::{Body, Upstream};
 
 /// Why there is no document. In words for the operator; nothing of the document is quoted.
@@ -52,24 +53,19 @@ impl Upstream {
     /// # Errors
     /// When it does not come whole, in time and within bounds.
     pub(crate) async fn list_models(&self) -> Result<Bytes, FetchFault> {
-        let ask = Ask {
-            uri: &self.models,
-            headers: &self.headers,
-            most: LIST_BYTES,
-        };
-        ask.fetch(&self.client).await
+        Ask::new(&self.models, self.headers.clone(), LIST_BYTES)
+            .fetch(&self.client)
+            .await
     }
 
     /// Whether the list is there for everybody, so that getting it says nothing about the key.
     pub(crate) async fn lists_without_key(&self) -> bool {
         let mut headers = self.headers.clone();
         headers.remove(header::AUTHORIZATION);
-        let ask = Ask {
-            uri: &self.models,
-            headers: &headers,
-            most: LIST_BYTES,
-        };
-        ask.fetch(&self.client).await.is_ok()
+        Ask::new(&self.models, headers, LIST_BYTES)
+            .fetch(&self.client)
+            .await
+            .is_ok()
     }
 }
 
@@ -80,22 +76,28 @@ impl Upstream {
 pub(crate) async fn fetch_document(uri: &Uri, most: usize) -> Result<Bytes, FetchFault> {
     let is_https = uri.scheme_str() == Some("https");
     let client = Client::new(tls_config(is_https), CONNECT);
-    let headers = HeaderMap::new();
-    let ask = Ask {
-        uri,
-        headers: &headers,
-        most,
-    };
-    ask.fetch(&client).await
+    Ask::new(uri, HeaderMap::new(), most).fetch(&client).await
 }
 
 struct Ask<'a> {
     uri: &'a Uri,
-    headers: &'a HeaderMap,
+    headers: HeaderMap,
     most: usize,
 }
 
-impl Ask<'_> {
+impl<'a> Ask<'a> {
+    fn new(uri: &'a Uri, mut headers: HeaderMap, most: usize) -> Self {
+        headers.remove(header::CONTENT_TYPE);
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        headers
+            .entry(header::USER_AGENT)
+            .or_insert(HeaderValue::from_static(concat!(
+                "arbstr/",
+                env!("CARGO_PKG_VERSION")
+            )));
+        Self { uri, headers, most }
+    }
+
     async fn fetch(&self, client: &Client) -> Result<Bytes, FetchFault> {
         tokio::time::timeout(WITHIN, self.fetch_slowly(client))
             .await
@@ -128,21 +130,13 @@ impl Ask<'_> {
         Ok(read.freeze())
     }
 
-    fn request(&self) -> Outgoing {
-        let mut headers = self.headers.clone();
-        headers.remove(header::CONTENT_TYPE);
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        headers
-            .entry(header::USER_AGENT)
-            .or_insert(HeaderValue::from_static(concat!(
-                "arbstr/",
-                env!("CARGO_PKG_VERSION")
-            )));
+    fn request(&self) -> Outgoing<'_> {
+        static NO_BODY: Bytes = Bytes::new();
         Outgoing {
-            method: Method::GET,
-            uri: self.uri.clone(),
-            headers,
-            body: Bytes::new(),
+            method: &Method::GET,
+            uri: self.uri,
+            fields: Fields::own(&self.headers),
+            body: &NO_BODY,
         }
     }
 }

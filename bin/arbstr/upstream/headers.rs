@@ -38,45 +38,73 @@ pub(crate) fn provider_headers(
     Ok(headers)
 }
 
-/// The headers of one upstream request: the listed ones of the client, then the provider's, which win.
-pub(crate) fn upstream_headers(client: &HeaderMap, provider: &HeaderMap) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(FORWARDED.len() + provider.len());
-    for name in &FORWARDED {
-        for value in client.get_all(name) {
-            headers.append(name.clone(), value.clone());
-        }
-    }
-    for (name, value) in provider {
-        if name != header::CONTENT_TYPE || !headers.contains_key(header::CONTENT_TYPE) {
-            headers.insert(name.clone(), value.clone());
-        }
-    }
-    headers
+/// What goes along with one request: the listed headers of the client, then the provider's, which win. Nothing is copied.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fields<'a> {
+    client: Option<&'a HeaderMap>,
+    provider: &'a HeaderMap,
 }
 
-/// The headers of a provider's answer that its client may see. `rewritten`: the body's length or coding changed.
-pub(crate) fn client_headers(provider: &HeaderMap, rewritten: bool) -> HeaderMap {
-    let named_by_connection: Vec<HeaderName> = provider
+impl<'a> Fields<'a> {
+    /// The headers of a client's request on its way to a provider that gets `provider` with every request.
+    pub(crate) fn passed_on(client: &'a HeaderMap, provider: &'a HeaderMap) -> Self {
+        Self {
+            client: Some(client),
+            provider,
+        }
+    }
+
+    /// arbstr's own request, with these headers and no others.
+    pub(crate) fn own(headers: &'a HeaderMap) -> Self {
+        Self {
+            client: None,
+            provider: headers,
+        }
+    }
+
+    /// One after another.
+    pub(crate) fn iter(self) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
+        let provider = self.provider;
+        // The one header where the client knows better what it sends.
+        let typed = self
+            .client
+            .is_some_and(|client| client.contains_key(header::CONTENT_TYPE));
+        let of_client = self.client.into_iter().flatten().filter(move |(name, _)| {
+            FORWARDED.contains(name)
+                && (*name == header::CONTENT_TYPE || !provider.contains_key(*name))
+        });
+        let of_provider = provider
+            .iter()
+            .filter(move |(name, _)| !(typed && *name == header::CONTENT_TYPE));
+        of_client.chain(of_provider)
+    }
+}
+
+/// Leaves of a provider's headers what its client may see. `rewritten`: the body's length or coding changed.
+pub(crate) fn strip(headers: &mut HeaderMap, rewritten: bool) {
+    let named_by_connection: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|list| list.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
-    let mut headers = HeaderMap::with_capacity(provider.len() + 8);
-    for (name, value) in provider {
-        let dropped = HOP_BY_HOP.contains(name)
-            || named_by_connection.contains(name)
-            || OF_ITS_SITE.contains(name)
-            || name.as_str().starts_with("x-arbstr-")
-            || name.as_str().starts_with("access-control-")
-            || (rewritten
-                && (*name == header::CONTENT_LENGTH || *name == header::CONTENT_ENCODING));
-        if !dropped {
-            headers.append(name.clone(), value.clone());
-        }
+    let dropped: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| {
+            HOP_BY_HOP.contains(name)
+                || named_by_connection.contains(name)
+                || OF_ITS_SITE.contains(name)
+                || name.as_str().starts_with("x-arbstr-")
+                || name.as_str().starts_with("access-control-")
+                || (rewritten
+                    && (*name == header::CONTENT_LENGTH || *name == header::CONTENT_ENCODING))
+        })
+        .cloned()
+        .collect();
+    for name in dropped {
+        headers.remove(name);
     }
-    headers
 }
 
 /// A cost that a provider reports in a header of its answer.

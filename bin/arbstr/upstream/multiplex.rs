@@ -48,7 +48,7 @@ pub(super) enum Unsent {
     /// It may have gone out.
     Failed(SendFault),
     /// It certainly did not.
-    Returned(Box<Outgoing>),
+    Returned,
 }
 
 impl Lanes {
@@ -113,16 +113,18 @@ impl Lane {
 
 impl Seat {
     /// Sends a request and reads the head of its answer.
-    pub(super) async fn send(mut self, outgoing: Outgoing) -> Result<Response, Unsent> {
+    pub(super) async fn send(mut self, outgoing: Outgoing<'_>) -> Result<Response, Unsent> {
         if self.sender.ready().await.is_err() {
-            return Err(Unsent::Returned(Box::new(outgoing)));
+            return Err(Unsent::Returned);
         }
         let mut request = Request::new(Full::new(outgoing.body.clone()));
         *request.method_mut() = outgoing.method.clone();
         *request.uri_mut() = outgoing.uri.clone();
-        request.headers_mut().clone_from(&outgoing.headers);
-        // In HTTP/2 the authority says it.
-        request.headers_mut().remove(header::HOST);
+        let fields = outgoing.fields.iter();
+        // In HTTP/2 the authority says which host.
+        for (name, value) in fields.filter(|(name, _)| *name != header::HOST) {
+            request.headers_mut().append(name.clone(), value.clone());
+        }
         match self.sender.try_send_request(request).await {
             Ok(response) => {
                 let (head, incoming): (_, Incoming) = response.into_parts();
@@ -136,7 +138,7 @@ impl Seat {
                 })
             }
             Err(mut error) => Err(match error.take_message() {
-                Some(_) => Unsent::Returned(Box::new(outgoing)),
+                Some(_) => Unsent::Returned,
                 None => Unsent::Failed(SendFault::sending(error.into_error())),
             }),
         }

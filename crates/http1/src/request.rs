@@ -2,30 +2,33 @@
 
 use std::io::Write as _;
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Uri};
 
-/// Appends the head of a request for `uri` whose body has `length` bytes.
+/// Appends the head of a request for `uri` whose body has `length` bytes; each call of `headers` gives them all.
 ///
-/// `Host` is the authority of `uri` unless `headers` name another. What frames the body is written here and nowhere else,
-/// so a `content-length` or `transfer-encoding` among `headers` is left out.
-pub fn write_request(
+/// `Host` is the authority of `uri` unless the headers name another. What frames the body is written here and nowhere else,
+/// so a `content-length` or `transfer-encoding` among them is left out.
+pub fn write_request<'a, I>(
     out: &mut Vec<u8>,
     method: &Method,
     uri: &Uri,
-    headers: &HeaderMap,
+    headers: impl Fn() -> I,
     length: usize,
-) {
+) where
+    I: Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+{
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
     for part in [method.as_str(), " ", target, " HTTP/1.1\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
-    if let (None, Some(authority)) = (headers.get(header::HOST), uri.authority()) {
+    let names_host = headers().any(|(name, _)| name == header::HOST);
+    if let (false, Some(authority)) = (names_host, uri.authority()) {
         let host = authority.as_str();
         let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
         write_field(out, b"host", host.as_bytes());
     }
-    for (name, value) in headers {
+    for (name, value) in headers() {
         if name != header::CONTENT_LENGTH && name != header::TRANSFER_ENCODING {
             write_field(out, name.as_str().as_bytes(), value.as_bytes());
         }
@@ -48,16 +51,16 @@ mod tests {
         fields: &[(&'static str, &'static str)],
         length: usize,
     ) -> String {
-        let mut headers = HeaderMap::new();
+        let mut headers = header::HeaderMap::new();
         for (name, value) in fields {
-            headers.append(*name, header::HeaderValue::from_static(value));
+            headers.append(*name, HeaderValue::from_static(value));
         }
         let mut out = Vec::new();
         write_request(
             &mut out,
             &Method::POST,
             &Uri::from_static(uri),
-            &headers,
+            || headers.iter(),
             length,
         );
         String::from_utf8(out).expect("these headers are text")
