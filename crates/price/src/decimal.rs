@@ -101,7 +101,7 @@ impl Decimal {
         if part == 0 {
             return;
         }
-        while part % 10 == 0 {
+        while part.is_multiple_of(10) {
             part /= 10;
             digits -= 1;
         }
