@@ -143,16 +143,23 @@ fn put_number(bytes: &mut Vec<u8>, mut value: u64) {
 }
 
 fn take_number(bytes: &mut &[u8]) -> Option<u64> {
+    let (first, rest) = bytes.split_first()?;
+    if *first < 0x80 {
+        *bytes = rest;
+        return Some(u64::from(*first));
+    }
+    take_long_number(bytes)
+}
+
+fn take_long_number(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0_u64;
-    let mut shift = 0;
-    while shift < 64 {
+    for shift in (0..64).step_by(7) {
         let (first, rest) = bytes.split_first()?;
         *bytes = rest;
         value |= u64::from(first & 0x7f) << shift;
         if *first < 0x80 {
             return Some(value);
         }
-        shift += 7;
     }
     None
 }
