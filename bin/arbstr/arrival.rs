@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use uuid::fmt::Hyphenated;
+
 use crate::clock;
 
 /// When a request came, and the name it goes by from then on.
@@ -25,7 +27,7 @@ impl Arrival {
         let id = uuid::Uuid::now_v7();
         let at = clock::now();
         Self {
-            id: id.to_string().into(),
+            id: (&*id.hyphenated().encode_lower(&mut [0; Hyphenated::LENGTH])).into(),
             at,
             read_at: at,
             timestamp_ms: clock::unix_ms(),

@@ -27,6 +27,7 @@ use crate::app::{App, Live};
 use crate::arrival::Arrival;
 use crate::clock;
 use crate::ledger::{About, Bill, Ending, Entry};
+use crate::spare;
 
 /// What a client asked, as it came.
 pub(crate) struct Asked {
@@ -38,6 +39,12 @@ pub(crate) struct Asked {
     pub(crate) headers: HeaderMap,
     /// The body, whole.
     pub(crate) body: Bytes,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        spare::keep_headers(std::mem::take(&mut self.headers));
+    }
 }
 
 /// Serves one request; when its client leaves, the work goes on as far as it should.

@@ -414,7 +414,8 @@ pub(crate) fn sunk_cost(
 }
 
 fn bounded(text: &str, chars: usize) -> String {
-    text.chars().take(chars).collect()
+    let end = text.char_indices().nth(chars).map(|(at, _)| at);
+    text[..end.unwrap_or(text.len())].to_owned()
 }
 
 fn charge(endpoint: Endpoint, usage: &Usage, rates: &Rates) -> Option<Sats> {

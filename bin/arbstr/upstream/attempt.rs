@@ -282,20 +282,22 @@ fn content(headers: &HeaderMap) -> Content {
         return Content::Unsaid;
     };
     let text = value.to_str().unwrap_or_default();
-    let essence = text
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
-    match essence.as_str() {
-        "text/event-stream" => Content::EventStream,
-        "text/plain" => Content::Text,
-        "" => Content::Unsaid,
-        kind if kind == "application/json" || kind.ends_with("+json") || kind == "text/json" => {
-            Content::Json
-        }
-        _ => Content::Other(essence),
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    let is = |kind: &str| essence.eq_ignore_ascii_case(kind);
+    let is_suffixed = || {
+        let suffix = essence.rsplit_once('+').map(|(_, suffix)| suffix);
+        suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case("json"))
+    };
+    if essence.is_empty() {
+        Content::Unsaid
+    } else if is("application/json") || is("text/json") || is_suffixed() {
+        Content::Json
+    } else if is("text/event-stream") {
+        Content::EventStream
+    } else if is("text/plain") {
+        Content::Text
+    } else {
+        Content::Other(essence.to_ascii_lowercase())
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::pool::Pool;
-use crate::scratch;
+use crate::{scratch, spare};
 
 /// A connection on which no answer is being read.
 pub(super) struct Connection {
@@ -109,7 +109,7 @@ impl Connection {
     ) -> Result<(Head, Answer), Unanswered> {
         let mut exchange = Exchange {
             connection: self,
-            reader: HeadReader::default(),
+            reader: HeadReader::reusing(spare::take_headers()),
             request: Outgoing {
                 head,
                 body,

@@ -48,9 +48,20 @@ pub struct HeadReader {
     passed: usize,
     /// The line that `seen` ends in has something in it.
     in_line: bool,
+    /// Empty, but perhaps with room.
+    headers: HeaderMap,
 }
 
 impl HeadReader {
+    /// Puts the headers into `map`, which must be empty: the room it has need not be made again.
+    #[must_use]
+    pub fn reusing(map: HeaderMap) -> Self {
+        Self {
+            headers: map,
+            ..Self::default()
+        }
+    }
+
     /// Takes in what came next. Tells the head once it is whole, and how many of these bytes were before the body.
     ///
     /// # Errors
@@ -76,7 +87,8 @@ impl HeadReader {
             };
             at += length;
             self.passed += self.seen.len();
-            if let Some(head) = parse(&std::mem::take(&mut self.seen).into())? {
+            let bytes = std::mem::take(&mut self.seen).into();
+            if let Some(head) = parse(&bytes, &mut self.headers)? {
                 return Ok(Some((head, at)));
             }
         }
@@ -110,8 +122,8 @@ fn has_no_text(line: &[u8]) -> bool {
     line.iter().all(|byte| *byte == b'\r')
 }
 
-/// Reads a whole head; `None` for an interim one.
-fn parse(bytes: &Bytes) -> Result<Option<Head>, HeadFault> {
+/// Reads a whole head, its headers into `room`; `None` for an interim one.
+fn parse(bytes: &Bytes, room: &mut HeaderMap) -> Result<Option<Head>, HeadFault> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut answer = httparse::Response::new(&mut fields);
     match answer.parse(bytes) {
@@ -133,7 +145,8 @@ fn parse(bytes: &Bytes) -> Result<Option<Head>, HeadFault> {
     } else {
         Version::HTTP_11
     };
-    let mut headers = HeaderMap::with_capacity(answer.headers.len() + SPARE_FIELDS);
+    let mut headers = std::mem::take(room);
+    headers.reserve(answer.headers.len() + SPARE_FIELDS);
     for field in answer.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));

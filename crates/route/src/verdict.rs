@@ -386,6 +386,8 @@ impl fmt::Display for Outcome {
     /// As a structured-fields parameter: `status=429`, `error=timeout`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.status() {
+            // By far the most, and each is written more than once.
+            Some(200) => f.write_str("status=200"),
             Some(status) => write!(f, "status={status}"),
             None => write!(f, "error={}", self.kind()),
         }

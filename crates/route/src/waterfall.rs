@@ -286,7 +286,7 @@ impl Waterfall {
     /// The attempts as the value of `x-arbstr-attempts`: `alpha;status=429, beta;error=timeout`.
     #[must_use]
     pub fn story(&self) -> String {
-        let mut story = String::new();
+        let mut story = String::with_capacity(STORY_BYTES * self.tried.len());
         for tried in &self.tried {
             push_attempt(&mut story, self.offer_of(tried).provider(), &tried.outcome);
         }
@@ -462,6 +462,8 @@ impl Waterfall {
 
 /// When to come again where nobody can say better.
 const SOON: Duration = Duration::from_secs(1);
+/// Room for a provider's name and an outcome.
+const STORY_BYTES: usize = 32;
 
 #[cfg(test)]
 mod tests;
