@@ -87,7 +87,7 @@ fn long_string(text: &[u8], at: usize) -> Result<(usize, bool), JsonError> {
             }
             let behind = match ESCAPES[usize::from(window[stop + 1])] {
                 Escape::Letter => stop + 2,
-                Escape::Unicode if window[stop + 2..stop + 6].iter().all(is_hex) => stop + 6,
+                Escape::Unicode if are_hex(&window[stop + 2..stop + 6]) => stop + 6,
                 _ => return Err(bad_escape(text, at + stop + 1)),
             };
             if behind >= BLOCK {
@@ -298,7 +298,7 @@ fn escape(text: &[u8], at: usize) -> Result<usize, JsonError> {
     let rest = text.get(at..).unwrap_or_default();
     match rest.first().map(|letter| ESCAPES[usize::from(*letter)]) {
         Some(Escape::Letter) => Ok(at + 1),
-        Some(Escape::Unicode) if rest.len() > 4 && rest[1..5].iter().all(is_hex) => Ok(at + 5),
+        Some(Escape::Unicode) if rest.len() > 4 && are_hex(&rest[1..5]) => Ok(at + 5),
         _ => Err(bad_escape(text, at)),
     }
 }
@@ -307,15 +307,34 @@ fn escape(text: &[u8], at: usize) -> Result<usize, JsonError> {
 #[cold]
 fn bad_escape(text: &[u8], at: usize) -> JsonError {
     let digits = match text.get(at..) {
-        Some([b'u', rest @ ..]) => 1 + rest.iter().take(4).take_while(|byte| is_hex(byte)).count(),
+        Some([b'u', rest @ ..]) => {
+            1 + rest
+                .iter()
+                .take(4)
+                .take_while(|byte| byte.is_ascii_hexdigit())
+                .count()
+        }
         _ => 0,
     };
     wrong(text, at + digits, Expected::Escape)
 }
 
-fn is_hex(byte: &u8) -> bool {
-    byte.is_ascii_hexdigit()
+/// Looked up, and all together: a chain of comparisons for each digit would cost more than the rest of the string.
+fn are_hex(digits: &[u8]) -> bool {
+    digits
+        .iter()
+        .fold(true, |all, digit| all & HEX[usize::from(*digit)])
 }
+
+const HEX: [bool; 256] = {
+    let mut hex = [false; 256];
+    let mut byte = 0;
+    while byte < u8::MAX {
+        hex[byte as usize] = byte.is_ascii_hexdigit();
+        byte += 1;
+    }
+    hex
+};
 
 /// What one escape means and how many bytes follow its backslash.
 fn unescape_one(rest: &str) -> Option<(char, usize)> {
