@@ -258,6 +258,17 @@ impl Intake {
         self.is_news(call)
     }
 
+    /// Gives others `time` to hand in something too, unless somebody waits for what is there since `call`.
+    pub(crate) fn linger(&self, call: Call, time: Duration) {
+        let progress = self.progress();
+        let awaited = progress.flush_asked != call.flush_asked || progress.stopping;
+        drop(progress);
+        if !awaited {
+            // Whoever comes to wait for it wakes the writer, a record does not.
+            thread::park_timeout(time);
+        }
+    }
+
     /// How many records memory holds.
     pub(crate) fn memory_length(&self) -> usize {
         if self.memory_only() == 0 {

@@ -159,7 +159,7 @@ impl Writer {
             LONGEST_PAUSE
         };
         if self.intake.sleep(call, at_most) {
-            thread::sleep(LINGER);
+            self.intake.linger(call, LINGER);
         } else {
             // Nothing to do: see whether another instance on this file has died meanwhile.
             self.recovered = false;
