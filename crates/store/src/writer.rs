@@ -220,6 +220,8 @@ impl Writer {
         if self.connection.is_none() {
             self.home.make_folder()?;
             self.connection = Some(schema::connect(self.home.database())?);
+            // It may be another file.
+            self.open_rows = OpenRows::default();
         }
         Ok(())
     }

@@ -210,6 +210,7 @@ impl<'t, 'a> Batch<'t, 'a> {
         next.bind(series)?;
         next.bind(completion.plan)?;
         next.completion(completion, &measures)?;
+        next.bind(id)?;
         if self.complete.raw_execute()? == 0 {
             self.note_unmatched(id, "completed without an open row");
             return Ok(());

@@ -186,14 +186,16 @@ pub(super) static OPEN: LazyLock<Insertion> =
 pub(super) static WHOLE: LazyLock<Insertion> =
     LazyLock::new(|| Insertion::of(&[&OPENING_COLUMNS, &["series"], &COMPLETION_COLUMNS]));
 
-/// Ends a row in progress: id, series, plan if there is a new one, completion.
+/// Ends a row in progress: id, series, plan if there is a new one, completion, correlation id. The last is for a row that
+/// somebody else has deleted: another may have its id by now.
 pub(super) static COMPLETE: LazyLock<String> = LazyLock::new(|| {
     let set = |(index, column)| format!("{column} = ?{}", index + 4);
     let columns: Vec<_> = COMPLETION_COLUMNS.iter().enumerate().map(set).collect();
     format!(
         "UPDATE requests SET series = ?2, plan = coalesce(?3, plan), {}, owner = NULL
-         WHERE id = ?1 AND owner IS NOT NULL",
-        columns.join(", ")
+         WHERE id = ?1 AND owner IS NOT NULL AND correlation_id = ?{}",
+        columns.join(", "),
+        columns.len() + 4
     )
 });
 

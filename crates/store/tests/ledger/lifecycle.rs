@@ -138,6 +138,23 @@ fn records_that_are_there_already_are_left_alone_among_new_ones() {
 }
 
 #[test]
+fn completion_of_a_row_that_somebody_deleted_touches_no_other() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    store.open_request(opening("a"));
+    assert!(store.flush(PATIENCE).is_empty());
+    let id = scratch.number("SELECT id FROM requests");
+    scratch.peek().execute("DELETE FROM requests", []).unwrap();
+    store.open_request(opening("b"));
+    assert!(store.flush(PATIENCE).is_empty());
+    assert_eq!(scratch.number("SELECT id FROM requests"), id);
+    store.complete(completion("a"));
+    assert!(store.flush(PATIENCE).is_empty());
+    assert_eq!(store.status(0).unmatched, 1);
+    assert!(store.request("b").unwrap().unwrap().row.is_in_progress());
+}
+
+#[test]
 fn only_attempt_that_answers_needs_no_row_of_its_own() {
     let attempt = Attempt {
         provider: "alpha".to_owned(),
