@@ -100,7 +100,7 @@ impl ManageConnection for Opener {
 /// file is read as one that nobody changes, unless a log beside it tells of changes.
 pub(crate) fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
     let connection = match open(path, OpenFlags::empty()) {
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
+        Err(error) if is_about_its_files(&error) => {
             let uri = unchanging(path).ok_or(error)?;
             open(Path::new(&uri), OpenFlags::SQLITE_OPEN_URI)?
         }
@@ -118,6 +118,14 @@ fn open(path: &Path, more: OpenFlags) -> Result<Connection, rusqlite::Error> {
     // Nothing is opened before something is read.
     connection.query_row("PRAGMA schema_version", [], |_| Ok(()))?;
     Ok(connection)
+}
+
+/// Whether the files are to blame that SQLite keeps beside a database.
+fn is_about_its_files(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)
+    )
 }
 
 /// How a file is named that nobody changes; `None` if somebody may, or if it has no such name.
