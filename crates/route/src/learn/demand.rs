@@ -23,7 +23,7 @@ mod blend;
 mod node;
 mod table;
 
-pub(crate) use blend::Expectation;
+pub(crate) use blend::{Expectation, Guess};
 pub(super) use node::Evidence;
 pub(crate) use node::{BILLING, Clue, INPUT, Level, Mean, Node, OUTPUT, TEXT};
 pub(crate) use table::Table;

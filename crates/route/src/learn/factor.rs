@@ -5,6 +5,8 @@
 //! keep it honest: a single step is bounded, so that one absurd report moves it little; evidence is worth less the
 //! longer ago it was gathered; and when what comes in keeps falling to one side, the old evidence is let go.
 
+use super::demand::Guess;
+
 /// An effect as a natural logarithm.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Factor {
@@ -45,6 +47,19 @@ impl Factor {
         if self.drift.abs() > DRIFT_LIMIT {
             self.drift = 0.0;
             self.knowledge = self.knowledge.min(AFTER_DRIFT / doubt);
+        }
+    }
+
+    /// Lets go of what only the server's own answers vouch for: by as much as this one would have moved the estimate, had
+    /// what was `usual` come from others. Where nobody else answers such requests, a factor and what is expected of
+    /// them could trade places unnoticed, and a first wrong guess would stay for ever.
+    pub(crate) fn fade_unvouched(&mut self, usual: &Guess, prior: &Prior) {
+        let variance = self.variance(prior);
+        let least = prior.noise * LEAST_NOISE;
+        let gain = |doubt: f32| variance / (variance + doubt.max(least));
+        let share = gain(usual.vouched) - gain(usual.doubt);
+        if share > 0.0 {
+            self.log -= self.log * share;
         }
     }
 
@@ -138,6 +153,25 @@ mod tests {
             factor.learn(-0.7 + noise(index), PRIOR.noise, &PRIOR);
         }
         assert!((factor.log + 0.7).abs() < 0.25, "{factor:?}");
+    }
+
+    #[test]
+    fn what_nobody_else_vouches_for_fades() {
+        let after_fading = |doubt: f32| {
+            let mut factor = after((0..150).map(|index| 0.7 + noise(index)));
+            let usual = Guess {
+                value: 0.0,
+                doubt,
+                vouched: PRIOR.noise,
+            };
+            for _ in 0..500 {
+                factor.fade_unvouched(&usual, &PRIOR);
+            }
+            factor.log
+        };
+        assert!(after_fading(20.0 * PRIOR.noise).abs() < 0.1);
+        assert!(after_fading(f32::INFINITY).abs() < 0.1);
+        assert!((after_fading(PRIOR.noise) - 0.7).abs() < 0.1);
     }
 
     proptest! {

@@ -166,6 +166,7 @@ impl Habit {
         {
             let observed = seen.value + self.text.log - usual.value;
             self.text.learn(observed, usual.doubt, &TEXT);
+            self.text.fade_unvouched(&usual, &TEXT);
         }
         match (lesson.log_billing, expected.log_billing) {
             (Some(seen), Some(usual)) => {

@@ -10,6 +10,8 @@ pub(crate) struct Guess {
     pub(crate) value: f32,
     /// How far off it is likely to be, as a variance.
     pub(crate) doubt: f32,
+    /// The same, had it all come from others.
+    pub(crate) vouched: f32,
 }
 
 /// What is expected of one request, whoever serves it.
@@ -35,6 +37,7 @@ pub(super) struct Blend {
     weight: Lanes,
     value: Lanes,
     doubt: Lanes,
+    vouched: Lanes,
     output: f32,
 }
 
@@ -62,6 +65,10 @@ impl Blend {
         });
         self.weight = from_fn(|lane| self.weight[lane] + weight[lane]);
         self.value = from_fn(|lane| self.value[lane] + weight[lane] * node.value[lane]);
+        self.vouched = from_fn(|lane| {
+            let doubted = weight[lane] * doubt[lane];
+            self.vouched[lane] + if weight[lane] > 0.0 { doubted } else { 0.0 }
+        });
         self.doubt = from_fn(|lane| {
             let doubted = weight[lane] * doubt[lane] * apart[lane];
             self.doubt[lane] + if weight[lane] > 0.0 { doubted } else { 0.0 }
@@ -117,6 +124,7 @@ impl Blend {
         (weight > 0.0).then(|| Guess {
             value: self.value[lane] / weight,
             doubt: self.doubt[lane] / weight,
+            vouched: self.vouched[lane] / weight,
         })
     }
 }
