@@ -26,7 +26,7 @@ bench:
 bench-store *ARGS:
     cargo bench -p arbstr-store --bench store -- {{ARGS}}
 
-# The proxy against a bare forwarder; see benches/proxy/README.md.
+# The proxy against a bare forwarder and nginx; see benches/proxy/README.md.
 bench-proxy *ARGS:
     cargo bench --bench proxy -- {{ARGS}}
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::figures::{Bar, Line, median};
+use crate::figures::{Bar, Line, Sample, median};
 use crate::load::{Plan, Until};
 use crate::script::{PACED_CHUNKS, Shape};
-use crate::subject::{Memory, Stage, Turn};
+use crate::subject::{Memory, Stage, Subject, Turn};
 
 /// A named measurement.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ fn rate(stage: &mut Stage) -> Result<Vec<Line>> {
     plan.rate = Some(RATE);
     let rounds = take_turns(stage, &plan, 5)?;
     for round in &rounds {
-        for turn in [&round.floor, &round.proxy] {
+        for turn in [&round.floor, &round.proxy].into_iter().chain(&round.nginx) {
             let rate = turn.outcome.requests as f64 / turn.outcome.seconds;
             if rate < RATE * 0.97 {
                 eprintln!(
@@ -98,7 +98,7 @@ fn latency(stage: &mut Stage) -> Result<Vec<Line>> {
     for round in &rounds {
         let direct = round.direct.outcome.latency_p50;
         let added = |turn: &Turn| (turn.outcome.latency_p50 - direct) / 1e3;
-        line.push(added(&round.floor), added(&round.proxy));
+        line.push(round.sample(added));
     }
     Ok(vec![line])
 }
@@ -140,9 +140,8 @@ fn paced(stage: &mut Stage) -> Result<Vec<Line>> {
     let mut p50 = Line::new("the same: relay delay p50", "µs", Bar::Ratio(1.05));
     let mut p99 = Line::new("the same: relay delay p99", "µs", Bar::Ratio(1.1));
     for round in &rounds {
-        let (floor, proxy) = (&round.floor.outcome, &round.proxy.outcome);
-        p50.push(floor.delay_p50 / 1e3, proxy.delay_p50 / 1e3);
-        p99.push(floor.delay_p99 / 1e3, proxy.delay_p99 / 1e3);
+        p50.push(round.sample(|turn| turn.outcome.delay_p50 / 1e3));
+        p99.push(round.sample(|turn| turn.outcome.delay_p99 / 1e3));
     }
     Ok(vec![
         cpu_per_chunk(&name, Bar::Ratio(1.15), &rounds),
@@ -176,10 +175,21 @@ fn idle_of(stage: &mut Stage, streams: usize) -> Result<Vec<Line>> {
         let floor = weigh(stage, subject, streams)?;
         let subject = stage.proxy()?;
         let proxy = weigh(stage, subject, streams)?;
+        let subject = stage.nginx()?;
+        let nginx = subject.map(|subject| weigh(stage, subject, streams));
+        let nginx = nginx.transpose()?;
         let each = |memory: Memory| (memory.open - memory.before) / streams as f64 / KIB;
         let kept = |memory: Memory| (memory.after - memory.before) / KIB / KIB;
-        per_stream.push(each(floor), each(proxy));
-        left.push(kept(floor), kept(proxy));
+        per_stream.push(Sample {
+            floor: each(floor),
+            proxy: each(proxy),
+            nginx: nginx.map(each),
+        });
+        left.push(Sample {
+            floor: kept(floor),
+            proxy: kept(proxy),
+            nginx: nginx.map(kept),
+        });
         allowed.push(20.0 + proxy.before * 0.1 / KIB / KIB);
     }
     left.bar = Bar::Absolute(median(&allowed));
@@ -187,11 +197,7 @@ fn idle_of(stage: &mut Stage, streams: usize) -> Result<Vec<Line>> {
 }
 
 /// A subject fresh from its start, warmed by some requests, since what an allocator keeps must not be counted twice.
-fn weigh(
-    stage: &mut Stage,
-    mut subject: crate::subject::Subject,
-    streams: usize,
-) -> Result<Memory> {
+fn weigh(stage: &mut Stage, mut subject: Subject, streams: usize) -> Result<Memory> {
     let mut plan = Plan {
         shape: Shape::Json,
         connections: 8,
@@ -213,12 +219,16 @@ fn start(stage: &mut Stage) -> Result<Vec<Line>> {
     for _ in 0..stage.options.turns(15) {
         let floor = stage.floor()?;
         let proxy = stage.proxy()?;
-        line.push(
-            floor.started_in.as_secs_f64() * 1e3,
-            proxy.started_in.as_secs_f64() * 1e3,
-        );
+        let nginx = stage.nginx()?;
+        let ms = |subject: &Subject| subject.started_in.as_secs_f64() * 1e3;
+        line.push(Sample {
+            floor: ms(&floor),
+            proxy: ms(&proxy),
+            nginx: nginx.as_ref().map(ms),
+        });
         floor.stop()?;
         proxy.stop()?;
+        nginx.map_or(Ok(()), Subject::stop)?;
     }
     Ok(vec![line])
 }
@@ -229,29 +239,46 @@ struct Round {
     direct: Turn,
     floor: Turn,
     proxy: Turn,
+    nginx: Option<Turn>,
 }
 
-/// Loads provider, floor and proxy in turn, `repeats` times, after a turn of each that is not counted.
+impl Round {
+    /// What `of` tells of each one's turn.
+    fn sample(&self, of: impl Fn(&Turn) -> f64) -> Sample {
+        Sample {
+            floor: of(&self.floor),
+            proxy: of(&self.proxy),
+            nginx: self.nginx.as_ref().map(of),
+        }
+    }
+}
+
+/// Loads provider, floor, proxy and nginx in turn, `repeats` times, after a turn of each that is not counted.
 fn take_turns(stage: &mut Stage, plan: &Plan, repeats: usize) -> Result<Vec<Round>> {
     let mut direct = stage.direct();
     let mut floor = stage.floor()?;
     let mut proxy = stage.proxy()?;
+    let mut nginx = stage.nginx()?;
+    let mut load_nginx = |plan: &Plan| nginx.as_mut().map(|nginx| nginx.load(plan)).transpose();
     let mut warm_up = plan.clone();
     if let Until::Elapsed(time) = plan.until {
         warm_up.until = Until::Elapsed(time.min(Duration::from_millis(700)));
     }
     floor.load(&warm_up)?;
     proxy.load(&warm_up)?;
+    load_nginx(&warm_up)?;
     let mut rounds = Vec::new();
     for _ in 0..stage.options.turns(repeats) {
         rounds.push(Round {
             direct: direct.load(plan)?,
             floor: floor.load(plan)?,
             proxy: proxy.load(plan)?,
+            nginx: load_nginx(plan)?,
         });
     }
     floor.stop()?;
     proxy.stop()?;
+    nginx.map_or(Ok(()), Subject::stop)?;
     Ok(rounds)
 }
 
@@ -270,7 +297,7 @@ fn cpu_per_request(name: &str, bar: f64, rounds: &[Round]) -> Line {
     let mut line = Line::new(name, "µs", Bar::Ratio(bar));
     for round in rounds {
         let each = |turn: &Turn| turn.cpu / turn.outcome.requests as f64 / 1e3;
-        line.push(each(&round.floor), each(&round.proxy));
+        line.push(round.sample(each));
     }
     line
 }
@@ -278,8 +305,7 @@ fn cpu_per_request(name: &str, bar: f64, rounds: &[Round]) -> Line {
 fn cpu_per_chunk(name: &str, bar: Bar, rounds: &[Round]) -> Line {
     let mut line = Line::new(name, "µs", bar);
     for round in rounds {
-        let each = |turn: &Turn| turn.cpu / turn.outcome.chunks / 1e3;
-        line.push(each(&round.floor), each(&round.proxy));
+        line.push(round.sample(|turn| turn.cpu / turn.outcome.chunks / 1e3));
     }
     line
 }

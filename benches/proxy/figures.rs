@@ -20,20 +20,21 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// One line of the table: paired samples of the floor and of the proxy, taken in turn.
+/// One line of the table: samples of the floor, of the proxy and perhaps of nginx, taken in turn.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) name: String,
     pub(crate) unit: &'static str,
     pub(crate) bar: Bar,
-    pub(crate) pairs: Vec<Pair>,
+    pub(crate) samples: Vec<Sample>,
 }
 
 /// What was measured in one turn.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pair {
+pub(crate) struct Sample {
     pub(crate) floor: f64,
     pub(crate) proxy: f64,
+    pub(crate) nginx: Option<f64>,
 }
 
 /// What the proxy should reach.
@@ -52,30 +53,35 @@ impl Line {
             name: name.into(),
             unit,
             bar,
-            pairs: Vec::new(),
+            samples: Vec::new(),
         }
     }
 
-    pub(crate) fn push(&mut self, floor: f64, proxy: f64) {
-        self.pairs.push(Pair { floor, proxy });
+    pub(crate) fn push(&mut self, sample: Sample) {
+        self.samples.push(sample);
     }
 
     pub(crate) fn floor(&self) -> f64 {
-        median(&self.pairs.iter().map(|pair| pair.floor).collect::<Vec<_>>())
+        self.median_of(|sample| Some(sample.floor))
     }
 
     pub(crate) fn proxy(&self) -> f64 {
-        median(&self.pairs.iter().map(|pair| pair.proxy).collect::<Vec<_>>())
+        self.median_of(|sample| Some(sample.proxy))
     }
 
-    /// The medians' ratio.
+    /// NaN where there is no nginx.
+    pub(crate) fn nginx(&self) -> f64 {
+        self.median_of(|sample| sample.nginx)
+    }
+
+    /// The proxy's median over the floor's.
     pub(crate) fn ratio(&self) -> f64 {
         self.proxy() / self.floor()
     }
 
     /// The smallest and the largest ratio of any one turn: how far to trust the ratio.
     pub(crate) fn spread(&self) -> (f64, f64) {
-        let ratios = self.pairs.iter().map(|pair| pair.proxy / pair.floor);
+        let ratios = self.samples.iter().map(|one| one.proxy / one.floor);
         ratios.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), ratio| {
             (low.min(ratio), high.max(ratio))
         })
@@ -88,5 +94,9 @@ impl Line {
             Bar::Ratio(bar) => Some(self.ratio() <= bar),
             Bar::Absolute(bar) => Some(self.proxy() <= bar),
         }
+    }
+
+    fn median_of(&self, side: impl Fn(&Sample) -> Option<f64>) -> f64 {
+        median(&self.samples.iter().filter_map(side).collect::<Vec<_>>())
     }
 }

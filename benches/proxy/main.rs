@@ -2,7 +2,7 @@
 //!
 //! One program in four roles: the bench itself, and as its own child processes the mock provider, the floor proxy and the
 //! load generator, so that the CPU time and the memory of each proxy are those of one process and nothing else.
-//! `benches/README.md` says what is measured and how to read it.
+//! `README.md` beside this file says what is measured and how to read it.
 #![expect(clippy::disallowed_methods, reason = "a bench looks at the clock")]
 
 mod cases;
@@ -10,6 +10,7 @@ mod figures;
 mod floor;
 mod ledger;
 mod load;
+mod nginx;
 mod options;
 mod process;
 mod scale;
@@ -52,6 +53,7 @@ fn bench(options: Options) -> Result<()> {
         return Ok(());
     }
     let mut stage = Stage::new(options)?;
+    stage.look_for_nginx();
     let mut lines = Vec::new();
     for case in cases {
         eprintln!("{} …", case.name);
@@ -61,7 +63,7 @@ fn bench(options: Options) -> Result<()> {
         }
         lines.extend(found);
     }
-    print!("{}", table::render(&lines, &mode));
+    print!("{}", table::render(&lines, &mode, stage.nginx_version()));
     Ok(())
 }
 

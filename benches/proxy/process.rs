@@ -1,6 +1,7 @@
 //! The processes of a bench: starting them, stopping them, and what the kernel says of their CPU time and memory.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -68,8 +69,7 @@ impl Process {
 
     /// Asks the child to stop and waits up to `patience` for a clean end.
     pub(crate) fn terminate(mut self, patience: Duration) -> Result<()> {
-        let pid = self.child.id().to_string();
-        Command::new("kill").args(["-TERM", &pid]).status()?;
+        signal("-TERM", &[self.child.id()])?;
         let asked = Instant::now();
         while asked.elapsed() < patience {
             if let Some(status) = self.child.try_wait()? {
@@ -86,62 +86,85 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// CPU time so far.
+    /// CPU time so far, that of its own children included.
     pub(crate) fn cpu(&self) -> Result<Cpu> {
-        Cpu::read(self.child.id())
+        let mut all = Cpu::default();
+        for pid in self.family()? {
+            all.add(pid)?;
+        }
+        Ok(all)
     }
 
-    /// Resident memory in bytes.
+    /// Resident memory in bytes, that of its own children included: what they share counts for each.
     pub(crate) fn resident(&self) -> Result<f64> {
-        let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()))?;
-        let line = rollup.lines().find(|line| line.starts_with("Rss:"));
-        let kib = line.and_then(|line| line.split_whitespace().nth(1));
-        let kib: f64 = kib.context("smaps_rollup has an Rss line")?.parse()?;
-        Ok(kib * 1024.0)
+        let family = self.family()?;
+        family.into_iter().map(resident).sum()
+    }
+
+    /// The child and its children: nginx is a master that only looks after its workers.
+    fn family(&self) -> Result<Vec<u32>> {
+        let parent = self.child.id();
+        let mut family = vec![parent];
+        for entry in fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            // A process that has just ended has no file.
+            let Ok(fields) = stat_fields(pid) else {
+                continue;
+            };
+            if fields.get(1).is_some_and(|of| *of == parent.to_string()) {
+                family.push(pid);
+            }
+        }
+        Ok(family)
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail when the child has ended, which is what is wanted.
-        let _ = self.child.kill();
+        // All of it fails when the child has ended, which is what is wanted.
+        if self.is_alive() {
+            let family = self.family().unwrap_or_default();
+            let _ = self.child.kill();
+            let _ = signal("-KILL", &family);
+        }
         let _ = self.child.wait();
     }
 }
 
-/// A reading of a process's CPU clock.
+/// A reading of the CPU clock of one process or several.
 ///
-/// `stat` has utime + stime of the whole process in ticks of 10 ms, `schedstat` the same time of each living thread in ns.
-#[derive(Clone, Debug)]
+/// `stat` has utime + stime of a whole process in ticks of 10 ms, `schedstat` the same time of each living thread in ns.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Cpu {
     ticks: u64,
     threads: BTreeMap<String, u64>,
 }
 
 impl Cpu {
-    fn read(pid: u32) -> Result<Self> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name in parentheses may hold spaces; utime and stime are the 12th and 13th fields behind it.
-        let (_, fields) = stat.rsplit_once(')').context("stat names the process")?;
-        let times = fields.split_whitespace().skip(11).take(2);
-        let ticks = times.map(str::parse::<u64>).sum::<Result<u64, _>>()?;
-        let mut threads = BTreeMap::new();
-        for entry in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+    fn add(&mut self, pid: u32) -> Result<()> {
+        let fields = stat_fields(pid)?;
+        let times = fields.iter().skip(11).take(2);
+        let ticks = times.map(|field| field.parse::<u64>());
+        self.ticks += ticks.sum::<Result<u64, _>>()?;
+        for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
             let entry = entry?;
             // A thread that has just ended has no file; `since` notices.
-            let Ok(line) = std::fs::read_to_string(entry.path().join("schedstat")) else {
+            let Ok(line) = fs::read_to_string(entry.path().join("schedstat")) else {
                 continue;
             };
             let nanos = line
                 .split_whitespace()
                 .next()
                 .context("schedstat has a time")?;
-            threads.insert(
+            self.threads.insert(
                 entry.file_name().to_string_lossy().into_owned(),
                 nanos.parse()?,
             );
         }
-        Ok(Self { ticks, threads })
+        Ok(())
     }
 
     /// Nanoseconds used since `earlier`: by threads, or by ticks when a thread has ended in between.
@@ -156,6 +179,30 @@ impl Cpu {
         let used = |(thread, now): (&String, &u64)| now - earlier.threads.get(thread).unwrap_or(&0);
         self.threads.iter().map(used).sum::<u64>() as f64
     }
+}
+
+fn resident(pid: u32) -> Result<f64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let line = rollup.lines().find(|line| line.starts_with("Rss:"));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1));
+    let kib: f64 = kib.context("smaps_rollup has an Rss line")?.parse()?;
+    Ok(kib * 1024.0)
+}
+
+/// What `stat` says behind the name: the state, the parent, and so on; utime and stime are the 12th and the 13th.
+fn stat_fields(pid: u32) -> Result<Vec<String>> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name stands in parentheses and may hold spaces.
+    let (_, fields) = stat.rsplit_once(')').context("stat names the process")?;
+    Ok(fields.split_whitespace().map(str::to_owned).collect())
+}
+
+fn signal(name: &str, pids: &[u32]) -> Result<()> {
+    let mut kill = Command::new("kill");
+    kill.arg(name).args(pids.iter().map(u32::to_string));
+    // Its complaint about a process that has ended meanwhile is of no use.
+    kill.stderr(Stdio::null()).status()?;
+    Ok(())
 }
 
 /// Tells the parent where this role listens.

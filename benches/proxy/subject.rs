@@ -1,4 +1,4 @@
-//! The subjects: the provider asked directly, the floor in front of it, and arbstr in front of it.
+//! The subjects: the provider asked directly; the floor, arbstr and nginx in front of it.
 
 use std::fs::{self, File, Permissions};
 use std::io::{Read as _, Write as _};
@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::ledger::{self, Ledger};
 use crate::load::{Outcome, Plan};
+use crate::nginx::Nginx;
 use crate::options::Options;
 use crate::process::{Cpu, Process};
 use crate::script::{self, Tail};
@@ -24,6 +25,7 @@ pub(crate) struct Stage {
     provider_address: SocketAddr,
     folder: PathBuf,
     started: u32,
+    nginx: Option<Nginx>,
 }
 
 impl Stage {
@@ -38,7 +40,26 @@ impl Stage {
             provider_address,
             folder,
             started: 0,
+            nginx: None,
         })
+    }
+
+    /// Has nginx take its turns from now on, if it is installed and starts.
+    pub(crate) fn look_for_nginx(&mut self) {
+        if let Err(error) = self.try_nginx() {
+            self.nginx = None;
+            eprintln!("nginx takes no part, its column stays empty: {error:#}");
+        }
+    }
+
+    fn try_nginx(&mut self) -> Result<()> {
+        self.nginx = Some(Nginx::find().context("it is not installed")?);
+        self.nginx()?.map_or(Ok(()), Subject::stop)
+    }
+
+    /// nginx's name and version, or that there is none.
+    pub(crate) fn nginx_version(&self) -> &str {
+        self.nginx.as_ref().map_or("no nginx", Nginx::version)
     }
 
     /// Lets the idle streams that are open come to their end.
@@ -53,21 +74,20 @@ impl Stage {
             process: None,
             ledger: None,
             tail: Tail::None,
+            ends: Ends::WithInput,
             started_in: Duration::ZERO,
         }
     }
 
     /// arbstr, with a database of its own.
     pub(crate) fn proxy_of(&mut self, setup: Setup) -> Result<Subject> {
-        self.started += 1;
-        let folder = self.folder.join(self.started.to_string());
-        fs::create_dir_all(&folder)?;
+        let folder = self.fresh_folder()?;
         if setup.rows > 0 {
             // A first start makes the tables that are to be filled.
-            self.start(&folder, setup)?.stop()?;
+            self.start_arbstr(&folder, setup)?.stop()?;
             ledger::fill(&folder.join("arbstr.db"), setup.rows)?;
         }
-        self.start(&folder, setup)
+        self.start_arbstr(&folder, setup)
     }
 
     /// A floor in front of the provider.
@@ -81,8 +101,28 @@ impl Stage {
             process: Some(process),
             ledger: None,
             tail: Tail::None,
+            ends: Ends::WithInput,
             started_in: begun.elapsed(),
         })
+    }
+
+    /// nginx in front of the provider, where there is one.
+    pub(crate) fn nginx(&mut self) -> Result<Option<Subject>> {
+        let Some(nginx) = self.nginx.clone() else {
+            return Ok(None);
+        };
+        let folder = self.fresh_folder()?;
+        let address = free_address()?;
+        let command = nginx.command(&folder, address, self.provider_address)?;
+        let (process, started_in) = start(command, address, &folder.join("log"))?;
+        Ok(Some(Subject {
+            address,
+            process: Some(process),
+            ledger: None,
+            tail: Tail::None,
+            ends: Ends::OnSignal,
+            started_in,
+        }))
     }
 
     /// What is compared with the floor: arbstr, with a database of its own, unless a second floor was asked for.
@@ -93,22 +133,25 @@ impl Stage {
         self.proxy_of(Setup::default())
     }
 
-    fn start(&self, folder: &Path, setup: Setup) -> Result<Subject> {
+    fn fresh_folder(&mut self) -> Result<PathBuf> {
+        self.started += 1;
+        let folder = self.folder.join(self.started.to_string());
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    fn start_arbstr(&self, folder: &Path, setup: Setup) -> Result<Subject> {
         let address = free_address()?;
         let config = write_config(folder, address, self.provider_address, setup)?;
         let mut command = Command::new(&self.options.arbstr);
         command.arg("serve").arg("-c").arg(config);
-        command.stderr(File::create(folder.join("log"))?);
-        let begun = Instant::now();
-        let mut process = Process::spawn(&mut command)?;
-        let ready = wait_for_health(address, &mut process);
-        let started_in = begun.elapsed();
-        ready.with_context(|| fs::read_to_string(folder.join("log")).unwrap_or_default())?;
+        let (process, started_in) = start(command, address, &folder.join("log"))?;
         Ok(Subject {
             address,
             process: Some(process),
             ledger: Some(Ledger::open(&folder.join("arbstr.db"))?),
             tail: Tail::Arbstr,
+            ends: Ends::OnSignal,
             started_in,
         })
     }
@@ -146,8 +189,18 @@ pub(crate) struct Subject {
     process: Option<Process>,
     ledger: Option<Ledger>,
     tail: Tail,
+    ends: Ends,
     /// From its start to its first 200 on `/health`.
     pub(crate) started_in: Duration,
+}
+
+/// What makes a subject end.
+#[derive(Clone, Copy, Debug)]
+enum Ends {
+    /// Its standard input is closed.
+    WithInput,
+    /// SIGTERM.
+    OnSignal,
 }
 
 /// What one load found.
@@ -211,16 +264,14 @@ impl Subject {
         })
     }
 
-    /// Stops the subject; arbstr must end cleanly and leave no other row behind.
+    /// Stops the subject, which must end cleanly; arbstr must leave no other row behind.
     pub(crate) fn stop(self) -> Result<()> {
-        match (self.process, self.ledger) {
-            (Some(process), Some(ledger)) => {
-                process.terminate(Duration::from_secs(10))?;
-                ledger.close()
-            }
-            (Some(process), None) => process.finish(),
-            (None, _) => Ok(()),
+        match (self.process, self.ends) {
+            (Some(process), Ends::OnSignal) => process.terminate(Duration::from_secs(10))?,
+            (Some(process), Ends::WithInput) => process.finish()?,
+            (None, _) => {}
         }
+        self.ledger.map_or(Ok(()), Ledger::close)
     }
 
     fn start_load(&self, plan: &Plan) -> Result<Process> {
@@ -239,6 +290,20 @@ impl Subject {
     fn cpu(&self) -> Result<Option<Cpu>> {
         self.process.as_ref().map(Process::cpu).transpose()
     }
+}
+
+/// Starts a proxy that will listen on `address`; with its failure comes what it wrote to `log`.
+fn start(mut command: Command, address: SocketAddr, log: &Path) -> Result<(Process, Duration)> {
+    command.stderr(File::create(log)?);
+    let begun = Instant::now();
+    let mut process = Process::spawn(&mut command)?;
+    let ready = wait_for_health(address, &mut process);
+    let started_in = begun.elapsed();
+    ready.with_context(|| {
+        let log = fs::read_to_string(log).unwrap_or_default();
+        log.trim_end().to_owned()
+    })?;
+    Ok((process, started_in))
 }
 
 fn free_address() -> Result<SocketAddr> {

@@ -2,21 +2,22 @@
 
 use crate::figures::{Bar, Line};
 
-/// The lines of the table, and the machine and the mode they hold for.
-pub(crate) fn render(lines: &[Line], mode: &str) -> String {
+/// The lines of the table, and what they hold for: `mode`, the machine and its nginx.
+pub(crate) fn render(lines: &[Line], mode: &str, nginx: &str) -> String {
     let mut rows = vec![
         [
-            "measured", "floor", "arbstr", "unit", "ratio", "turns", "bar", "reached",
+            "measured", "floor", "arbstr", "unit", "ratio", "turns", "bar", "reached", "nginx",
+            "ratio",
         ]
         .map(str::to_owned),
-        ["-", "-:", "-:", "-", "-:", "-", "-", "-"].map(str::to_owned),
+        ["-", "-:", "-:", "-", "-:", "-", "-", "-", "-:", "-:"].map(str::to_owned),
     ];
     rows.extend(lines.iter().map(row));
     let mut text: String = rows
         .iter()
         .map(|cells| format!("| {} |\n", cells.join(" | ")))
         .collect();
-    text.push_str(&format!("\n{mode}; {}\n", machine()));
+    text.push_str(&format!("\n{mode}; {}; {nginx}\n", machine()));
     text
 }
 
@@ -25,15 +26,9 @@ pub(crate) fn describe(line: &Line) -> String {
     row(line).join("  ")
 }
 
-fn row(line: &Line) -> [String; 8] {
+fn row(line: &Line) -> [String; 10] {
     let (low, high) = line.spread();
-    let compares = line.floor() > 0.0 && line.proxy() > 0.0;
-    let ratio = if compares {
-        format!("{:.2}", line.ratio())
-    } else {
-        "–".to_owned()
-    };
-    let turns = if compares {
+    let turns = if line.floor() > 0.0 && line.proxy() > 0.0 {
         format!("{low:.2} to {high:.2}")
     } else {
         "–".to_owned()
@@ -53,16 +48,28 @@ fn row(line: &Line) -> [String; 8] {
         figure(line.floor()),
         figure(line.proxy()),
         line.unit.to_owned(),
-        ratio,
-        format!("{turns} ({})", line.pairs.len()),
+        ratio(line.proxy(), line.floor()),
+        format!("{turns} ({})", line.samples.len()),
         bar,
         reached.to_owned(),
+        figure(line.nginx()),
+        ratio(line.nginx(), line.floor()),
     ]
+}
+
+/// How many times the floor, where both are something.
+fn ratio(of: f64, floor: f64) -> String {
+    if of > 0.0 && floor > 0.0 {
+        format!("{:.2}", of / floor)
+    } else {
+        "–".to_owned()
+    }
 }
 
 /// Three digits that count.
 fn figure(value: f64) -> String {
     match value.abs() {
+        size if size.is_nan() => "–".to_owned(),
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
