@@ -80,7 +80,10 @@ async fn route(
         Route::Stats => query::stats(app, request.uri().query()).await,
         Route::Requests => query::list(app, request.uri().query()).await,
         Route::Request(id) => query::request(app, id, request.uri().query()).await,
-        Route::Health => apart(app, health::health).await,
+        Route::Health => {
+            let trusted = gate::has_token(app, request.headers());
+            apart(app, move |app| health::health(app, trusted)).await
+        }
         Route::Providers => apart(app, health::providers).await,
         Route::Metrics => metrics::metrics(app).await,
         Route::Cost => chat::cost(app, request).await,
@@ -91,7 +94,7 @@ async fn route(
 /// Writes an answer that grows with the number of offers, thousands perhaps, where no stream has to wait for it.
 async fn apart(
     app: &Arc<App>,
-    write: fn(&Arc<App>) -> Response<Reply>,
+    write: impl FnOnce(&Arc<App>) -> Response<Reply> + Send + 'static,
 ) -> Result<Response<Reply>, Fault> {
     let app = Arc::clone(app);
     tokio::task::spawn_blocking(move || write(&app))

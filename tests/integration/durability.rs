@@ -268,6 +268,24 @@ fn a_database_that_cannot_be_opened_is_retried_while_arbstr_serves_on() {
 }
 
 #[test]
+fn what_ails_the_database_is_told_only_to_those_who_have_the_token() {
+    let provider = Provider::healthy(10, 4);
+    let house = House::of(&provider).set("server", "auth_token = \"s3cret\"");
+    let base = house.start();
+    let path = base.folder().join("blocked.db");
+    fs::create_dir(&path).unwrap();
+    let arbstr = house.database(&path).start();
+    let told = |headers: &[(&str, &str)]| {
+        let health = arbstr.call("GET", "/health", headers, b"").json();
+        assert_eq!(health["status"], "degraded", "{health}");
+        health["store"]["last_error"].as_str().unwrap().to_owned()
+    };
+    let (to_anyone, to_us) = (told(&[]), told(&[("authorization", "Bearer s3cret")]));
+    assert!(to_us.contains("blocked.db"), "{to_us}");
+    assert!(!to_anyone.contains("blocked"), "{to_anyone}");
+}
+
+#[test]
 fn the_readable_view_shows_times_for_people() {
     let provider = Provider::healthy(10, 4);
     let arbstr = House::of(&provider).start();

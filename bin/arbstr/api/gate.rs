@@ -49,11 +49,28 @@ pub(crate) fn check<B>(app: &App, request: &Request<B>) -> Result<(), Fault> {
         || dashboard::find(path).is_some()
         || (request.method() == Method::OPTIONS
             && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD));
-    if open {
+    if open || has_token(app, headers) {
         Ok(())
     } else {
-        check_token(app, headers)
+        Err(Fault::unauthorized())
     }
+}
+
+/// Whether a request carries the token, or needs none.
+pub(crate) fn has_token(app: &App, headers: &HeaderMap) -> bool {
+    let live = app.live();
+    let Some(expected) = live.auth_token() else {
+        return true;
+    };
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .map(HeaderValue::as_bytes)
+        .unwrap_or_default();
+    let token = match given.split_at_checked(7) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => token.trim_ascii(),
+        _ => b"",
+    };
+    expected.matches(token)
 }
 
 /// The answer to a CORS preflight from an origin that [`check`] let pass.
@@ -124,26 +141,6 @@ fn check_origin(app: &App, origin: Option<&HeaderValue>, host: Option<&str>) -> 
             "the page at `{text}` may not use this arbstr; its operator can add the origin to server.cors_origins"
         ),
     ))
-}
-
-fn check_token(app: &App, headers: &HeaderMap) -> Result<(), Fault> {
-    let live = app.live();
-    let Some(expected) = live.auth_token() else {
-        return Ok(());
-    };
-    let given = headers
-        .get(header::AUTHORIZATION)
-        .map(HeaderValue::as_bytes)
-        .unwrap_or_default();
-    let token = match given.split_at_checked(7) {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => token.trim_ascii(),
-        _ => b"",
-    };
-    if expected.matches(token) {
-        Ok(())
-    } else {
-        Err(Fault::unauthorized())
-    }
 }
 
 fn host_name(host: &str) -> &str {

@@ -16,8 +16,9 @@ use crate::clock::{self, age_secs, whole_ms};
 use crate::discover::{BtcStanding, Standing as Discovery};
 use crate::records::exact;
 
-/// 200 `ok` or `degraded`; 503 when no request can be served.
-pub(crate) fn health(app: &Arc<App>) -> Response<Reply> {
+/// 200 `ok` or `degraded`; 503 when no request can be served. Everybody may ask; what is wrong with the store, which
+/// names files, is for those who are `trusted`.
+pub(crate) fn health(app: &Arc<App>, trusted: bool) -> Response<Reply> {
     let live = app.live();
     let store = app.store.status(clock::unix_ms());
     let providers = live.market.snapshot(clock::now());
@@ -36,7 +37,7 @@ pub(crate) fn health(app: &Arc<App>) -> Response<Reply> {
             "lag_ms": whole_ms(store.lag),
             "memory_only": store.memory_only,
             "dropped": store.dropped,
-            "last_error": store.last_error,
+            "last_error": store.last_error.map(|error| if trusted { error } else { WITHHELD.to_owned() }),
         },
     });
     json_reply(status, body.to_string())
@@ -165,3 +166,6 @@ fn word(standing: &Standing) -> &'static str {
         Standing::HalfOpen => "half_open",
     }
 }
+
+/// In place of an error's text.
+const WITHHELD: &str = "told to those who ask with the token";
