@@ -1,17 +1,23 @@
-//! CPU time of single threads, from the kernel's scheduler (nanoseconds).
+//! CPU time of single threads.
 
 use std::fs;
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// What the calling thread uses for `calls`.
 pub(crate) fn of_calls(calls: impl FnOnce()) -> Duration {
-    let now = || parse(&fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default());
+    let now = || {
+        let now = clock_gettime(ClockId::ThreadCPUTime);
+        Duration::from_secs(now.tv_sec.unsigned_abs())
+            + Duration::from_nanos(now.tv_nsec.unsigned_abs())
+    };
     let before = now();
     calls();
     now() - before
 }
 
-/// What the thread called `name` has used so far; zero when there is none.
+/// What the thread called `name` had used when it was last put to sleep; zero when there is none.
 pub(crate) fn of_thread(name: &str) -> Duration {
     let tasks = fs::read_dir("/proc/self/task").into_iter().flatten();
     tasks

@@ -5,6 +5,7 @@
 
 mod watch;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -110,11 +111,12 @@ pub(crate) struct Bill {
 impl About {
     /// What `request` says, and what its client calls it.
     pub(crate) fn of(request: &Request<'_>, policy: Option<&str>, headers: &HeaderMap) -> Self {
-        let text = |name: &str| Some(bounded(headers.get(name)?.to_str().ok()?, HEADER_CHARS));
+        let text =
+            |name: &str| Some(bounded(headers.get(name)?.to_str().ok()?, HEADER_CHARS).to_owned());
         Self {
             endpoint: request.endpoint(),
-            model: bounded(request.model(), NAME_CHARS),
-            policy: policy.map(|name| bounded(name, NAME_CHARS)),
+            model: bounded(request.model(), NAME_CHARS).to_owned(),
+            policy: policy.map(|name| bounded(name, NAME_CHARS).to_owned()),
             streaming: request.is_stream(),
             client_id: text("x-request-id"),
             traceparent: text("traceparent"),
@@ -145,14 +147,14 @@ impl About {
 impl Entry {
     /// Puts the request on record.
     pub(crate) fn open(app: &App, live: &Arc<Live>, arrival: &Arrival, about: About) -> Self {
-        app.store.open_request(Opening {
-            correlation_id: arrival.id.to_string(),
+        app.store.open_request(&Opening {
+            correlation_id: &*arrival.id,
             timestamp_ms: arrival.timestamp_ms,
-            endpoint: endpoint_word(about.endpoint).to_owned(),
-            model: about.model.clone(),
-            policy: about.policy.clone(),
+            endpoint: endpoint_word(about.endpoint),
+            model: &about.model,
+            policy: about.policy.as_deref(),
             streaming: about.streaming,
-            plan: about.plan.clone(),
+            plan: about.plan.as_deref(),
         });
         Self {
             store: app.store.clone(),
@@ -292,13 +294,13 @@ impl Entry {
         });
         let (success, status, message) = ending.columns();
         let completion = Completion {
-            correlation_id: self.arrival.id.to_string(),
+            correlation_id: &*self.arrival.id,
             ended_ms: clock::unix_ms(),
-            served_model: winner.map(|winner| winner.served_model.clone()),
+            served_model: winner.map(|winner| winner.served_model.as_str()),
             provider: winner
-                .map(|winner| winner.provider.clone())
+                .map(|winner| winner.provider.as_str())
                 .or_else(|| self.last_tried()),
-            tier: winner.map(|winner| winner.tier.clone()),
+            tier: winner.map(|winner| winner.tier.as_str()),
             input_tokens: bill.usage.input,
             output_tokens: bill.usage.output,
             cached_input_tokens: bill.usage.cached_input,
@@ -318,12 +320,18 @@ impl Entry {
             finish_reason: finish_reason.map(|reason| bounded(reason, NAME_CHARS)),
             success,
             error_status: status,
-            error_message: message.map(|message| bounded(&message, NAME_CHARS)),
+            error_message: message
+                .as_deref()
+                .map(|message| bounded(message, NAME_CHARS)),
             plan: None,
-            attempts: std::mem::take(&mut self.attempts),
+            attempts: self
+                .attempts
+                .iter()
+                .map(|attempt| attempt.map(String::as_str))
+                .collect(),
         };
         self.watch.ended(&self.about, &completion, overhead);
-        self.store.complete(completion);
+        self.store.complete(&completion);
     }
 
     /// What arbstr added to an answered request; to be asked while the last attempt's duration is still that to its answer.
@@ -342,8 +350,8 @@ impl Entry {
         }
     }
 
-    fn last_tried(&self) -> Option<String> {
-        self.attempts.last().map(|attempt| attempt.provider.clone())
+    fn last_tried(&self) -> Option<&str> {
+        self.attempts.last().map(|attempt| &*attempt.provider)
     }
 
     fn cost_of(&self, usage: &Usage) -> Option<Sats> {
@@ -383,14 +391,14 @@ impl Drop for Entry {
 }
 
 impl Ending {
-    fn columns(&self) -> (bool, Option<u16>, Option<String>) {
+    fn columns(&self) -> (bool, Option<u16>, Option<Cow<'_, str>>) {
         match self {
             Self::Complete => (true, None, None),
-            Self::ClientLeft => (false, None, Some("client_disconnected".to_owned())),
-            Self::Incomplete => (false, None, Some("stream_incomplete".to_owned())),
-            Self::Broke(kind) => (false, None, Some(format!("upstream_error: {kind}"))),
-            Self::ShutDown => (false, None, Some("server_shutting_down".to_owned())),
-            Self::Refused(status, code) => (false, Some(*status), Some(code.clone())),
+            Self::ClientLeft => (false, None, Some("client_disconnected".into())),
+            Self::Incomplete => (false, None, Some("stream_incomplete".into())),
+            Self::Broke(kind) => (false, None, Some(format!("upstream_error: {kind}").into())),
+            Self::ShutDown => (false, None, Some("server_shutting_down".into())),
+            Self::Refused(status, code) => (false, Some(*status), Some(code.as_str().into())),
         }
     }
 }
@@ -413,9 +421,9 @@ pub(crate) fn sunk_cost(
     charged.or(reported)
 }
 
-fn bounded(text: &str, chars: usize) -> String {
+fn bounded(text: &str, chars: usize) -> &str {
     let end = text.char_indices().nth(chars).map(|(at, _)| at);
-    text[..end.unwrap_or(text.len())].to_owned()
+    &text[..end.unwrap_or(text.len())]
 }
 
 fn charge(endpoint: Endpoint, usage: &Usage, rates: &Rates) -> Option<Sats> {

@@ -87,7 +87,7 @@ impl Watch {
     }
 
     /// Tells how it ended.
-    pub(super) fn ended(&self, about: &About, row: &Completion, overhead: Option<Duration>) {
+    pub(super) fn ended(&self, about: &About, row: &Completion<&str>, overhead: Option<Duration>) {
         self.live
             .meters
             .request_ended(&about.model, about.streaming, row, overhead);
@@ -102,7 +102,7 @@ impl Watch {
                 model: about.model.clone(),
                 policy: about.policy.clone(),
                 streaming: about.streaming,
-                row: row.clone(),
+                row: row.map(|text| (*text).to_owned()),
                 ended_micros: clock::unix_micros(),
             });
         }
@@ -118,11 +118,11 @@ fn words(endpoint: Endpoint) -> (&'static str, &'static str) {
     }
 }
 
-fn log(about: &About, row: &Completion) {
+fn log(about: &About, row: &Completion<&str>) {
     tracing::info!(
-        request_id = row.correlation_id.as_str(),
+        request_id = row.correlation_id,
         model = about.model.as_str(),
-        provider = row.provider.as_deref().unwrap_or("-"),
+        provider = row.provider.unwrap_or("-"),
         streaming = about.streaming,
         client_id = about.client_id,
         traceparent = about.traceparent,
@@ -132,7 +132,7 @@ fn log(about: &About, row: &Completion) {
         latency_ms = row.latency.map(clock::whole_ms),
         duration_ms = clock::whole_ms(row.duration),
         attempts = row.attempts.len(),
-        outcome = row.error_message.as_deref().unwrap_or("success"),
+        outcome = row.error_message.unwrap_or("success"),
         "request"
     );
 }

@@ -104,10 +104,10 @@ impl Meters {
         &self,
         model: &str,
         streaming: bool,
-        row: &Completion,
+        row: &Completion<&str>,
         overhead: Option<Duration>,
     ) {
-        let series = self.series(model, row.provider.as_deref());
+        let series = self.series(model, row.provider);
         let outcome = Outcome::of(row);
         series.outcomes[outcome as usize].inc();
         if let Some(overhead) = overhead {
@@ -119,7 +119,7 @@ impl Meters {
         }
         for attempt in &row.attempts {
             if let Some(cost) = attempt.sunk_cost {
-                self.metrics.add_sunk(&attempt.provider, cost);
+                self.metrics.add_sunk(attempt.provider, cost);
             }
         }
         let Some(served) = &series.served else { return };

@@ -30,8 +30,8 @@ impl Outcome {
 
     /// That of a request on record. `Rejected`: its provider found fault with the request itself, and the client was
     /// told; `Refused`: no provider was asked.
-    pub(super) fn of(row: &Completion) -> Self {
-        let Some(message) = row.error_message.as_deref() else {
+    pub(super) fn of(row: &Completion<&str>) -> Self {
+        let Some(message) = row.error_message else {
             return Self::Success;
         };
         match message {
@@ -102,10 +102,10 @@ fn is_the_clients(status: Option<u16>) -> bool {
 mod tests {
     use super::*;
 
-    fn row(status: Option<u16>, message: Option<&str>) -> Completion {
+    fn row(status: Option<u16>, message: Option<&str>) -> Completion<&str> {
         Completion {
             error_status: status,
-            error_message: message.map(str::to_owned),
+            error_message: message,
             ..Completion::default()
         }
     }

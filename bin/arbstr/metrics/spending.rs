@@ -46,7 +46,7 @@ impl Spending {
     }
 
     /// Adds a request that reached a provider.
-    pub(super) fn add(&self, row: &Completion) {
+    pub(super) fn add(&self, row: &Completion<&str>) {
         if row.cost.is_none() {
             self.unknown.fetch_add(1, Ordering::Relaxed);
         }

@@ -9,13 +9,13 @@
 //!
 //! # let folder = std::env::temp_dir().join(format!("arbstr-store-doc-{}", std::process::id()));
 //! let store = Store::open(Options::new(folder.join("arbstr.db"), 1_700_000_000_000))?;
-//! store.open_request(Opening {
+//! store.open_request(&Opening {
 //!     correlation_id: "0191e8a2-0000-7000-8000-000000000001",
 //!     timestamp_ms: 1_700_000_000_500,
 //!     model: "gpt-4o",
 //!     ..Opening::default()
 //! });
-//! store.complete(Completion {
+//! store.complete(&Completion {
 //!     correlation_id: "0191e8a2-0000-7000-8000-000000000001",
 //!     ended_ms: 1_700_000_001_500,
 //!     provider: Some("alpha"),

@@ -94,6 +94,43 @@ impl<T> Completion<T> {
         let known = self.attempts.iter().filter_map(|attempt| attempt.sunk_cost);
         known.reduce(Sats::saturating_add)
     }
+
+    /// The same with every text as `text` makes it: owned, say, where this one's are borrowed.
+    pub fn map<'a, U>(&'a self, text: impl Fn(&'a T) -> U) -> Completion<U> {
+        let text = &text;
+        let optional = |field: &'a Option<T>| field.as_ref().map(text);
+        Completion {
+            correlation_id: text(&self.correlation_id),
+            ended_ms: self.ended_ms,
+            served_model: optional(&self.served_model),
+            provider: optional(&self.provider),
+            tier: optional(&self.tier),
+            input_tokens: self.input_tokens,
+            output_tokens: self.output_tokens,
+            cached_input_tokens: self.cached_input_tokens,
+            reasoning_tokens: self.reasoning_tokens,
+            cost: self.cost,
+            estimated_cost: self.estimated_cost,
+            reference_cost: self.reference_cost,
+            provider_cost: self.provider_cost,
+            cost_disagrees: self.cost_disagrees,
+            uncovered_units: self.uncovered_units,
+            implausible_usage: self.implausible_usage,
+            latency: self.latency,
+            stream_duration: self.stream_duration,
+            duration: self.duration,
+            finish_reason: optional(&self.finish_reason),
+            success: self.success,
+            error_status: self.error_status,
+            error_message: optional(&self.error_message),
+            plan: optional(&self.plan),
+            attempts: self
+                .attempts
+                .iter()
+                .map(|attempt| attempt.map(text))
+                .collect(),
+        }
+    }
 }
 
 /// One upstream attempt.
@@ -113,6 +150,21 @@ pub struct Attempt<T = String> {
     pub duration: Duration,
     /// What the attempt cost although it failed, if that is known.
     pub sunk_cost: Option<Sats>,
+}
+
+impl<T> Attempt<T> {
+    /// The same with every text as `text` makes it.
+    pub fn map<'a, U>(&'a self, text: impl Fn(&'a T) -> U) -> Attempt<U> {
+        Attempt {
+            provider: text(&self.provider),
+            model: text(&self.model),
+            outcome: text(&self.outcome),
+            status: self.status,
+            started_after: self.started_after,
+            duration: self.duration,
+            sunk_cost: self.sunk_cost,
+        }
+    }
 }
 
 /// One row of the table `requests`.

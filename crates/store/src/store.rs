@@ -118,16 +118,16 @@ impl Store {
     }
 
     /// Puts a request on record, before its first upstream byte. Never waits for the database.
-    pub fn open_request(&self, opening: Opening<impl AsRef<str>>) {
+    pub fn open_request(&self, opening: &Opening<impl AsRef<str>>) {
         let mut records = Records::default();
-        records.open_request(&opening);
+        records.open_request(opening);
         self.append(&mut records);
     }
 
     /// Completes a request, once. Never waits for the database.
-    pub fn complete(&self, completion: Completion<impl AsRef<str>>) {
+    pub fn complete(&self, completion: &Completion<impl AsRef<str>>) {
         let mut records = Records::default();
-        records.complete(&completion);
+        records.complete(completion);
         self.append(&mut records);
     }
 

@@ -39,13 +39,13 @@ fn serve_one(store: &Store, id: &str, nth: u32) {
         let line = format!("\n{what} {id}\n");
         std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
     };
-    store.open_request(opening(id));
+    store.open_request(&opening(id));
     say("opened");
     if nth.is_multiple_of(5) {
         std::thread::sleep(Duration::from_millis(u64::from(nth % 25)));
     }
     if !nth.is_multiple_of(11) {
-        store.complete(completion(id));
+        store.complete(&completion(id));
         say("completed");
     }
 }

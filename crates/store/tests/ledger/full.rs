@@ -10,8 +10,8 @@ use crate::samples::{completion, cost_of, opening};
 use crate::scratch::{PATIENCE, Scratch, wait_until};
 
 fn serve(store: &Store, id: &str) {
-    store.open_request(opening(id));
-    store.complete(completion(id));
+    store.open_request(&opening(id));
+    store.complete(&completion(id));
 }
 
 /// What is on record for requests `r0` to `r{count-1}`, by the rows and by the roll-ups.
@@ -57,9 +57,9 @@ fn five_thousand_requests_at_concurrency_64_are_five_thousand_completed_rows() {
                         break;
                     }
                     let id = format!("r{nth}");
-                    store.open_request(opening(&id));
+                    store.open_request(&opening(&id));
                     std::thread::sleep(Duration::from_millis(u64::from(nth % 20)));
-                    store.complete(completion(&id));
+                    store.complete(&completion(&id));
                 }
             });
         }
@@ -111,11 +111,11 @@ fn cramped() {
     let mut plan = opening("plan");
     plan.plan = Some("p".repeat(2000));
     for nth in 0..CRAMPED {
-        store.open_request(arbstr_store::Opening {
+        store.open_request(&arbstr_store::Opening {
             correlation_id: format!("r{nth}"),
             ..plan.clone()
         });
-        store.complete(completion(&format!("r{nth}")));
+        store.complete(&completion(&format!("r{nth}")));
     }
     wait_until("it is told", || store.status(0).last_error.is_some());
     let status = store.status(0);

@@ -18,8 +18,8 @@ fn makes_missing_folder_and_leaves_only_the_database() {
     let scratch = Scratch::new();
     let path = scratch.folder().join("a/b/ledger.db");
     let store = Store::open(Options::new(&path, 1)).unwrap();
-    store.open_request(opening("r"));
-    store.complete(completion("r"));
+    store.open_request(&opening("r"));
+    store.complete(&completion("r"));
     assert!(store.close(PATIENCE).is_empty());
     let mut names: Vec<_> = std::fs::read_dir(path.parent().unwrap())
         .unwrap()
@@ -35,13 +35,13 @@ fn makes_missing_folder_and_leaves_only_the_database() {
 fn open_request_is_in_progress_until_completed() {
     let scratch = Scratch::new();
     let store = scratch.open();
-    store.open_request(opening("r"));
+    store.open_request(&opening("r"));
     wait_until("the row is there", || store.request("r").unwrap().is_some());
     assert_eq!(
         store.request("r").unwrap().unwrap(),
         expected(&opening("r"), None)
     );
-    store.complete(completion("r"));
+    store.complete(&completion("r"));
     wait_until("it is completed", || {
         store.request("r").unwrap().unwrap().row.success
     });
@@ -59,8 +59,8 @@ fn completion_is_seen_within_a_second() {
     let store = scratch.open();
     for nth in 0..20 {
         let id = format!("r{nth}");
-        store.open_request(opening(&id));
-        store.complete(completion(&id));
+        store.open_request(&opening(&id));
+        store.complete(&completion(&id));
         let start = Instant::now();
         wait_until("it is there", || store.request(&id).unwrap().is_some());
         assert!(
@@ -80,15 +80,15 @@ fn first_completion_counts_and_others_are_reported() {
         ..completion(id)
     };
     // Together in one batch, and with the first long committed.
-    store.open_request(opening("together"));
-    store.complete(completion("together"));
-    store.complete(failed("together"));
-    store.open_request(opening("apart"));
-    store.complete(completion("apart"));
+    store.open_request(&opening("together"));
+    store.complete(&completion("together"));
+    store.complete(&failed("together"));
+    store.open_request(&opening("apart"));
+    store.complete(&completion("apart"));
     assert!(store.flush(PATIENCE).is_empty());
-    store.complete(failed("apart"));
-    store.complete(failed("never opened"));
-    store.open_request(opening("apart"));
+    store.complete(&failed("apart"));
+    store.complete(&failed("never opened"));
+    store.open_request(&opening("apart"));
     assert!(store.flush(PATIENCE).is_empty());
     assert_eq!(store.status(0).unmatched, 4);
     assert_eq!(scratch.number("SELECT count(*) FROM requests"), 2);
@@ -131,7 +131,7 @@ fn records_that_are_there_already_are_left_alone_among_new_ones() {
     let totals = store.reader().stats(&query).unwrap().totals;
     assert_eq!((totals.successes, totals.in_progress), (20, 20));
     for nth in 0..20 {
-        store.complete(completion(&format!("{nth} goes on")));
+        store.complete(&completion(&format!("{nth} goes on")));
     }
     assert!(store.flush(PATIENCE).is_empty());
     assert_eq!(scratch.number("SELECT sum(success) FROM requests"), 40);
@@ -141,14 +141,14 @@ fn records_that_are_there_already_are_left_alone_among_new_ones() {
 fn completion_of_a_row_that_somebody_deleted_touches_no_other() {
     let scratch = Scratch::new();
     let store = scratch.open();
-    store.open_request(opening("a"));
+    store.open_request(&opening("a"));
     assert!(store.flush(PATIENCE).is_empty());
     let id = scratch.number("SELECT id FROM requests");
     scratch.peek().execute("DELETE FROM requests", []).unwrap();
-    store.open_request(opening("b"));
+    store.open_request(&opening("b"));
     assert!(store.flush(PATIENCE).is_empty());
     assert_eq!(scratch.number("SELECT id FROM requests"), id);
-    store.complete(completion("a"));
+    store.complete(&completion("a"));
     assert!(store.flush(PATIENCE).is_empty());
     assert_eq!(store.status(0).unmatched, 1);
     assert!(store.request("b").unwrap().unwrap().row.is_in_progress());
@@ -192,11 +192,11 @@ fn only_attempt_that_answers_needs_no_row_of_its_own() {
         for apart in [false, true] {
             let scratch = Scratch::new();
             let store = scratch.open();
-            store.open_request(opening("r"));
+            store.open_request(&opening("r"));
             if apart {
                 assert!(store.flush(PATIENCE).is_empty());
             }
-            store.complete(completion.clone());
+            store.complete(&completion);
             assert!(store.flush(PATIENCE).is_empty());
             let found = store.request("r").unwrap().unwrap();
             assert_eq!(found.attempts, completion.attempts);
@@ -211,11 +211,11 @@ fn only_attempt_that_answers_needs_no_row_of_its_own() {
 fn columns_are_exact_and_readable() {
     let scratch = Scratch::new();
     let store = scratch.open();
-    store.open_request(Opening {
+    store.open_request(&Opening {
         timestamp_ms: 1_700_000_000_123,
         ..opening("r")
     });
-    store.complete(Completion {
+    store.complete(&Completion {
         cost: Some(Sats::from_nanosats(1_500_000_001)),
         estimated_cost: Some(Sats::from_nanosats(i128::from(i64::MAX) + 1)),
         provider_cost: Some(Sats::from_nanosats(i64::MAX.into())),
@@ -251,11 +251,11 @@ fn many_threads_give_as_many_rows() {
             scope.spawn(move || {
                 for nth in 0..300 {
                     let id = format!("{thread}-{nth}");
-                    store.open_request(opening(&id));
+                    store.open_request(&opening(&id));
                     if nth % 7 == 0 {
                         std::thread::sleep(Duration::from_millis(1));
                     }
-                    store.complete(completion(&id));
+                    store.complete(&completion(&id));
                 }
             });
         }
@@ -280,14 +280,14 @@ fn segments_are_dropped_once_applied() {
     let plan = Some("p".repeat(1 << 20));
     for nth in 0..40 {
         let id = format!("r{nth}");
-        store.open_request(Opening {
+        store.open_request(&Opening {
             plan: plan.clone(),
             ..opening(&id)
         });
-        store.complete(completion(&id));
+        store.complete(&completion(&id));
     }
     assert!(store.flush(PATIENCE).is_empty());
-    store.open_request(opening("last"));
+    store.open_request(&opening("last"));
     assert!(store.flush(PATIENCE).is_empty());
     let segments = |names: Vec<String>| {
         names
@@ -328,8 +328,8 @@ fn refuses_a_newer_schema_and_a_strangers_database() {
 fn live_second_instance_is_left_alone_and_dead_one_is_closed() {
     let scratch = Scratch::new();
     let (first, second) = (scratch.open(), scratch.open());
-    first.open_request(opening("first"));
-    second.open_request(opening("second"));
+    first.open_request(&opening("first"));
+    second.open_request(&opening("second"));
     assert!(first.flush(PATIENCE).is_empty());
     assert!(second.flush(PATIENCE).is_empty());
 
@@ -340,11 +340,11 @@ fn live_second_instance_is_left_alone_and_dead_one_is_closed() {
     assert_eq!(message("first").as_deref(), Some("in_progress"));
     assert_eq!(message("second").as_deref(), Some(INTERRUPTED));
     assert_eq!(message("second").as_deref(), Some("interrupted"));
-    first.complete(completion("first"));
+    first.complete(&completion("first"));
     assert!(first.flush(PATIENCE).is_empty());
     assert!(third.request("first").unwrap().unwrap().row.success);
     // What is closed stays closed.
-    third.complete(completion("second"));
+    third.complete(&completion("second"));
     assert!(third.flush(PATIENCE).is_empty());
     assert_eq!(message("second").as_deref(), Some("interrupted"));
     assert_eq!(third.status(0).unmatched, 1);
@@ -374,12 +374,12 @@ proptest! {
         let scratch = Scratch::new();
         let store = scratch.open();
         for (opening, completion, apart) in &cases {
-            store.open_request(opening.clone());
+            store.open_request(opening);
             if *apart {
                 prop_assert!(store.flush(PATIENCE).is_empty());
             }
             if let Some(completion) = completion {
-                store.complete(completion.clone());
+                store.complete(completion);
             }
         }
         prop_assert!(store.flush(PATIENCE).is_empty());

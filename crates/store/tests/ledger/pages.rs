@@ -88,8 +88,8 @@ fn write(store: &Store, ids: std::ops::Range<u32>) {
     for nth in ids {
         let mut opening = opening(&nth.to_string());
         opening.timestamp_ms += i64::from(nth / 3);
-        store.open_request(opening);
-        store.complete(completion(&nth.to_string()));
+        store.open_request(&opening);
+        store.complete(&completion(&nth.to_string()));
     }
     assert!(store.flush(PATIENCE).is_empty());
 }
@@ -159,7 +159,7 @@ fn follower_sees_each_row_once_when_it_ends() {
     let scratch = Scratch::new();
     let store = scratch.open();
     write(&store, 0..5);
-    store.open_request(opening("long"));
+    store.open_request(&opening("long"));
     assert!(store.flush(PATIENCE).is_empty());
     let reader = Reader::open(scratch.database()).unwrap();
     let mut follow = reader.follow(&Filter::default()).unwrap();
@@ -171,12 +171,12 @@ fn follower_sees_each_row_once_when_it_ends() {
         .unwrap();
     assert_eq!(follow.poll().unwrap(), []);
     write(&store, 5..7);
-    store.open_request(opening("longer"));
+    store.open_request(&opening("longer"));
     assert!(store.flush(PATIENCE).is_empty());
     assert_eq!(ids(&follow.poll().unwrap()), ["5", "6"]);
     assert_eq!(follow.poll().unwrap(), []);
-    store.complete(completion("longer"));
-    store.complete(completion("long"));
+    store.complete(&completion("longer"));
+    store.complete(&completion("long"));
     assert!(store.flush(PATIENCE).is_empty());
     let mut found = follow.poll().unwrap();
     found.sort_by(|a, b| a.correlation_id.cmp(&b.correlation_id));
@@ -190,8 +190,8 @@ fn file_is_read_where_nothing_may_be_made_beside_it() {
     let scratch = Scratch::new();
     let path = scratch.folder().join("100% #1?.db");
     let store = Store::open(Options::new(&path, 1)).unwrap();
-    store.open_request(opening("r"));
-    store.complete(completion("r"));
+    store.open_request(&opening("r"));
+    store.complete(&completion("r"));
     assert!(store.close(PATIENCE).is_empty());
     drop(store);
     let beside = |end: &str| scratch.folder().join(format!("100% #1?.db{end}"));

@@ -15,8 +15,8 @@ fn write(store: &Store, hours: std::ops::Range<i64>) {
         let mut opening = opening(&nth.to_string());
         opening.timestamp_ms = START + nth * HOUR / 6;
         opening.plan = Some("p".repeat(1000));
-        store.open_request(opening);
-        store.complete(completion(&nth.to_string()));
+        store.open_request(&opening);
+        store.complete(&completion(&nth.to_string()));
     }
     assert!(store.flush(PATIENCE).is_empty());
 }
@@ -38,7 +38,7 @@ fn rows_go_by_whole_hours_and_their_sums_stay() {
     write(&store, 0..100);
     let mut late = opening("still open");
     late.timestamp_ms = START;
-    store.open_request(late);
+    store.open_request(&late);
     assert!(store.flush(PATIENCE).is_empty());
     let stats = |since_ms, until_ms| {
         let query = StatsQuery {
@@ -72,7 +72,7 @@ fn rows_go_by_whole_hours_and_their_sums_stay() {
     assert_eq!((fine.since_ms, fine.until_ms), (half, half + HOUR));
     assert_eq!(fine.totals.requests, 6);
     // The open row's end is counted where it began.
-    store.complete(completion("still open"));
+    store.complete(&completion("still open"));
     assert!(store.flush(PATIENCE).is_empty());
     let after = stats(i64::MIN, i64::MAX).totals;
     assert_eq!((after.requests, after.in_progress), (601, 0));

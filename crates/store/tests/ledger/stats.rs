@@ -26,12 +26,12 @@ fn ask(store: &Store, selection: &Selection, group_by: Option<GroupBy>) -> Stats
 /// Hands in all of `cases`, in several batches.
 pub(crate) fn serve(store: &Store, cases: &[Case]) {
     for (nth, case) in cases.iter().enumerate() {
-        store.open_request(case.opening.clone());
+        store.open_request(&case.opening);
         if nth % 5 == 1 {
             assert!(store.flush(PATIENCE).is_empty());
         }
         if let Some(completion) = &case.completion {
-            store.complete(completion.clone());
+            store.complete(completion);
         }
         if nth % 7 == 3 {
             assert!(store.flush(PATIENCE).is_empty());
@@ -169,8 +169,8 @@ fn groups_come_in_a_settled_order() {
         let id = nth.to_string();
         let mut opening = opening(&id);
         opening.timestamp_ms = 50 * HOUR - HOUR * i64::try_from(nth).unwrap();
-        store.open_request(opening);
-        store.complete(Completion {
+        store.open_request(&opening);
+        store.complete(&Completion {
             provider: Some((*provider).to_owned()),
             ..completion(&id)
         });
@@ -199,7 +199,7 @@ fn groups_come_in_a_settled_order() {
 fn interrupted_requests_count_as_ended_without_a_cost() {
     let scratch = Scratch::new();
     let store = scratch.open();
-    store.open_request(opening("left"));
+    store.open_request(&opening("left"));
     assert!(store.flush(PATIENCE).is_empty());
     let now = ask(&store, &Selection::all(), None).totals;
     assert_eq!((now.requests, now.in_progress, now.unknown_cost), (1, 1, 0));
@@ -220,11 +220,11 @@ fn beyond_ten_thousand_series_only_answered_requests_get_a_new_one() {
     scratch.peek().execute_batch(many).unwrap();
     for (nth, success) in [false, false, true, false].into_iter().enumerate() {
         let id = nth.to_string();
-        store.open_request(Opening {
+        store.open_request(&Opening {
             model: format!("model-{nth}"),
             ..opening(&id)
         });
-        store.complete(Completion {
+        store.complete(&Completion {
             success,
             provider: success.then(|| "alpha".to_owned()),
             ..completion(&id)
@@ -267,8 +267,8 @@ fn percentiles_of_many_are_within_five_per_cent() {
         let id = nth.to_string();
         let span = Duration::from_millis(3 + nth * nth / 100);
         spans.push(span);
-        store.open_request(opening(&id));
-        store.complete(Completion {
+        store.open_request(&opening(&id));
+        store.complete(&Completion {
             latency: Some(span),
             ..completion(&id)
         });

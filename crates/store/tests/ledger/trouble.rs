@@ -10,8 +10,8 @@ use crate::scratch::{PATIENCE, Scratch, wait_until};
 fn serve(store: &Store, ids: std::ops::Range<u32>) {
     for nth in ids {
         let id = format!("r{nth}");
-        store.open_request(opening(&id));
-        store.complete(completion(&id));
+        store.open_request(&opening(&id));
+        store.complete(&completion(&id));
     }
 }
 
