@@ -153,10 +153,16 @@ fn host_name(host: &str) -> &str {
 fn is_loopback(name: &str) -> bool {
     let name = name.trim_end_matches('.');
     name.eq_ignore_ascii_case("localhost")
-        || name.to_ascii_lowercase().ends_with(".localhost")
+        || ends_with(name, ".localhost")
         || name
             .parse::<IpAddr>()
             .is_ok_and(|address| address.is_loopback())
+}
+
+fn ends_with(name: &str, suffix: &str) -> bool {
+    let start = name.len().checked_sub(suffix.len());
+    let end = start.and_then(|start| name.get(start..));
+    end.is_some_and(|end| end.eq_ignore_ascii_case(suffix))
 }
 
 const ALLOWED_HEADERS: &str = "authorization, content-type, accept, idempotency-key, openai-beta, x-title, \
@@ -173,7 +179,7 @@ mod tests {
         let cases = [
             ("localhost", true),
             ("LOCALHOST:8080", true),
-            ("app.localhost:1", true),
+            ("app.LocalHost:1", true),
             ("127.0.0.1", true),
             ("127.8.9.1:80", true),
             ("[::1]:8080", true),

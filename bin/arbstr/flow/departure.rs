@@ -4,15 +4,20 @@
 //! for it, so the work is not simply lost: it moves to a task of its own, is told that its client has gone, and ends
 //! the way the operator chose. On the usual path, where the client stays, nothing is spawned.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
+use hyper::Response;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio_util::sync::ReusableBoxFuture;
 
+use crate::api::Reply;
+use crate::api::fault::Fault;
 use crate::config::OnClientDisconnect;
 use crate::lifeline::Thread;
 use crate::relay::Leaving;
@@ -57,53 +62,58 @@ impl Departure {
 }
 
 /// The work of one request, which survives its client.
-pub(crate) struct Attended<F: Future + Send + 'static>
-where
-    F::Output: Send,
-{
-    work: Option<Pin<Box<F>>>,
+pub(super) struct Attended {
+    work: Option<Work>,
     departure: Departure,
     thread: Option<Thread>,
 }
 
-impl<F: Future + Send + 'static> Attended<F>
-where
-    F::Output: Send,
-{
+/// A future on the heap. Its place serves one request after another: it is the largest piece of a small one.
+type Work = ReusableBoxFuture<'static, Answered>;
+type Answered = Result<Response<Reply>, Fault>;
+
+impl Attended {
     /// `work` for a client whose leaving is told to `departure`; `thread` keeps the process waiting for it.
-    pub(crate) fn new(work: F, departure: Departure, thread: Thread) -> Self {
+    pub(super) fn new(
+        work: impl Future<Output = Answered> + Send + 'static,
+        departure: Departure,
+        thread: Thread,
+    ) -> Self {
+        let work = match PLACES.with_borrow_mut(Vec::pop) {
+            Some(mut place) => {
+                place.set(work);
+                place
+            }
+            None => ReusableBoxFuture::new(work),
+        };
         Self {
-            work: Some(Box::pin(work)),
+            work: Some(work),
             departure,
             thread: Some(thread),
         }
     }
 }
 
-impl<F: Future + Send + 'static> Future for Attended<F>
-where
-    F::Output: Send,
-{
-    type Output = F::Output;
+impl Future for Attended {
+    type Output = Answered;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answered> {
         // Taken out while it is polled, so that work which panics is not taken up again.
         let mut work = self
             .work
             .take()
             .expect("a future is not polled after it was ready");
-        let ready = work.as_mut().poll(cx);
+        let ready = work.poll(cx);
         if ready.is_pending() {
             self.work = Some(work);
+        } else {
+            keep(work);
         }
         ready
     }
 }
 
-impl<F: Future + Send + 'static> Drop for Attended<F>
-where
-    F::Output: Send,
-{
+impl Drop for Attended {
     fn drop(&mut self) {
         let (Some(work), Ok(runtime)) = (self.work.take(), Handle::try_current()) else {
             return;
@@ -111,8 +121,26 @@ where
         let thread = self.thread.take();
         self.departure.announce();
         runtime.spawn(async move {
-            work.await;
+            drop(work.await);
             drop(thread);
         });
     }
 }
+
+/// Keeps the place of work that is over.
+fn keep(place: Work) {
+    // A thread that ends keeps nothing.
+    let _ = PLACES.try_with(|places| {
+        let mut places = places.borrow_mut();
+        if places.len() < MOST_PLACES {
+            places.push(place);
+        }
+    });
+}
+
+thread_local! {
+    static PLACES: RefCell<Vec<Work>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Some 4 KiB each.
+const MOST_PLACES: usize = 32;
