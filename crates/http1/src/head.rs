@@ -1,8 +1,10 @@
 //! The head of an answer: status, headers, and what they say about the body and the connection behind it.
 
+use std::mem::MaybeUninit;
+
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{StatusCode, Version};
 use memchr::memchr;
 
 use crate::body::Framing;
@@ -124,9 +126,10 @@ fn has_no_text(line: &[u8]) -> bool {
 
 /// Reads a whole head, its headers into `room`; `None` for an interim one.
 fn parse(bytes: &Bytes, room: &mut HeaderMap) -> Result<Option<Head>, HeadFault> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut answer = httparse::Response::new(&mut fields);
-    match answer.parse(bytes) {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut answer = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    match parser.parse_response_with_uninit_headers(&mut answer, bytes, &mut fields) {
         Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
         _ => return Err(HeadFault::Malformed),
     }
@@ -140,89 +143,85 @@ fn parse(bytes: &Bytes, room: &mut HeaderMap) -> Result<Option<Head>, HeadFault>
     if status.is_informational() {
         return Ok(None);
     }
-    let version = if answer.version == Some(0) {
-        Version::HTTP_10
-    } else {
-        Version::HTTP_11
-    };
     let mut headers = std::mem::take(room);
     headers.reserve(answer.headers.len() + SPARE_FIELDS);
+    let mut said = Said::default();
     for field in answer.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
-        match (name, value) {
-            (Ok(name), Ok(value)) => headers.append(name, value),
-            _ => return Err(HeadFault::Malformed),
+        let (Ok(name), Ok(value)) = (name, value) else {
+            return Err(HeadFault::Malformed);
         };
+        said.hear(&name, field.value);
+        headers.append(name, value);
     }
-    let framing = framing(version, status, &headers)?;
+    let is_old = answer.version == Some(0);
+    let framing = said.framing(status, is_old)?;
     Ok(Some(Head {
         status,
-        framing,
-        persists: framing != Framing::Close && persists(version, &headers),
         headers,
+        framing,
+        persists: framing != Framing::Close && said.persists(is_old),
     }))
 }
 
-/// RFC 9112, section 6.3, for answers to anything but HEAD and CONNECT.
-fn framing(
-    version: Version,
-    status: StatusCode,
-    headers: &HeaderMap,
-) -> Result<Framing, HeadFault> {
-    if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        return Ok(Framing::Length(0));
-    }
-    if let Some(last) = headers
-        .get_all(header::TRANSFER_ENCODING)
-        .iter()
-        .next_back()
-    {
-        if version == Version::HTTP_10 {
-            return Err(HeadFault::BadCoding);
-        }
-        let last = last.as_bytes().rsplit(|byte| *byte == b',').next();
-        let is_chunked =
-            last.is_some_and(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"));
-        return Ok(if is_chunked {
-            Framing::Chunked
-        } else {
-            Framing::Close
-        });
-    }
-    Ok(length(headers)?.map_or(Framing::Close, Framing::Length))
+/// What the headers say about the body and the connection.
+#[derive(Default)]
+struct Said<'a> {
+    length: Option<Result<u64, HeadFault>>,
+    /// The last transfer coding.
+    coding: Option<&'a [u8]>,
+    closes: bool,
+    keeps_alive: bool,
 }
 
-/// What `Content-Length` says; it may be repeated, as long as it says the same.
-fn length(headers: &HeaderMap) -> Result<Option<u64>, HeadFault> {
-    let mut length = None;
-    for value in headers.get_all(header::CONTENT_LENGTH) {
-        for item in value.as_bytes().split(|byte| *byte == b',') {
-            let digits = str::from_utf8(item.trim_ascii()).ok();
-            let digits = digits.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-            let said = digits
-                .and_then(|text| text.parse().ok())
-                .ok_or(HeadFault::BadLength)?;
-            if length.replace(said).is_some_and(|before| before != said) {
-                return Err(HeadFault::BadLength);
+impl<'a> Said<'a> {
+    fn hear(&mut self, name: &HeaderName, value: &'a [u8]) {
+        let mut items = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        if name == header::CONTENT_LENGTH {
+            items.for_each(|item| self.hear_length(item));
+        } else if name == header::TRANSFER_ENCODING {
+            self.coding = items.next_back();
+        } else if name == header::CONNECTION {
+            for item in items {
+                self.closes |= item.eq_ignore_ascii_case(b"close");
+                self.keeps_alive |= item.eq_ignore_ascii_case(b"keep-alive");
             }
         }
     }
-    Ok(length)
-}
 
-fn persists(version: Version, headers: &HeaderMap) -> bool {
-    let says = |word: &[u8]| {
-        headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-            .any(|token| token.trim_ascii().eq_ignore_ascii_case(word))
-    };
-    // Two framings at once: whoever stands behind the provider may have read the other one.
-    let is_twofold = headers.contains_key(header::TRANSFER_ENCODING)
-        && headers.contains_key(header::CONTENT_LENGTH);
-    !is_twofold && !says(b"close") && (version == Version::HTTP_11 || says(b"keep-alive"))
+    /// The length may be repeated, as long as it is the same.
+    fn hear_length(&mut self, item: &[u8]) {
+        let digits = str::from_utf8(item).ok();
+        let digits = digits.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let said = digits.and_then(|text| text.parse().ok());
+        self.length = Some(match (self.length, said) {
+            (None, Some(said)) => Ok(said),
+            (Some(Ok(before)), Some(said)) if before == said => Ok(said),
+            _ => Err(HeadFault::BadLength),
+        });
+    }
+
+    /// RFC 9112, section 6.3, for answers to anything but HEAD and CONNECT.
+    fn framing(&self, status: StatusCode, is_old: bool) -> Result<Framing, HeadFault> {
+        if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+            return Ok(Framing::Length(0));
+        }
+        match self.coding {
+            Some(_) if is_old => Err(HeadFault::BadCoding),
+            Some(coding) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
+            Some(_) => Ok(Framing::Close),
+            None => self
+                .length
+                .map_or(Ok(Framing::Close), |length| length.map(Framing::Length)),
+        }
+    }
+
+    const fn persists(&self, is_old: bool) -> bool {
+        // Two framings at once: whoever stands behind the provider may have read the other one.
+        let is_twofold = self.coding.is_some() && self.length.is_some();
+        !is_twofold && !self.closes && (!is_old || self.keeps_alive)
+    }
 }
 
 /// The most bytes that the heads of one answer may have.
