@@ -90,12 +90,12 @@ impl Answer {
                 &body[error.clone()],
             )));
         }
-        let first = outline.finishes.iter().rev().find(|(index, _)| *index == 0);
         Ok(Self {
             usage: outline.usage().map(|usage| whole_for(endpoint, usage)),
             text_bytes: outline.text_bytes,
-            finish_reason: first
-                .and_then(|(_, reason)| reason.decode())
+            finish_reason: outline
+                .finish
+                .and_then(|reason| reason.decode())
                 .map(Cow::into_owned),
             id: outline.id().map(Cow::into_owned),
             model: outline.model().map(Cow::into_owned),

@@ -5,6 +5,9 @@
 //! It never recurses: nesting costs a bit each, up to [`MAX_DEPTH`].
 //!
 //! UTF-8 is not looked at here; a body is validated once, whole, before a cursor walks it.
+//!
+//! Keys are short and many: what is done for each of them is inlined always, since handing it back through memory would cost
+//! more than finding it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -281,7 +284,7 @@ impl<'a, S: Strings> Cursor<'a, S> {
     ///
     /// # Errors
     /// The text breaks the grammar.
-    #[inline]
+    #[inline(always)]
     pub fn next_key(&mut self) -> Result<Option<Str<'a>>, JsonError> {
         if !self.go_to_next(b'}', Expected::CommaOrBrace)? {
             return Ok(None);
@@ -307,6 +310,7 @@ impl<'a, S: Strings> Cursor<'a, S> {
     ///
     /// # Errors
     /// The text breaks the grammar, or nests too deep.
+    #[inline(always)]
     pub fn skip(&mut self) -> Result<Range<usize>, JsonError> {
         self.at = skip::whitespace(self.text, self.at);
         let start = self.at;
@@ -372,7 +376,7 @@ impl<'a, S: Strings> Cursor<'a, S> {
     }
 
     /// The string that is expected here.
-    #[inline]
+    #[inline(always)]
     fn string_for(&mut self, expected: Expected) -> Result<Str<'a>, JsonError> {
         self.at = skip::whitespace(self.text, self.at);
         if self.text.get(self.at) != Some(&b'"') {
@@ -403,7 +407,7 @@ impl<'a, S: Strings> Cursor<'a, S> {
     }
 
     /// Passes the comma before the next member or element, or the bracket that closes.
-    #[inline]
+    #[inline(always)]
     fn go_to_next(&mut self, closing: u8, expected: Expected) -> Result<bool, JsonError> {
         self.at = skip::whitespace(self.text, self.at);
         let fresh = std::mem::take(&mut self.fresh);
@@ -457,11 +461,6 @@ pub(crate) fn kind_of(text: &[u8], at: usize) -> Option<Kind> {
         b'n' => Kind::Null,
         _ => return None,
     })
-}
-
-/// The string that is the value at `span`, if it is one.
-pub(crate) fn str_at<'a>(text: &'a [u8], span: &Range<usize>) -> Option<Cow<'a, str>> {
-    Cursor::at(text, span.start).string().ok()?.decode()
 }
 
 /// The offset of the closing quote of the string whose first character is at `at`, if it is well formed.

@@ -6,22 +6,25 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::json::{Cursor, JsonError, Kind, Str, str_at, whole_number};
+use crate::json::{Cursor, JsonError, Kind, Str, whole_number};
 use crate::spoken;
 use crate::usage::{ReportedCost, Usage};
 
 /// The members of interest of one JSON object.
 #[derive(Debug, Default)]
 pub(crate) struct Outline<'a> {
-    text: &'a [u8],
     /// How many choices there are; `None` without a `choices` array.
     pub(crate) choices: Option<usize>,
     /// Bytes of what the choices say.
     pub(crate) text_bytes: u64,
     /// Whether there is a `data` array (of embeddings).
     pub(crate) has_data: bool,
-    /// Each choice's non-empty finish reason, with the choice's index.
-    pub(crate) finishes: Vec<(u64, Str<'a>)>,
+    /// Whether any choice has a finish reason that is not empty.
+    pub(crate) finishes: bool,
+    /// Which choices have one: a bit for each of the first 128, by index.
+    pub(crate) finished: u128,
+    /// The one of choice 0.
+    pub(crate) finish: Option<Str<'a>>,
     /// The value of a non-null top-level `error`.
     pub(crate) error: Option<Range<usize>>,
     /// What to cut so that no top-level `"usage":null` is left, commas included; in order.
@@ -32,9 +35,9 @@ pub(crate) struct Outline<'a> {
     usage: Option<Usage>,
     usage_of_choice: Option<Usage>,
     cost: Option<ReportedCost>,
-    id: Option<Range<usize>>,
-    model: Option<Range<usize>>,
-    created: Option<Range<usize>>,
+    id: Option<Str<'a>>,
+    model: Option<Str<'a>>,
+    created: Option<u64>,
 }
 
 impl<'a> Outline<'a> {
@@ -48,10 +51,7 @@ impl<'a> Outline<'a> {
             cursor.skip()?;
             return cursor.end().map(|()| None);
         }
-        let mut outline = Self {
-            text,
-            ..Self::default()
-        };
+        let mut outline = Self::default();
         outline.members(&mut cursor)?;
         cursor.end()?;
         Ok(Some(outline))
@@ -60,7 +60,7 @@ impl<'a> Outline<'a> {
     /// Whether another one of this shape, with other texts, could tell something new.
     pub(crate) fn teaches(&self) -> bool {
         let has_usage = self.has_usage || self.has_usage_in_choice;
-        !self.finishes.is_empty() || self.error.is_some() || has_usage
+        self.finishes || self.error.is_some() || has_usage
     }
 
     /// The usage reported, wherever it stands.
@@ -71,21 +71,17 @@ impl<'a> Outline<'a> {
 
     /// The `id`, unless empty.
     pub(crate) fn id(&self) -> Option<Cow<'a, str>> {
-        self.filled(self.id.as_ref())
+        filled(self.id)
     }
 
     /// The `model`, unless empty.
     pub(crate) fn model(&self) -> Option<Cow<'a, str>> {
-        self.filled(self.model.as_ref())
+        filled(self.model)
     }
 
     /// The `created` time, unless 0.
     pub(crate) fn created(&self) -> Option<u64> {
-        whole_number(&self.text[self.created.clone()?]).filter(|created| *created > 0)
-    }
-
-    fn filled(&self, span: Option<&Range<usize>>) -> Option<Cow<'a, str>> {
-        str_at(self.text, span?).filter(|text| !text.is_empty())
+        self.created.filter(|created| *created > 0)
     }
 
     fn members(&mut self, cursor: &mut Cursor<'a>) -> Result<(), JsonError> {
@@ -93,45 +89,36 @@ impl<'a> Outline<'a> {
         cursor.open_object()?;
         while let Some(key) = cursor.next_key()? {
             nulls.at_key(key.span().start, &mut self.null_usages);
-            let kind = cursor.peek()?;
-            let start = cursor.offset();
-            let name = key.name();
-            match (&*name, kind) {
+            match (&*key.name(), cursor.peek()?) {
                 (b"choices", Kind::Array) => self.choices(cursor)?,
-                (b"cost", Kind::Object) => self.cost = routstr_cost(cursor)?,
                 (b"usage", Kind::Object) => {
                     self.has_usage = true;
                     self.usage = Usage::read_at(cursor)?;
                 }
+                (b"usage", Kind::Null) => {
+                    cursor.pass()?;
+                    nulls.cut(key.span().start..cursor.offset(), &mut self.null_usages);
+                    continue;
+                }
+                (b"cost", Kind::Object) => self.cost = routstr_cost(cursor)?,
+                (b"error", kind) if kind != Kind::Null => self.error = Some(cursor.skip()?),
+                (b"id", Kind::String) => self.id = Some(cursor.string()?),
+                (b"model", Kind::String) => self.model = Some(cursor.string()?),
+                (b"created", Kind::Number) => self.created = whole_number(cursor.slice_skipped()?),
+                (b"data", Kind::Array) => {
+                    self.has_data = true;
+                    cursor.pass()?;
+                }
                 _ => cursor.pass()?,
             }
-            let value = start..cursor.offset();
-            let is_null_usage = kind == Kind::Null && &*name == b"usage";
-            nulls.at_value_end(
-                value.end,
-                is_null_usage,
-                key.span().start,
-                &mut self.null_usages,
-            );
-            self.keep(&name, kind, value);
+            nulls.keep(cursor.offset());
         }
         Ok(())
     }
 
-    fn keep(&mut self, name: &[u8], kind: Kind, value: Range<usize>) {
-        match (name, kind) {
-            (b"error", kind) if kind != Kind::Null => self.error = Some(value),
-            (b"id", Kind::String) => self.id = Some(value),
-            (b"model", Kind::String) => self.model = Some(value),
-            (b"created", Kind::Number) => self.created = Some(value),
-            (b"data", Kind::Array) => self.has_data = true,
-            _ => {}
-        }
-    }
-
     fn choices(&mut self, cursor: &mut Cursor<'a>) -> Result<(), JsonError> {
         let mut count = 0;
-        self.finishes.clear();
+        (self.finishes, self.finished, self.finish) = (false, 0, None);
         self.text_bytes = 0;
         cursor.open_array()?;
         while cursor.next_element()? {
@@ -168,21 +155,34 @@ impl<'a> Outline<'a> {
                 _ => cursor.pass()?,
             }
         }
-        self.finishes.extend(
-            finish
-                .filter(|reason| !reason.raw().is_empty())
-                .map(|reason| (index, reason)),
-        );
+        if let Some(reason) = finish.filter(|reason| !reason.raw().is_empty()) {
+            self.finishes = true;
+            self.finished |= bit_of(index);
+            if index == 0 {
+                self.finish = Some(reason);
+            }
+        }
         Ok(())
     }
+}
+
+fn bit_of(index: u64) -> u128 {
+    let index = u32::try_from(index).ok();
+    index
+        .and_then(|index| 1u128.checked_shl(index))
+        .unwrap_or(0)
+}
+
+fn filled(string: Option<Str<'_>>) -> Option<Cow<'_, str>> {
+    string?.decode().filter(|text| !text.is_empty())
 }
 
 /// Which bytes go when `"usage":null` members go. With a member before it that stays, a null one goes with the comma
 /// before it; else with all up to the next key.
 #[derive(Debug, Default)]
 struct NullCuts {
+    /// Where the last member ended, once there was one that stays.
     last_end: Option<usize>,
-    any_kept: bool,
     /// A null member at the front whose end, the next key, is not known yet.
     waiting: bool,
 }
@@ -196,25 +196,17 @@ impl NullCuts {
         }
     }
 
-    fn at_value_end(
-        &mut self,
-        end: usize,
-        is_null_usage: bool,
-        key: usize,
-        cuts: &mut Vec<Range<usize>>,
-    ) {
-        if is_null_usage {
-            let start = if self.any_kept {
-                self.last_end.unwrap_or(key)
-            } else {
-                key
-            };
-            self.waiting = !self.any_kept;
-            cuts.push(start..end);
-        } else {
-            self.any_kept = true;
-        }
+    /// The last member ended there, and stays.
+    const fn keep(&mut self, end: usize) {
         self.last_end = Some(end);
+    }
+
+    /// The last member, key and value, goes.
+    fn cut(&mut self, null: Range<usize>, cuts: &mut Vec<Range<usize>>) {
+        let start = self.last_end.unwrap_or(null.start);
+        self.waiting = self.last_end.is_none();
+        self.last_end = self.last_end.and(Some(null.end));
+        cuts.push(start..null.end);
     }
 }
 
@@ -320,17 +312,38 @@ mod tests {
 
     #[test]
     fn finish_reasons_come_with_their_choice() {
-        let text = br#"{"choices":[{"finish_reason":"stop","index":1},{"index":0,"finish_reason":null},{"finish_reason":"length"},{"finish_reason":""},7]}"#;
-        let outline = Outline::read(text).unwrap().unwrap();
-        let found: Vec<_> = outline
-            .finishes
-            .iter()
-            .map(|(index, reason)| (*index, reason.raw()))
-            .collect();
-        assert_eq!(
-            (found, outline.choices),
-            (vec![(1, b"stop".as_slice()), (2, b"length")], Some(5))
-        );
+        let cases = [
+            (
+                r#"{"choices":[{"finish_reason":"stop","index":1},{"index":0,"finish_reason":null},{"finish_reason":"length"},{"finish_reason":""},7]}"#,
+                (true, 0b110, None, Some(5)),
+            ),
+            (
+                r#"{"choices":[{"index":0,"finish_reason":"stop"},{"index":127,"finish_reason":"length"},{"index":0,"finish_reason":"length"}]}"#,
+                (true, 1 | 1 << 127, Some("length"), Some(3)),
+            ),
+            (
+                r#"{"choices":[{"index":128,"finish_reason":"stop"},{"index":-1,"finish_reason":"stop"}]}"#,
+                (true, 0b10, None, Some(2)),
+            ),
+            (
+                r#"{"choices":[{"finish_reason":"stop"}],"choices":[]}"#,
+                (false, 0, None, Some(0)),
+            ),
+        ];
+        for (text, expected) in cases {
+            let outline = Outline::read(text.as_bytes()).unwrap().unwrap();
+            let finish = outline.finish.and_then(|reason| reason.decode());
+            assert_eq!(
+                (
+                    outline.finishes,
+                    outline.finished,
+                    finish.as_deref(),
+                    outline.choices
+                ),
+                expected,
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -8,17 +8,23 @@ const MAX_PLAIN_DIGITS: usize = 20;
 /// The number as a whole one, if that is what it is: `12`, `12.0`, `1.2e1`, but not `12.5`, `-1`, or over `u64`.
 pub(crate) fn whole_number(raw: &[u8]) -> Option<u64> {
     // Nearly all counts are a few digits.
-    if raw.len() < MAX_PLAIN_DIGITS && raw.iter().all(u8::is_ascii_digit) {
-        return Some(
-            raw.iter()
-                .fold(0, |number, digit| number * 10 + u64::from(digit - b'0')),
-        );
+    if raw.len() < MAX_PLAIN_DIGITS
+        && let Some(count) = raw.iter().try_fold(0, append_digit)
+    {
+        return Some(count);
     }
     let (units, exact) = scale(raw, 0)?;
     if exact {
         u64::try_from(units).ok()
     } else {
         None
+    }
+}
+
+fn append_digit(count: u64, byte: &u8) -> Option<u64> {
+    match byte {
+        b'0'..=b'9' => Some(count * 10 + u64::from(byte - b'0')),
+        _ => None,
     }
 }
 

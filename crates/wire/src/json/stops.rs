@@ -35,11 +35,10 @@ pub(super) fn among(block: &[u8; BLOCK]) -> u64 {
 /// How many of the first bytes of a word are plain.
 pub(super) const fn plain_in(word: [u8; 8]) -> usize {
     let word = u64::from_le_bytes(word);
-    let quotes = word ^ (ONES * b'"' as u64);
+    // Quotes and controls are told together, as in [`is_stop`].
+    let low = word ^ (ONES * 2);
     let backslashes = word ^ (ONES * b'\\' as u64);
-    let controls = word.wrapping_sub(ONES * b' ' as u64) & !word;
-    let stops = controls
-        | quotes.wrapping_sub(ONES) & !quotes
+    let stops = low.wrapping_sub(ONES * (b' ' as u64 + 1)) & !low
         | backslashes.wrapping_sub(ONES) & !backslashes;
     // A borrow can only spoil bytes above the first true hit, so the lowest bit is exact.
     (stops & HIGHS).trailing_zeros() as usize / 8

@@ -295,17 +295,12 @@ impl Observer {
             self.fault = Some(Box::new(Fault::of_error_member(&data[error.clone()])));
         }
         self.usage = outline.usage().or(self.usage);
-        for (index, reason) in &outline.finishes {
-            self.finished |= u32::try_from(*index)
-                .ok()
-                .and_then(|index| 1u128.checked_shl(index))
-                .unwrap_or(0);
-            if *index == 0 {
-                self.finish_reason = reason
-                    .decode()
-                    .map(Cow::into_owned)
-                    .map(String::into_boxed_str);
-            }
+        self.finished |= outline.finished;
+        if let Some(reason) = outline.finish {
+            self.finish_reason = reason
+                .decode()
+                .map(Cow::into_owned)
+                .map(String::into_boxed_str);
         }
         replace(&mut self.id, outline.id());
         replace(&mut self.model, outline.model());
