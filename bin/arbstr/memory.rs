@@ -13,16 +13,26 @@ use crate::clock;
 
 /// What is kept of what was learned. Nothing is saved over what an earlier process left until that has been read: a
 /// database that is out of reach for a moment must not cost what took weeks to learn.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Memory {
+    name: &'static str,
     is_read: Arc<AtomicBool>,
 }
 
 impl Memory {
+    /// The memory of this kind of process: what built-in providers have taught says nothing about real ones.
+    pub(crate) fn of(mock: bool) -> Self {
+        Self {
+            name: if mock { MOCK_NAME } else { NAME },
+            is_read: Arc::default(),
+        }
+    }
+
     /// Takes up what an earlier process has learned.
     pub(crate) async fn recall(&self, live: &Live, store: &Store) {
         let reader = store.reader().clone();
-        let saved = tokio::task::spawn_blocking(move || reader.load_state(NAME)).await;
+        let name = self.name;
+        let saved = tokio::task::spawn_blocking(move || reader.load_state(name)).await;
         let bytes = match saved {
             Ok(Ok(bytes)) => bytes,
             Ok(Err(error)) => {
@@ -55,7 +65,7 @@ impl Memory {
     pub(crate) fn save(&self, app: &App) {
         if self.is_read.load(Ordering::Relaxed) {
             let bytes = app.live().market.save(clock::now(), clock::unix_ms());
-            app.store.save_state(NAME, bytes);
+            app.store.save_state(self.name, bytes);
         }
     }
 }
@@ -73,5 +83,6 @@ fn take_up(live: &Live, bytes: &[u8]) {
 }
 
 const NAME: &str = "route";
+const MOCK_NAME: &str = "route of mock";
 /// A crash loses no more than this.
 const INTERVAL: Duration = Duration::from_secs(60);

@@ -50,7 +50,7 @@ async fn serve(options: &Serve) -> Result<(), Failure> {
     let store = open_store(config.database.path.clone()).await?;
     let config_shown = config.clone();
     let live = Live::from_config(config, None).map_err(Failure::BadConfig)?;
-    let memory = Memory::default();
+    let memory = Memory::of(options.mock);
     memory.recall(&live, &store).await;
     announce(&config_shown, address, options.mock);
     let (tracer, exporting) = Tracer::start(&config_shown.telemetry).unzip();

@@ -6,7 +6,7 @@ use std::{fs, thread};
 
 use serde_json::Value;
 
-use crate::harness::{Answer, Arbstr, House, Provider, Seller, ask, chunk, completion};
+use crate::harness::{Answer, Arbstr, Folder, House, Provider, Seller, ask, chunk, completion};
 
 /// The candidates that `/v1/cost` shows for a request.
 fn candidates(arbstr: &Arbstr, body: &str) -> Vec<Value> {
@@ -60,6 +60,24 @@ fn what_is_learned_is_expected_and_survives_a_restart() {
     arbstr.wait_exit(Duration::from_secs(20));
     let arbstr = arbstr.restart();
     assert_eq!(expected(&arbstr), (123, 700));
+}
+
+#[test]
+fn what_the_mock_teaches_is_kept_from_real_providers() {
+    let provider = Provider::healthy(10, 4);
+    let folder = Folder::new();
+    let house = House::of(&provider).database(&folder.path().join("shared.db"));
+    let took_up = |house: &House| {
+        let mut arbstr = house.start();
+        arbstr.chat(&ask("gpt-4o"));
+        arbstr.signal("TERM");
+        arbstr.wait_exit(Duration::from_secs(20));
+        arbstr.log().contains("took up what was learned")
+    };
+    let mock = house.clone().argument("--mock");
+    assert!(!took_up(&mock), "nothing is there yet");
+    assert!(!took_up(&house), "what is there is the mock's");
+    assert!(took_up(&mock) && took_up(&house), "each its own");
 }
 
 #[test]

@@ -98,6 +98,10 @@ pub(super) fn log_changes(market: &Market, metrics: &Metrics) {
                 let secs = length.as_secs();
                 tracing::warn!(%provider, model, secs, "suspended while others can serve: check its key, balance and model list");
             }
+            Event::WaitedInVain { length } => {
+                let secs = length.as_secs();
+                tracing::warn!(%provider, model, secs, "a client gave up waiting for it: others go first");
+            }
             Event::CoolingDown { length } => {
                 tracing::info!(%provider, model, secs = length.as_secs_f64(), "cooling down, as it asked");
             }

@@ -197,10 +197,21 @@ impl Journey {
             // An answer that is there is not asked whether anybody waits for it.
             biased;
             result = self::attempt(&mut call) => result,
-            () = self.departure.is_final(leaving(&self.live, provider)) => Err(Miss::cancelled()),
+            () = self.given_up(attempt, provider) => Err(Miss::cancelled()),
             () = self.thread.cut() => Err(Miss::cancelled()),
         };
         (result, spliced.injected_usage)
+    }
+
+    /// Resolves when the client has gone and the attempt should not be waited for any longer.
+    async fn given_up(&self, attempt: &Attempt, provider: &Provider) {
+        self.departure.is_announced().await;
+        let now = clock::now();
+        let waited = now.saturating_duration_since(self.entry.last_attempt_at());
+        attempt.on_client_gone(waited, now);
+        self.live.log_changes();
+        let leaving = leaving(&self.live, provider);
+        self.departure.is_final(leaving).await;
     }
 
     fn sunk_cost(&self, miss: &Miss, offer: &Offer) -> Option<Sats> {

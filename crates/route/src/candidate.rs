@@ -19,6 +19,7 @@ use crate::learn::demand::Demand;
 use crate::learn::habit::{Effects, Habit, Held};
 use crate::limit::Limit;
 use crate::snapshot::{Experience, OfferSnapshot, ProviderSnapshot};
+use crate::verdict::SUSPENSION;
 
 mod reason;
 
@@ -102,6 +103,8 @@ pub(crate) struct OfferLive {
 pub(crate) struct OfferState {
     pub(crate) answers: Circuit,
     pub(crate) suspended_until: Option<Instant>,
+    /// Waits in vain since its last answer.
+    pub(crate) in_vain: u32,
     pub(crate) streams: Latency,
     pub(crate) wholes: Latency,
     pub(crate) habit: Habit,
@@ -207,11 +210,30 @@ impl Offer {
             .store(true, Ordering::Relaxed);
     }
 
-    /// How long to wait for a first event when nobody has said: three times what is usual at the slow end, and never
-    /// less than [`FIRST_EVENT`].
+    /// How long to wait for a first event when nobody has said.
     pub(crate) fn first_event_auto(&self) -> Duration {
-        let slow = self.lock().streams.p95().unwrap_or_default();
-        FIRST_EVENT.max(slow.saturating_mul(3))
+        patience(&self.lock().streams)
+    }
+
+    /// Its client left after having waited for this long, with nothing to show for it. If that is longer than usual the
+    /// others go first for a while, for longer each time until an answer comes. Nobody is kept out by it: a client that is
+    /// merely impatient could then do harm to all others.
+    pub(crate) fn on_wait_in_vain(&self, waited: Duration, streaming: bool, now: Instant) {
+        let mut state = self.lock();
+        let usual = if streaming {
+            &state.streams
+        } else {
+            &state.wholes
+        };
+        if waited < patience(usual) {
+            return;
+        }
+        let length = SUSPENSION * (1 << state.in_vain.min(LONGEST_IN_VAIN));
+        state.in_vain = state.in_vain.saturating_add(1);
+        if extend(&mut state.suspended_until, now, length) {
+            drop(state);
+            self.report(Event::WaitedInVain { length });
+        }
     }
 
     /// What stands in the way of an attempt.
@@ -400,6 +422,7 @@ impl Default for OfferLive {
             state: Mutex::new(OfferState {
                 answers: Circuit::new(),
                 suspended_until: None,
+                in_vain: 0,
                 streams: Latency::new(),
                 wholes: Latency::new(),
                 habit: Habit::default(),
@@ -409,6 +432,12 @@ impl Default for OfferLive {
     }
 }
 
+/// Three times what is usual at the slow end, and never less than [`FIRST_EVENT`].
+fn patience(usual: &Latency) -> Duration {
+    let slow = usual.p95().unwrap_or_default();
+    FIRST_EVENT.max(slow.saturating_mul(3))
+}
+
 /// What is left until `until`, if anything.
 pub(crate) fn left(until: Option<Instant>, now: Instant) -> Option<Duration> {
     until
@@ -416,8 +445,18 @@ pub(crate) fn left(until: Option<Instant>, now: Instant) -> Option<Duration> {
         .filter(|left| !left.is_zero())
 }
 
+/// Moves `until` to `now + length` unless it is later already; whether it was in the past before.
+pub(crate) fn extend(until: &mut Option<Instant>, now: Instant, length: Duration) -> bool {
+    let was_over = until.is_none_or(|until| until <= now);
+    *until = (*until).max(now.checked_add(length));
+    was_over && !length.is_zero()
+}
+
 /// An answer that has not come by then is not waited for any more before another trial.
 const LONGEST_TRIAL: Duration = Duration::from_secs(60);
 
 /// The least time for a first event when it is learned.
 const FIRST_EVENT: Duration = Duration::from_secs(12);
+
+/// A suspension doubles so often at most: eight minutes.
+const LONGEST_IN_VAIN: u32 = 3;

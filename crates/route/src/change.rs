@@ -38,6 +38,11 @@ pub enum Event {
         /// Left out for this long while others can serve.
         length: Duration,
     },
+    /// Clients left without an answer after a wait that is unusual for it.
+    WaitedInVain {
+        /// Left out for this long while others can serve.
+        length: Duration,
+    },
     /// It asked to be left alone.
     CoolingDown {
         /// Left out for this long while others can serve.

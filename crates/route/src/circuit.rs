@@ -38,6 +38,18 @@ pub enum Standing {
     HalfOpen,
 }
 
+impl Standing {
+    /// Whether the next request passes, as a probe perhaps.
+    #[must_use]
+    pub fn lets_pass(&self) -> bool {
+        match self {
+            Self::Closed => true,
+            Self::Open { due_in } => due_in.is_zero(),
+            Self::HalfOpen => false,
+        }
+    }
+}
+
 /// A change between standings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {

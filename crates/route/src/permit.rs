@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use arbstr_price::{Sats, Tokens, quote};
 use arbstr_wire::Usage;
 
-use crate::candidate::{Offer, OfferState, ProviderState, Skip};
+use crate::candidate::{Offer, OfferState, ProviderState, Skip, extend};
 use crate::change::Event;
 use crate::circuit::{Entry, Pass, Proof};
 use crate::estimate::to_number;
@@ -105,6 +105,12 @@ impl Permit {
             terms: Arc::clone(terms),
             expected,
         })
+    }
+
+    /// The client left after it had waited for so long, with nothing to show for it.
+    pub(crate) fn on_client_gone(&self, waited: Duration, now: Instant) {
+        self.offer
+            .on_wait_in_vain(waited, self.terms.streaming, now);
     }
 
     /// The answer ended. A complete one closes the circuit, widens a learned limit and teaches what such requests
@@ -249,6 +255,7 @@ impl Permit {
         let turn = match (verdict.then, verdict.blame) {
             (Then::Accept, _) => {
                 state.suspended_until = None;
+                state.in_vain = 0;
                 state
                     .answers
                     .on_success(&mut self.answers, Proof::Begun, settings)
@@ -427,13 +434,6 @@ const BYTES_PER_TOKEN: u64 = 4;
 const LEAST_PER_TOKEN: u64 = 3;
 /// Tokens that stand for no text: the end of the answer, a role.
 const SLACK: u64 = 4;
-
-/// Moves `until` to `now + length` unless it is later already; whether it was in the past before.
-fn extend(until: &mut Option<Instant>, now: Instant, length: Duration) -> bool {
-    let was_over = until.is_none_or(|until| until <= now);
-    *until = (*until).max(now.checked_add(length));
-    was_over && !length.is_zero()
-}
 
 #[cfg(test)]
 mod tests {

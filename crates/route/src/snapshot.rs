@@ -94,9 +94,9 @@ impl Experience {
 pub enum Health {
     /// By every provider.
     Ok,
-    /// By some: a circuit is open.
+    /// By some, or by a provider that is due for a probe: a circuit is open.
     Degraded,
-    /// By none: every circuit is open, or there are no models.
+    /// By none: every circuit is open and none is due, or there are no models.
     Down,
 }
 
@@ -107,10 +107,10 @@ impl Health {
         let (mut serving, mut failing) = (false, false);
         for provider in providers {
             for offer in &provider.offers {
-                let closed =
-                    provider.connections == Standing::Closed && offer.circuit == Standing::Closed;
-                serving |= closed;
-                failing |= !closed;
+                let circuits = [provider.connections, offer.circuit];
+                // Where no request comes nothing would ever close it: who is due for a probe may be up again.
+                serving |= circuits.iter().all(|one| one.lets_pass());
+                failing |= circuits.iter().any(|one| *one != Standing::Closed);
             }
         }
         match (serving, failing) {

@@ -162,6 +162,14 @@ enum Fate {
     Spent,
 }
 
+impl Attempt {
+    /// The client left after having waited for `waited`. To be called at that moment, even if the attempt goes on: others
+    /// are asked first for a while where that was an unusually long wait.
+    pub fn on_client_gone(&self, waited: Duration, now: Instant) {
+        self.permit.on_client_gone(waited, now);
+    }
+}
+
 impl Waterfall {
     /// The attempts for `plan`, none of which begins at or after `deadline`.
     #[must_use]

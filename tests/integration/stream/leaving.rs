@@ -155,6 +155,32 @@ fn a_client_that_leaves_before_the_first_byte_follows_the_same_rule() {
 }
 
 #[test]
+fn who_lets_a_client_wait_in_vain_comes_after_the_others() {
+    let (silent, good) = (
+        Provider::always(Answer::bare().stall()),
+        Provider::healthy(10, 4),
+    );
+    let arbstr = House::new()
+        .seller(Seller::new("cheap", &silent))
+        .seller(Seller::new("dear", &good).rates("2000", "4000"))
+        .start();
+    let mut client = arbstr.client();
+    let body = ask("model-a");
+    client.request("POST", "/v1/chat/completions", &[], body.as_bytes());
+    // Longer than a stream would be waited for.
+    thread::sleep(Duration::from_millis(12_300));
+    client.reset();
+    assert!(wait_until(Duration::from_secs(2), || arbstr
+        .log()
+        .contains("a client gave up waiting for it")));
+    let reply = arbstr.chat(&body);
+    assert_eq!(
+        (reply.status, reply.needs("x-arbstr-provider")),
+        (200, "dear")
+    );
+}
+
+#[test]
 fn leaving_after_done_is_success() {
     let provider = Provider::always(Answer::stream(10, 4).stall());
     let arbstr = House::of(&provider).start();

@@ -464,7 +464,12 @@ fn health_follows_the_circuits() {
     fail_next();
     assert_eq!(market.health(now), Health::Degraded);
     fail_next();
-    assert_eq!(market.health(now), Health::Down);
+    assert_eq!(market.health(now + secs(29)), Health::Down);
+    assert_eq!(market.health(now + secs(30)), Health::Degraded);
+    let mut fall = Waterfall::new(planned(&market, &facts("m")), None);
+    let probe = fall.next(now + secs(30), 0);
+    assert_eq!(market.health(now + secs(30)), Health::Degraded);
+    drop(probe);
     assert_eq!(build(MarketSpec::default()).health(now), Health::Down);
 }
 

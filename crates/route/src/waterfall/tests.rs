@@ -816,6 +816,51 @@ fn a_slow_thinker_gets_more_time_for_its_first_event() {
 }
 
 #[test]
+fn who_lets_clients_wait_in_vain_comes_after_the_others_for_longer_each_time() {
+    let now = start();
+    let market = market(&["a", "b"]);
+    let first = |now| order(&Walk::new(&market, now).fall.plan)[0].to_owned();
+    let asked = |now| Walk::new(&market, now).step().unwrap();
+    asked(now).on_client_gone(secs(11), now);
+    assert_eq!(asked(now).offer.provider(), "a", "not unusual yet");
+    let mut at = now;
+    for length in [60, 120, 240, 480, 480] {
+        asked(at).on_client_gone(secs(13), at);
+        assert_eq!(first(at), "a", "it is as cheap as before");
+        assert_eq!(asked(at + secs(length - 1)).offer.provider(), "b");
+        at += secs(length);
+        assert_eq!(asked(at).offer.provider(), "a");
+    }
+    let mut walk = Walk::new(&market, at);
+    let attempt = walk.step().unwrap();
+    attempt.on_client_gone(secs(13), at);
+    walk.fall.on_outcome(attempt, GOOD, at + secs(20));
+    assert_eq!(asked(at + secs(20)).offer.provider(), "a", "it did answer");
+    asked(at + secs(20)).on_client_gone(secs(13), at + secs(20));
+    assert_eq!(
+        asked(at + secs(20)).offer.provider(),
+        "a",
+        "20 s are usual by now"
+    );
+    asked(at + secs(20)).on_client_gone(secs(90), at + secs(20));
+    assert_eq!(asked(at + secs(79)).offer.provider(), "b");
+    assert_eq!(
+        asked(at + secs(80)).offer.provider(),
+        "a",
+        "from the beginning"
+    );
+}
+
+#[test]
+fn a_sole_provider_is_asked_however_long_clients_waited_for_it() {
+    let now = start();
+    let market = market(&["a"]);
+    let asked = || Walk::new(&market, now).step().unwrap();
+    asked().on_client_gone(secs(300), now);
+    assert_eq!(asked().offer.provider(), "a");
+}
+
+#[test]
 fn each_change_is_told_once() {
     let now = start();
     let market = market(&["a", "b"]);
