@@ -63,7 +63,8 @@ pub(crate) fn load_position(
 
 /// The owners that have open rows or unfinished journals.
 pub(crate) fn owners(connection: &Connection) -> Result<Vec<String>, rusqlite::Error> {
-    let sql = "SELECT owner FROM requests WHERE owner IS NOT NULL UNION SELECT owner FROM ledger_progress";
+    let sql = "SELECT owner FROM requests INDEXED BY requests_open WHERE owner IS NOT NULL
+         UNION SELECT owner FROM ledger_progress";
     let mut statement = connection.prepare_cached(sql)?;
     statement.query_map([], |row| row.get(0))?.collect()
 }

@@ -76,7 +76,7 @@ pub(crate) fn check(connection: &Connection) -> Result<(), ConnectError> {
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), ConnectError> {
-    let [requests, rollups, attempts, quarters] = MIGRATION_SQL;
+    let [requests, rollups, attempts, quarters, open_index] = MIGRATION_SQL;
     let steps = vec![
         M::up(requests),
         M::up_with_hook(rollups, |transaction: &Transaction<'_>| {
@@ -86,6 +86,7 @@ fn migrate(connection: &mut Connection) -> Result<(), ConnectError> {
         M::up_with_hook(quarters, |transaction: &Transaction<'_>| {
             Ok(rollup::build(transaction, &[QUARTERS])?)
         }),
+        M::up(open_index),
     ];
     Migrations::new(steps).to_latest(connection)?;
     Ok(())
@@ -100,9 +101,10 @@ fn holds_foreign_tables(connection: &Connection) -> Result<bool, rusqlite::Error
 /// How long a statement waits for another process before the writer's own backoff takes over.
 const BUSY: Duration = Duration::from_millis(250);
 
-const MIGRATION_SQL: [&str; 4] = [
+const MIGRATION_SQL: [&str; 5] = [
     include_str!("../../../migrations/0001_requests.sql"),
     include_str!("../../../migrations/0002_rollups.sql"),
     include_str!("../../../migrations/0003_attempts.sql"),
     include_str!("../../../migrations/0004_quarters.sql"),
+    include_str!("../../../migrations/0005_open_index.sql"),
 ];

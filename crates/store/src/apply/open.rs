@@ -89,7 +89,9 @@ pub(super) fn find_all(
     connection: &Connection,
     owner: &str,
 ) -> Result<Vec<OpenRow>, rusqlite::Error> {
-    let sql = "SELECT id, timestamp, model, policy, streaming FROM requests WHERE owner = ?1";
+    let sql =
+        "SELECT id, timestamp, model, policy, streaming FROM requests INDEXED BY requests_open
+         WHERE owner IS NOT NULL AND owner = ?1";
     let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map([owner], OpenRow::read)?;
     rows.collect()

@@ -152,18 +152,22 @@ pub(super) fn in_time(
     after: Option<Position>,
     count: u32,
 ) -> Result<Vec<Position>, rusqlite::Error> {
-    let series = if selection.filter.is_empty() {
-        vec![None]
-    } else {
-        let chosen = selection.filter.choose(connection)?;
-        chosen.into_keys().map(Some).collect()
-    };
     let start = Bounds::of(selection, descending, after);
-    let mut reading = Reading::prepare(connection, &series, descending, count)?;
+    let (along, chunk) = if selection.filter.is_empty() {
+        (vec![Along::Time], count)
+    } else {
+        let chosen = selection.filter.choose(connection)?.into_iter();
+        let along = chosen.map(|(number, series)| match series.success {
+            Some(_) => Along::Ended(number),
+            None => Along::Open(number),
+        });
+        (along.collect(), count.min(CHUNK))
+    };
+    let mut reading = Reading::prepare(connection, descending, chunk)?;
     let mut walks = Vec::new();
     let mut heads = BinaryHeap::new();
-    for series in series {
-        let mut walk = Walk::new(series, start);
+    for along in along {
+        let mut walk = Walk::new(along, start);
         if let Some(head) = walk.next(&mut reading)? {
             heads.push((head, walks.len()));
             walks.push(walk);
@@ -228,57 +232,87 @@ impl Bounds {
     }
 }
 
+/// Rows that stand in order of arrival in an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Along {
+    /// All.
+    Time,
+    /// Those of the series of this number, which have ended.
+    Ended(i64),
+    /// Those of the series of this number, which are in progress.
+    Open(i64),
+}
+
 /// How all walks of a page read, one after another.
 struct Reading<'c> {
-    statement: CachedStatement<'c>,
+    all: CachedStatement<'c>,
+    ended: CachedStatement<'c>,
+    open: CachedStatement<'c>,
     descending: bool,
     /// Rows at a time.
     chunk: u32,
 }
 
 impl<'c> Reading<'c> {
-    /// For walks through each of `series`; `wanted` rows are needed of all together.
     fn prepare(
         connection: &'c Connection,
-        series: &[Option<i64>],
         descending: bool,
-        wanted: u32,
+        chunk: u32,
     ) -> Result<Self, rusqlite::Error> {
-        let (index, condition, chunk) = if series == [None] {
-            ("requests_by_time", "?1 IS NULL AND", wanted)
-        } else {
-            ("requests_by_series", "series = ?1 AND", wanted.min(CHUNK))
-        };
         let (beyond, order) = if descending {
             ("(timestamp < ?3 OR id < ?4)", "DESC")
         } else {
             ("(timestamp > ?2 OR id > ?4)", "ASC")
         };
-        let sql = format!(
-            "SELECT timestamp, id FROM requests INDEXED BY {index}
-             WHERE {condition} timestamp >= ?2 AND timestamp <= ?3 AND {beyond}
-             ORDER BY timestamp {order}, id {order} LIMIT ?5"
-        );
+        let read = |index: &str, condition: &str| {
+            connection.prepare_cached(&format!(
+                "SELECT timestamp, id FROM requests INDEXED BY {index}
+                 WHERE {condition} AND timestamp >= ?2 AND timestamp <= ?3 AND {beyond}
+                 ORDER BY timestamp {order}, id {order} LIMIT ?5"
+            ))
+        };
         Ok(Self {
-            statement: connection.prepare_cached(&sql)?,
+            all: read("requests_by_time", "?1 IS NULL")?,
+            ended: read("requests_by_series", "owner IS NULL AND series = ?1")?,
+            open: read("requests_open", "owner IS NOT NULL AND series = ?1")?,
             descending,
             chunk,
         })
     }
+
+    fn read(
+        &mut self,
+        along: Along,
+        bounds: Bounds,
+    ) -> Result<VecDeque<(i64, i64)>, rusqlite::Error> {
+        let (statement, series) = match along {
+            Along::Time => (&mut self.all, None),
+            Along::Ended(series) => (&mut self.ended, Some(series)),
+            Along::Open(series) => (&mut self.open, Some(series)),
+        };
+        let Bounds {
+            since_ms,
+            until_ms,
+            beyond,
+        } = bounds;
+        let values = params![series, since_ms, until_ms, beyond, self.chunk];
+        let rows = statement.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.collect()
+    }
 }
 
-/// Goes through the rows of one series, or of all, in order of arrival; some rows at a time.
+/// Goes through rows in order of arrival; some at a time.
 struct Walk {
-    series: Option<i64>,
+    along: Along,
     bounds: Bounds,
     ahead: VecDeque<(i64, i64)>,
     ended: bool,
 }
 
 impl Walk {
-    fn new(series: Option<i64>, bounds: Bounds) -> Self {
+    fn new(along: Along, bounds: Bounds) -> Self {
         Self {
-            series,
+            along,
             bounds,
             ahead: VecDeque::new(),
             ended: false,
@@ -288,16 +322,7 @@ impl Walk {
     /// The next row's time and id, [`turned`].
     fn next(&mut self, reading: &mut Reading<'_>) -> Result<Option<(i64, i64)>, rusqlite::Error> {
         if self.ahead.is_empty() && !self.ended {
-            let Bounds {
-                since_ms,
-                until_ms,
-                beyond,
-            } = self.bounds;
-            let values = params![self.series, since_ms, until_ms, beyond, reading.chunk];
-            let rows = reading
-                .statement
-                .query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
-            self.ahead = rows.collect::<Result<_, _>>()?;
+            self.ahead = reading.read(self.along, self.bounds)?;
             self.ended = self.ahead.len() < reading.chunk as usize;
             if let Some(last) = self.ahead.back() {
                 self.bounds.go_on(*last, reading.descending);

@@ -1,14 +1,17 @@
 //! A file of every earlier schema becomes one of the present, with nothing lost.
 
-use arbstr_store::{GroupBy, Reader, Selection, StatsQuery};
+use arbstr_store::{
+    Filter, GroupBy, PageQuery, Reader, Selection, Sort, SortBy, StatsQuery, Store,
+};
 
 use crate::scratch::{PATIENCE, Scratch};
 
 /// The migrations that led to the schemas which released versions have left behind.
-const EARLIER: [&str; 3] = [
+const EARLIER: [&str; 4] = [
     include_str!("../../../../migrations/0001_requests.sql"),
     include_str!("../../../../migrations/0002_rollups.sql"),
     include_str!("../../../../migrations/0003_attempts.sql"),
+    include_str!("../../../../migrations/0004_quarters.sql"),
 ];
 
 /// What an arbstr of the first schema may have written: completed, failed, interrupted and open.
@@ -38,6 +41,9 @@ INSERT INTO rollup_hours VALUES
     (10800000, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, x'', x'');
 ";
 
+/// Those by the quarter of an hour, which the fourth added: each of these rows is in the first quarter of its hour.
+const FOURTH_ROLLUPS: &str = "INSERT INTO rollup_quarters SELECT * FROM rollup_hours";
+
 /// A file of the schema of that version, with rows in it.
 fn write_file(scratch: &Scratch, version: usize) {
     let file = scratch.peek();
@@ -49,8 +55,32 @@ fn write_file(scratch: &Scratch, version: usize) {
     if version > 1 {
         file.execute_batch(SECOND_ROLLUPS).unwrap();
     }
+    if version > 3 {
+        file.execute_batch(FOURTH_ROLLUPS).unwrap();
+    }
     file.pragma_update(None, "user_version", i64::try_from(version).unwrap())
         .unwrap();
+}
+
+/// Newest first.
+fn failed_ids(store: &Store) -> Vec<String> {
+    let query = PageQuery {
+        selection: Selection {
+            filter: Filter {
+                success: Some(false),
+                ..Filter::default()
+            },
+            ..Selection::all()
+        },
+        sort: Sort {
+            by: SortBy::Timestamp,
+            descending: true,
+        },
+        limit: 10,
+        cursor: None,
+    };
+    let rows = store.reader().requests(&query).unwrap().rows;
+    rows.into_iter().map(|row| row.correlation_id).collect()
 }
 
 #[test]
@@ -70,6 +100,7 @@ fn file_of_every_earlier_schema_is_upgraded() {
         assert_eq!(message("c").as_deref(), Some("interrupted"));
         // Its process is gone.
         assert_eq!(message("d").as_deref(), Some("interrupted"));
+        assert_eq!(failed_ids(&store), ["d", "c", "b"]);
         let query = StatsQuery {
             selection: Selection::all(),
             group_by: Some(GroupBy::Hour),
