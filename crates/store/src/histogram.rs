@@ -38,11 +38,11 @@ impl Histogram {
 
     /// Counts everything that `other` counted.
     pub(crate) fn merge(&mut self, other: &Self) {
-        for (bucket, count) in other.counts.iter().enumerate() {
-            if *count > 0 {
-                self.add_many(bucket, *count);
-            }
+        self.reach(other.counts.len());
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count = count.saturating_add(*more);
         }
+        self.total = self.total.saturating_add(other.total);
     }
 
     /// Undoes the merging of `other`.
@@ -71,7 +71,7 @@ impl Histogram {
 
     /// The counts as bytes.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(2 * self.counts.len());
         let mut last = 0;
         for (bucket, count) in self.counts.iter().enumerate() {
             if *count > 0 {
@@ -105,11 +105,16 @@ impl Histogram {
     }
 
     fn add_many(&mut self, bucket: usize, count: u64) {
-        if self.counts.len() <= bucket {
-            self.counts.resize(bucket + 1, 0);
-        }
+        self.reach(bucket + 1);
         self.counts[bucket] = self.counts[bucket].saturating_add(count);
         self.total = self.total.saturating_add(count);
+    }
+
+    /// Makes room for the first `buckets`.
+    fn reach(&mut self, buckets: usize) {
+        if self.counts.len() < buckets {
+            self.counts.resize(buckets, 0);
+        }
     }
 }
 

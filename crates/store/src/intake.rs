@@ -250,6 +250,8 @@ impl Intake {
 
     /// Sleeps until something new is handed in or asked since `call`, at most for `at_most`. True if so.
     pub(crate) fn sleep(&self, call: Call, at_most: Duration) -> bool {
+        // Takes a waking that came while nobody slept: it would end this sleep, as if all the time had passed.
+        thread::park_timeout(Duration::ZERO);
         self.bell.asleep.store(true, Ordering::SeqCst);
         if !self.is_news(call) {
             thread::park_timeout(at_most);

@@ -184,29 +184,30 @@ fn add(connection: &Connection, series: &Series<'_>) -> Result<i64, Error> {
 fn save_to(connection: &Connection, quarters: Changes, levels: &[Level]) -> Result<(), Error> {
     let mut all = Changes::new();
     for ((quarter, _), sums) in &quarters {
-        merge(&mut all, (*quarter, ALL_SERIES), sums);
+        let of_all = all.entry((*quarter, ALL_SERIES)).or_default();
+        of_all.merge(sums);
     }
     let mut changes = quarters;
     changes.extend(all);
     for level in levels {
-        let mut coarser = Changes::new();
-        for ((start, series), sums) in &changes {
-            let start = start_of(*start, level.length_ms);
-            merge(&mut coarser, (start, *series), sums);
-        }
-        save_level(connection, level.table, &coarser)?;
-        changes = coarser;
+        changes = coarsen(changes, level.length_ms);
+        save_level(connection, level.table, &changes)?;
     }
     Ok(())
 }
 
-fn merge(changes: &mut Changes, key: (i64, i64), sums: &Sums) {
-    match changes.entry(key) {
-        Entry::Occupied(mut entry) => entry.get_mut().merge(sums),
-        Entry::Vacant(entry) => {
-            entry.insert(sums.clone());
+/// What `changes` come to in times that are each `length_ms` long.
+fn coarsen(changes: Changes, length_ms: i64) -> Changes {
+    let mut coarser = Changes::with_capacity(changes.len());
+    for ((start, series), sums) in changes {
+        match coarser.entry((start_of(start, length_ms), series)) {
+            Entry::Occupied(mut entry) => entry.get_mut().merge(&sums),
+            Entry::Vacant(entry) => {
+                entry.insert(sums);
+            }
         }
     }
+    coarser
 }
 
 fn save_level(connection: &Connection, table: &str, changes: &Changes) -> Result<(), Error> {
@@ -226,9 +227,8 @@ fn save_level(connection: &Connection, table: &str, changes: &Changes) -> Result
         if let Some(row) = load.query([start, series])?.next()? {
             merged.merge_row(row, 0)?;
         }
-        let mut values = vec![Value::Integer(*start), Value::Integer(*series)];
-        values.extend(merged.values());
-        save.execute(params_from_iter(values))?;
+        let key = [Value::Integer(*start), Value::Integer(*series)];
+        save.execute(params_from_iter(key.into_iter().chain(merged.values())))?;
     }
     Ok(())
 }

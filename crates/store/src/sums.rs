@@ -149,17 +149,17 @@ impl Sums {
     }
 
     /// The values of [`COLUMNS`].
-    pub(crate) fn values(&self) -> Vec<Value> {
-        let counts = [self.requests, self.successes, self.unsent];
-        let mut values: Vec<_> = counts.map(|count| narrow(count.into())).into();
-        values.extend(self.tokens.map(narrow));
-        for sum in self.amounts() {
-            values.extend([narrow(sum.nanosats), narrow(sum.rows.into())]);
-        }
-        values.extend(self.flags.map(|count| narrow(count.into())));
-        values.push(Value::Blob(self.latency.encode()));
-        values.push(Value::Blob(self.duration.encode()));
-        values
+    pub(crate) fn values(&self) -> impl Iterator<Item = Value> {
+        let count = |count: u64| narrow(count.into());
+        let amounts = self.amounts().into_iter();
+        let histograms = [&self.latency, &self.duration].map(|one| Value::Blob(one.encode()));
+        [self.requests, self.successes, self.unsent]
+            .map(count)
+            .into_iter()
+            .chain(self.tokens.map(narrow))
+            .chain(amounts.flat_map(move |sum| [narrow(sum.nanosats), count(sum.rows)]))
+            .chain(self.flags.map(count))
+            .chain(histograms)
     }
 
     fn amounts(&self) -> [Amount; 5] {
@@ -258,12 +258,11 @@ mod tests {
                 ..Measures::default()
             });
         }
-        let values = sums.values();
-        let places = vec!["?"; values.len()].join(", ");
+        let places = vec!["?"; COLUMNS.split(',').count()].join(", ");
         connection
             .execute(
                 &format!("INSERT INTO sums VALUES ({places})"),
-                rusqlite::params_from_iter(values),
+                rusqlite::params_from_iter(sums.values()),
             )
             .unwrap();
         let mut read = Sums::default();
