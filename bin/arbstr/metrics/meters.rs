@@ -117,7 +117,7 @@ impl Meters {
         if retries > 0 {
             self.metrics.retries.inc_by(retries as u64);
         }
-        for attempt in &row.attempts {
+        for attempt in row.unseen_attempts() {
             if let Some(cost) = attempt.sunk_cost {
                 self.metrics.add_sunk(attempt.provider, cost);
             }

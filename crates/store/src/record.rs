@@ -91,8 +91,18 @@ impl<T> Completion<T> {
     /// What failed attempts cost all the same, together; `None` when none is known to have cost anything.
     #[must_use]
     pub fn sunk_cost(&self) -> Option<Sats> {
-        let known = self.attempts.iter().filter_map(|attempt| attempt.sunk_cost);
-        known.reduce(Sats::saturating_add)
+        let known = self.unseen_attempts().iter();
+        known
+            .filter_map(|attempt| attempt.sunk_cost)
+            .reduce(Sats::saturating_add)
+    }
+
+    /// The attempts of which the client got nothing. What the last one cost is the request's estimated cost already, if it
+    /// has one: the client got a part of it.
+    #[must_use]
+    pub fn unseen_attempts(&self) -> &[Attempt<T>] {
+        let seen = usize::from(self.estimated_cost.is_some());
+        &self.attempts[..self.attempts.len().saturating_sub(seen)]
     }
 
     /// The same with every text as `text` makes it: owned, say, where this one's are borrowed.

@@ -146,4 +146,9 @@ fn a_stream_that_breaks_after_its_usage_keeps_what_it_cost_with_its_attempt() {
     assert_eq!(row.int("estimated_cost_nanosats"), Some(SUNK_NANOSATS));
     let attempts = arbstr.attempts(&reply.id());
     assert_eq!(attempts[0].int("cost_nanosats"), Some(SUNK_NANOSATS));
+    assert_eq!(row.int("sunk_cost_nanosats"), None, "not counted twice");
+    let totals = arbstr.get("/v1/stats").json();
+    assert_eq!(totals["totals"]["sunk_cost_sats"], 0, "{totals}");
+    let metrics = arbstr.get("/metrics").finish();
+    assert!(!metrics.contains("arbstr_sunk_cost_sats_total{"), "{metrics}");
 }
