@@ -1,4 +1,5 @@
-//! `arbstr cost`: what a request of some size would cost at each provider, by the config alone.
+//! `arbstr cost`: what a request of some size would cost at each provider, by the prices of the config or, where an arbstr
+//! is running, by those that it has.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -8,10 +9,11 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::providers::Listing;
 use super::screen::Screen;
 use super::table::{Cell, Column, Table};
-use super::{Failure, json_line, load_config, printed};
-use crate::config::{self, Config, Env, Tier};
+use super::{Failure, json_line, printed};
+use crate::config::{self, Env, VirtualModel};
 use crate::records::exact;
 
 /// `arbstr cost`
@@ -40,15 +42,19 @@ pub(crate) struct Cost {
 /// # Errors
 /// When there is no config, it is wrong, or no provider has the model.
 pub(crate) fn run(options: &Cost, env: Env<'_>, out: &mut dyn Write) -> Result<(), Failure> {
-    let (_, config) = load_config(options.config.as_deref(), env)?;
-    let offers = offers(&config, options);
+    let (listing, config) = Listing::locate(options.config.as_deref(), env)?;
+    let virtual_models = config
+        .map(|config| config.virtual_models)
+        .unwrap_or_default();
+    let offers = offers(&listing, &virtual_models, options);
     if offers.is_empty() {
-        return Err(unknown_model(&config, &options.model));
+        return Err(unknown_model(&listing, &virtual_models, &options.model));
     }
     let done = if options.json {
         print_json(&offers, options, out)
     } else {
         print_table(&offers, options, Screen::of_stdout(), out)
+            .and_then(|()| writeln!(out, "\n{}", listing.source()))
     };
     printed(done)
 }
@@ -57,7 +63,7 @@ pub(crate) fn run(options: &Cost, env: Env<'_>, out: &mut dyn Write) -> Result<(
 #[derive(Debug)]
 struct Offer<'a> {
     provider: &'a str,
-    tier: Tier,
+    tier: &'a str,
     model: &'a str,
     quote: Option<Quote>,
 }
@@ -69,44 +75,39 @@ impl Offer<'_> {
 }
 
 /// Cheapest first, those without a price last.
-fn offers<'a>(config: &'a Config, asked: &Cost) -> Vec<Offer<'a>> {
-    let members = config.virtual_models.iter();
-    let mut any_of = members.filter(|virtual_model| virtual_model.name == asked.model);
-    let any_of = any_of.next().map(|virtual_model| &virtual_model.any_of);
-    let is_asked_for = |name: &String| any_of.map_or(*name == asked.model, |of| of.contains(name));
+fn offers<'a>(
+    listing: &'a Listing,
+    virtual_models: &[VirtualModel],
+    asked: &Cost,
+) -> Vec<Offer<'a>> {
+    let mut members = virtual_models.iter();
+    let any_of = members.find(|virtual_model| virtual_model.name == asked.model);
+    let is_asked_for = |name: &str| {
+        any_of.map_or(name == asked.model, |virtual_model| {
+            virtual_model.any_of.iter().any(|member| member == name)
+        })
+    };
     let tokens = Tokens {
         input: asked.input,
         cached_input: 0,
         output: asked.output,
     };
-    let mut offers = Vec::new();
-    for provider in &config.providers {
-        let sold = provider.models.iter();
-        offers.extend(
-            sold.filter(|model| is_asked_for(&model.name))
-                .map(|model| Offer {
-                    provider: &provider.name,
-                    tier: provider.tier,
-                    model: &model.name,
-                    quote: model.rates.map(|rates| quote(&tokens, &rates)),
-                }),
-        );
-    }
+    let sold = listing.prices().filter(|price| is_asked_for(price.model));
+    let mut offers: Vec<_> = sold
+        .map(|price| Offer {
+            provider: price.provider,
+            tier: price.tier,
+            model: price.model,
+            quote: price.rates.map(|rates| quote(&tokens, &rates)),
+        })
+        .collect();
     offers.sort_by_key(|offer| (offer.quote.is_none(), offer.total()));
     offers
 }
 
-fn unknown_model(config: &Config, model: &str) -> Failure {
-    let of_providers = config
-        .providers
-        .iter()
-        .flat_map(|provider| &provider.models);
-    let known = of_providers.map(|model| model.name.as_str()).chain(
-        config
-            .virtual_models
-            .iter()
-            .map(|model| model.name.as_str()),
-    );
+fn unknown_model(listing: &Listing, virtual_models: &[VirtualModel], model: &str) -> Failure {
+    let sold = listing.prices().map(|price| price.model);
+    let known = sold.chain(virtual_models.iter().map(|model| model.name.as_str()));
     let meant = config::nearest(model, known).map_or_else(
         || "see `arbstr providers`".to_owned(),
         |near| format!("did you mean {near:?}?"),
@@ -137,7 +138,7 @@ fn print_table(
             quote.map(|quote| quote.base_fee),
             offer.total(),
         ];
-        let words = [offer.provider, offer.tier.as_str(), offer.model].map(Cell::text);
+        let words = [offer.provider, offer.tier, offer.model].map(Cell::text);
         table.row(words.into_iter().chain(parts.map(Cell::number)));
     }
     let Cost { input, output, .. } = asked;
@@ -186,12 +187,13 @@ Examples:
   arbstr cost --model gpt-4o --input 20000 --output 1000
   arbstr cost -m cheap-smart --json
 
-Prices only what the config says. A running arbstr also knows what requests of a kind usually produce, \
-and prices that providers publish: POST /v1/cost.";
+Asks an arbstr that runs at the config's server.listen for models and prices that providers publish; else by the \
+config alone. What a request of a kind usually produces only a running arbstr knows: POST /v1/cost.";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::providers::Silence;
     use crate::config::Options;
     use std::path::Path;
 
@@ -233,9 +235,10 @@ mod tests {
             output: 500,
             json,
         };
-        let offers = offers(&config, &asked);
+        let listing = Listing::of(&config, Err(Silence::Nobody));
+        let offers = offers(&listing, &config.virtual_models, &asked);
         if offers.is_empty() {
-            return unknown_model(&config, model).to_string();
+            return unknown_model(&listing, &config.virtual_models, model).to_string();
         }
         let mut out = Vec::new();
         if json {

@@ -9,11 +9,12 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use arbstr_price::Rates;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use self::ask::Silence;
+pub(super) use self::ask::Silence;
 use super::screen::{Screen, printable};
 use super::table::{Cell, Column, Table, Tone};
 use super::{Failure, json_line, load_config, printed};
@@ -39,11 +40,7 @@ pub(crate) struct Providers {
 /// # Errors
 /// When there is no config and no running arbstr, or the config is wrong.
 pub(crate) fn run(options: &Providers, env: Env<'_>, out: &mut dyn Write) -> Result<(), Failure> {
-    let exists = |path: &Path| path.exists();
-    let listing = match config::locate(options.config.as_deref(), env, &exists) {
-        Ok(_) => Listing::of(&load_config(options.config.as_deref(), env)?.1),
-        Err(missing) => Listing::running().ok_or(missing)?,
-    };
+    let (listing, _) = Listing::locate(options.config.as_deref(), env)?;
     printed(if options.json {
         listing.print_json(out)
     } else {
@@ -53,7 +50,7 @@ pub(crate) fn run(options: &Providers, env: Env<'_>, out: &mut dyn Write) -> Res
 
 /// The providers, and where their state comes from.
 #[derive(Debug)]
-struct Listing {
+pub(super) struct Listing {
     /// Where a running arbstr was looked for.
     server: SocketAddr,
     /// Why none answered.
@@ -68,7 +65,7 @@ struct Data {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Listed {
+pub(super) struct Listed {
     name: String,
     url: String,
     tier: String,
@@ -105,12 +102,40 @@ struct Offer {
     answer_ms: Option<u64>,
 }
 
+/// What one provider takes for one model, and nothing where that is not known.
+#[derive(Debug)]
+pub(super) struct Price<'a> {
+    pub(super) provider: &'a str,
+    pub(super) tier: &'a str,
+    pub(super) model: &'a str,
+    pub(super) rates: Option<Rates>,
+}
+
 impl Listing {
+    /// The providers of the config, which comes along; without any config, those of an arbstr at the usual address.
+    ///
+    /// # Errors
+    /// When there is no config and no running arbstr, or the config is wrong.
+    pub(super) fn locate(
+        named: Option<&Path>,
+        env: Env<'_>,
+    ) -> Result<(Self, Option<Config>), Failure> {
+        let exists = |path: &Path| path.exists();
+        match config::locate(named, env, &exists) {
+            Ok(_) => {
+                let (_, config) = load_config(named, env)?;
+                let server = reachable(config.server.listen);
+                let answer = ask_providers(server, config.server.auth_token.as_ref());
+                Ok((Self::of(&config, answer), Some(config)))
+            }
+            Err(missing) => Ok((Self::running().ok_or(missing)?, None)),
+        }
+    }
+
     /// The config's providers, each as the running arbstr knows it, if it does.
-    fn of(config: &Config) -> Self {
+    pub(super) fn of(config: &Config, answer: Result<Vec<Listed>, Silence>) -> Self {
         let server = reachable(config.server.listen);
-        let (mut running, silence) = match ask_providers(server, config.server.auth_token.as_ref())
-        {
+        let (mut running, silence) = match answer {
             Ok(running) => (running, None),
             Err(silence) => (Vec::new(), Some(silence)),
         };
@@ -134,6 +159,26 @@ impl Listing {
             silence: None,
             providers,
         })
+    }
+
+    /// What each takes for each of its models.
+    pub(super) fn prices(&self) -> impl Iterator<Item = Price<'_>> {
+        self.providers.iter().flat_map(|provider| {
+            provider.models.iter().map(|offer| Price {
+                provider: &provider.name,
+                tier: &provider.tier,
+                model: &offer.model,
+                rates: offer.rates(),
+            })
+        })
+    }
+
+    /// Where those prices come from, in words.
+    pub(super) fn source(&self) -> String {
+        match &self.silence {
+            None => format!("prices as http://{} has them now", self.server),
+            Some(silence) => format!("prices by the config alone: {}", silence.at(self.server)),
+        }
     }
 
     fn print_table(&self, screen: Screen, out: &mut dyn Write) -> io::Result<()> {
@@ -257,6 +302,16 @@ impl Listed {
 }
 
 impl Offer {
+    fn rates(&self) -> Option<Rates> {
+        let text = |price: &Option<Box<RawValue>>| Some(price.as_ref()?.get().to_owned());
+        Some(Rates {
+            input: text(&self.input_rate)?.parse().ok()?,
+            output: text(&self.output_rate)?.parse().ok()?,
+            cached_input: text(&self.cached_input_rate).and_then(|rate| rate.parse().ok()),
+            base_fee: text(&self.base_fee)?.parse().ok()?,
+        })
+    }
+
     fn of(model: &config::Model) -> Self {
         let rates = model.rates;
         Self {

@@ -1,9 +1,11 @@
 //! `providers` and `cost`: who sells what, at which price, and how each is doing.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{cells, good, run};
-use crate::harness::{Answer, Folder, House, Provider, Seller, ask, command};
+use crate::harness::{Answer, Folder, House, Provider, Seller, ask, command, wait_until};
 
 const CONFIG: &str = r#"
 [server]
@@ -184,6 +186,32 @@ fn a_cost_is_exact_and_the_cheapest_comes_first() {
     let candidates = json["candidates"].as_array().unwrap();
     assert_eq!((&json["model"], candidates.len()), (&"smart".into(), 3));
     assert_eq!(candidates[0]["provider"], "beta");
+}
+
+#[test]
+fn a_running_arbstr_is_asked_for_prices_that_only_it_knows() {
+    let list = r#"{"data":[{"id":"found","sats_pricing":{"prompt":0.0025,"completion":0.01}}]}"#;
+    let provider = Provider::always(Answer::json(200, list));
+    let seller = Seller::new("lister", &provider).models(&[]).no_rates();
+    let arbstr = House::new()
+        .seller(seller.line("auto_discover = true"))
+        .start();
+    assert!(wait_until(Duration::from_secs(5), || {
+        arbstr.get("/v1/models/found").status == 200
+    }));
+    let config = std::fs::read_to_string(arbstr.folder().join("arbstr.toml")).unwrap();
+    let told = config.replace("127.0.0.1:0", &arbstr.address().to_string());
+    let folder = Folder::new();
+    let path = folder.write("told.toml", &told);
+    let arguments = ["cost", "-c", path.to_str().unwrap(), "-m", "found"];
+    let table = good(&mut arbstr.command(), &arguments);
+    let lines: Vec<Vec<&str>> = table.lines().map(cells).collect();
+    assert_eq!(
+        lines[3],
+        ["lister", "standard", "found", "2.5", "5", "0", "7.5"]
+    );
+    let source = format!("prices as http://{} has them now", arbstr.address());
+    assert!(table.ends_with(&format!("{source}\n")), "{table}");
 }
 
 #[test]

@@ -150,5 +150,8 @@ fn a_stream_that_breaks_after_its_usage_keeps_what_it_cost_with_its_attempt() {
     let totals = arbstr.get("/v1/stats").json();
     assert_eq!(totals["totals"]["sunk_cost_sats"], 0, "{totals}");
     let metrics = arbstr.get("/metrics").finish();
-    assert!(!metrics.contains("arbstr_sunk_cost_sats_total{"), "{metrics}");
+    assert!(
+        !metrics.contains("arbstr_sunk_cost_sats_total{"),
+        "{metrics}"
+    );
 }

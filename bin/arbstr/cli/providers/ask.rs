@@ -14,7 +14,7 @@ use crate::secret::Secret;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Silence {
+pub(in crate::cli) enum Silence {
     /// Nobody is there, or not in time.
     Nobody,
     /// The arbstr there wants a token, or another one.
