@@ -9,16 +9,18 @@ pub(crate) mod fetch;
 mod headers;
 mod multiplex;
 mod pool;
+mod target;
 
 use std::time::Instant;
 
 use arbstr_wire::{Endpoint, Rewriter};
 use bytes::Bytes;
-use hyper::{HeaderMap, StatusCode, Uri};
+use hyper::{HeaderMap, Method, StatusCode};
 
 pub(crate) use self::body::Body;
 pub(crate) use self::client::{Client, Outgoing, tls_config};
 pub(crate) use self::headers::{Fields, reported_cost, strip};
+pub(crate) use self::target::Target;
 use crate::config::Provider;
 
 /// The head of a provider's answer.
@@ -47,10 +49,10 @@ pub(crate) struct Opened {
 #[derive(Debug)]
 pub(crate) struct Upstream {
     client: Client,
-    chat: Uri,
-    completions: Uri,
-    embeddings: Uri,
-    models: Uri,
+    chat: Target,
+    completions: Target,
+    embeddings: Target,
+    models: Target,
     headers: HeaderMap,
 }
 
@@ -67,18 +69,21 @@ impl Upstream {
                     provider.name
                 )
             })?;
-        let uri = |endpoint: Endpoint| provider.url.endpoint(endpoint.path());
+        let posted = |endpoint: Endpoint| {
+            let uri = provider.url.endpoint(endpoint.path());
+            Target::new(Method::POST, uri, &headers)
+        };
         Ok(Self {
             client: Client::new(tls.clone(), provider.timeouts.connect),
-            chat: uri(Endpoint::Chat),
-            completions: uri(Endpoint::Completions),
-            embeddings: uri(Endpoint::Embeddings),
-            models: provider.url.endpoint("/models"),
+            chat: posted(Endpoint::Chat),
+            completions: posted(Endpoint::Completions),
+            embeddings: posted(Endpoint::Embeddings),
+            models: Target::new(Method::GET, provider.url.endpoint("/models"), &headers),
             headers,
         })
     }
 
-    fn uri(&self, endpoint: Endpoint) -> &Uri {
+    const fn target(&self, endpoint: Endpoint) -> &Target {
         match endpoint {
             Endpoint::Chat => &self.chat,
             Endpoint::Completions => &self.completions,

@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::{Method, StatusCode, Uri};
+use hyper::{Method, StatusCode};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Counts, Told, span};
 use crate::clock;
 use crate::config::Telemetry;
-use crate::upstream::{Body, Client, Fields, Outgoing, tls_config};
+use crate::upstream::{Body, Client, Fields, Outgoing, Target, tls_config};
 
 /// The way to the collector.
 pub(super) struct Exporter {
     client: Client,
-    uri: Uri,
+    target: Target,
     headers: HeaderMap,
     service_name: String,
     counts: Arc<Counts>,
@@ -54,7 +54,7 @@ impl Exporter {
         }
         Some(Self {
             client: Client::new(tls_config(endpoint.is_https()), CONNECT_TIME),
-            uri: endpoint.endpoint("/v1/traces"),
+            target: Target::new(Method::POST, endpoint.endpoint("/v1/traces"), &headers),
             headers,
             service_name: settings.service_name.clone(),
             counts,
@@ -120,8 +120,7 @@ impl Exporter {
 
     async fn post(&self, body: Bytes) -> Result<(), Refusal> {
         let outgoing = Outgoing {
-            method: &Method::POST,
-            uri: &self.uri,
+            target: &self.target,
             fields: Fields::own(&self.headers),
             body: &body,
         };
@@ -158,7 +157,7 @@ impl Exporter {
             return;
         }
         self.failing = failure.is_some();
-        let endpoint = self.uri.to_string();
+        let endpoint = self.target.uri.to_string();
         match failure {
             Some(reason) => tracing::warn!(
                 endpoint,

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use arbstr_wire::{Answer, Endpoint, FirstEvent, Rewriter, usage_in};
 use bytes::{Bytes, BytesMut};
-use hyper::Method;
 use hyper::header::{self, HeaderMap};
 use tokio::time::timeout_at;
 
@@ -134,8 +133,7 @@ async fn send(call: &Call<'_>) -> Result<Response, Miss> {
 
 fn request<'a>(call: &'a Call<'_>) -> Outgoing<'a> {
     Outgoing {
-        method: &Method::POST,
-        uri: call.upstream.uri(call.endpoint),
+        target: call.upstream.target(call.endpoint),
         fields: Fields::passed_on(call.client_headers, &call.upstream.headers),
         body: &call.body,
     }

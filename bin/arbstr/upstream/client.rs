@@ -14,11 +14,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use arbstr_http1::write_request;
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::HeaderMap;
-use hyper::{Method, StatusCode, Uri};
+use hyper::{StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::client::legacy::connect::{Connection as _, HttpConnector};
@@ -31,6 +30,7 @@ use super::fault::{ConnectTimeout, DnsFault};
 use super::headers::Fields;
 use super::multiplex::{Lanes, Rider, Unsent};
 use super::pool::Pool;
+use super::target::Target;
 use crate::server::crew;
 
 /// An HTTP client for one provider.
@@ -50,10 +50,8 @@ struct Place {
 /// A request to a provider, of which nothing is copied before it is written.
 #[derive(Clone, Copy)]
 pub(crate) struct Outgoing<'a> {
-    /// POST, or GET for a list.
-    pub(crate) method: &'a Method,
     /// Where to.
-    pub(crate) uri: &'a Uri,
+    pub(crate) target: &'a Target,
     /// What goes along.
     pub(crate) fields: Fields<'a>,
     /// The body.
@@ -139,7 +137,7 @@ impl Client {
         }
         let stream = self
             .dialer
-            .dial(request.uri.clone())
+            .dial(request.target.uri.clone())
             .await
             .map_err(SendFault::connecting)?;
         if !stream.connected().is_negotiated_h2() {
@@ -160,14 +158,12 @@ impl Client {
         connection: Connection,
         request: Outgoing<'_>,
     ) -> Result<Response, SendFault> {
-        let mut head = Vec::with_capacity(HEAD_BYTES);
         let Outgoing {
-            method,
-            uri,
+            target,
             fields,
             body,
         } = request;
-        write_request(&mut head, method, uri, || fields.iter(), body.len());
+        let head = target.opening.head(fields.iter(), body.len());
         let home = &self.place().pool;
         let (head, answer) = connection.exchange(head, body.clone(), home).await?;
         Ok(Response {
@@ -308,5 +304,3 @@ impl Service<Name> for Resolver {
 }
 
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
-/// Room for the head of a usual request.
-const HEAD_BYTES: usize = 512;

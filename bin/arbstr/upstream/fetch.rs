@@ -12,7 +12,7 @@ use super::body::{BodyFault, UnknownCoding};
 use super::client::{Client, Outgoing, tls_config};
 use super::fault::{Miss, MissKind};
 use super::headers::Fields;
-use super::{Body, Upstream};
+use super::{Body, Target, Upstream};
 
 /// Why there is no document. In words for the operator; nothing of the document is quoted.
 #[derive(Debug, thiserror::Error)]
@@ -76,17 +76,19 @@ impl Upstream {
 pub(crate) async fn fetch_document(uri: &Uri, most: usize) -> Result<Bytes, FetchFault> {
     let is_https = uri.scheme_str() == Some("https");
     let client = Client::new(tls_config(is_https), CONNECT);
-    Ask::new(uri, HeaderMap::new(), most).fetch(&client).await
+    let headers = HeaderMap::new();
+    let target = Target::new(Method::GET, uri.clone(), &headers);
+    Ask::new(&target, headers, most).fetch(&client).await
 }
 
 struct Ask<'a> {
-    uri: &'a Uri,
+    target: &'a Target,
     headers: HeaderMap,
     most: usize,
 }
 
 impl<'a> Ask<'a> {
-    fn new(uri: &'a Uri, mut headers: HeaderMap, most: usize) -> Self {
+    fn new(target: &'a Target, mut headers: HeaderMap, most: usize) -> Self {
         headers.remove(header::CONTENT_TYPE);
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         headers
@@ -95,7 +97,11 @@ impl<'a> Ask<'a> {
                 "arbstr/",
                 env!("CARGO_PKG_VERSION")
             )));
-        Self { uri, headers, most }
+        Self {
+            target,
+            headers,
+            most,
+        }
     }
 
     async fn fetch(&self, client: &Client) -> Result<Bytes, FetchFault> {
@@ -133,8 +139,7 @@ impl<'a> Ask<'a> {
     fn request(&self) -> Outgoing<'_> {
         static NO_BODY: Bytes = Bytes::new();
         Outgoing {
-            method: &Method::GET,
-            uri: self.uri,
+            target: self.target,
             fields: Fields::own(&self.headers),
             body: &NO_BODY,
         }

@@ -118,8 +118,8 @@ impl Seat {
             return Err(Unsent::Returned);
         }
         let mut request = Request::new(Full::new(outgoing.body.clone()));
-        *request.method_mut() = outgoing.method.clone();
-        *request.uri_mut() = outgoing.uri.clone();
+        *request.method_mut() = outgoing.target.method.clone();
+        *request.uri_mut() = outgoing.target.uri.clone();
         let fields = outgoing.fields.iter();
         // In HTTP/2 the authority says which host.
         for (name, value) in fields.filter(|(name, _)| *name != header::HOST) {

@@ -25,4 +25,4 @@ mod request;
 
 pub use body::{BodyFault, BodyReader, Framing};
 pub use head::{Head, HeadFault, HeadReader, MAX_HEAD};
-pub use request::write_request;
+pub use request::Opening;

@@ -1,39 +1,53 @@
 //! The head of a request as it goes out.
 
-use std::io::Write as _;
-
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Uri};
 
-/// Appends the head of a request for `uri` whose body has `length` bytes; each call of `headers` gives them all.
-///
-/// `Host` is the authority of `uri` unless the headers name another. What frames the body is written here and nowhere else,
-/// so a `content-length` or `transfer-encoding` among them is left out.
-pub fn write_request<'a, I>(
-    out: &mut Vec<u8>,
-    method: &Method,
-    uri: &Uri,
-    headers: impl Fn() -> I,
-    length: usize,
-) where
-    I: Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
-{
-    let target = uri.path_and_query().map_or("/", |target| target.as_str());
-    for part in [method.as_str(), " ", target, " HTTP/1.1\r\n"] {
-        out.extend_from_slice(part.as_bytes());
-    }
-    let names_host = headers().any(|(name, _)| name == header::HOST);
-    if let (false, Some(authority)) = (names_host, uri.authority()) {
-        let host = authority.as_str();
-        let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-        write_field(out, b"host", host.as_bytes());
-    }
-    for (name, value) in headers() {
-        if name != header::CONTENT_LENGTH && name != header::TRANSFER_ENCODING {
-            write_field(out, name.as_str().as_bytes(), value.as_bytes());
+/// How each request to one address begins: its line, and its `Host`.
+#[derive(Debug, Clone)]
+pub struct Opening(Vec<u8>);
+
+impl Opening {
+    /// For requests of `method` to `uri`. The host is the authority of `uri`, unless `host` names another.
+    pub fn new(method: &Method, uri: &Uri, host: Option<&HeaderValue>) -> Self {
+        let target = uri.path_and_query().map_or("/", |target| target.as_str());
+        let mut opening = Vec::new();
+        for part in [method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+            opening.extend_from_slice(part.as_bytes());
         }
+        if let Some(host) = host.map(HeaderValue::as_bytes).or_else(|| authority(uri)) {
+            write_field(&mut opening, b"host", host);
+        }
+        Self(opening)
     }
-    write!(out, "content-length: {length}\r\n\r\n").expect("memory takes all that is written");
+
+    /// The head of a request whose body has `length` bytes.
+    ///
+    /// What frames the body is written here and nowhere else, so a `content-length` or `transfer-encoding` among the
+    /// headers is left out, as is a `host`.
+    pub fn head<'a>(
+        &self,
+        headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+        length: usize,
+    ) -> Vec<u8> {
+        let mut head = Vec::with_capacity(self.0.len() + USUAL_FIELDS);
+        head.extend_from_slice(&self.0);
+        for (name, value) in headers.filter(|(name, _)| !WRITTEN_HERE.contains(name)) {
+            write_field(&mut head, name.as_str().as_bytes(), value.as_bytes());
+        }
+        head.extend_from_slice(b"content-length: ");
+        write_number(&mut head, length);
+        head.extend_from_slice(b"\r\n\r\n");
+        head
+    }
+}
+
+fn authority(uri: &Uri) -> Option<&[u8]> {
+    let authority = uri.authority()?.as_str();
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    Some(host.as_bytes())
 }
 
 fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
@@ -41,6 +55,26 @@ fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
         out.extend_from_slice(part);
     }
 }
+
+fn write_number(out: &mut Vec<u8>, mut number: usize) {
+    let start = out.len();
+    loop {
+        out.push(b"0123456789"[number % 10]);
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out[start..].reverse();
+}
+
+const WRITTEN_HERE: [HeaderName; 3] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+];
+/// Room for the fields of a usual request.
+const USUAL_FIELDS: usize = 512;
 
 #[cfg(test)]
 mod tests {
@@ -55,15 +89,12 @@ mod tests {
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        let mut out = Vec::new();
-        write_request(
-            &mut out,
+        let opening = Opening::new(
             &Method::POST,
             &Uri::from_static(uri),
-            || headers.iter(),
-            length,
+            headers.get(header::HOST),
         );
-        String::from_utf8(out).expect("these headers are text")
+        String::from_utf8(opening.head(headers.iter(), length)).expect("these headers are text")
     }
 
     #[test]
@@ -76,6 +107,8 @@ mod tests {
             written("http://u:p@a.example", &[], 0),
             "POST / HTTP/1.1\r\nhost: a.example\r\ncontent-length: 0\r\n\r\n"
         );
+        let longest = written("http://a.example", &[], usize::MAX);
+        assert!(longest.ends_with(&format!("content-length: {}\r\n\r\n", usize::MAX)));
     }
 
     #[test]
