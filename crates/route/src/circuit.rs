@@ -9,6 +9,7 @@
 //!    └────────────────────────── a success ────────────────────────────────────┘
 //! ```
 //!
+//! A sole provider is asked all the same; its success closes a circuit in any state.
 //! Half-open *is* the probe being out: whoever holds the probing [`Pass`] must bring it back, and dropping a permit
 //! does. Each change to closed or open starts a new generation; what an attempt of an earlier generation has to tell
 //! is out of date and is ignored, so that a slow stream from before the trouble neither opens nor closes anything.
@@ -142,14 +143,15 @@ impl Circuit {
         refused.then(|| self.standing(now))
     }
 
-    /// Lets an attempt pass that [`Circuit::refuses`] does not refuse; an open circuit hands out its probe.
-    pub(crate) fn enter(&mut self) -> (Pass, Option<Turn>) {
+    /// Lets an attempt pass that [`Circuit::refuses`] does not refuse; an open circuit hands out its probe. Who is never
+    /// refused takes none before it is due, or a sole provider that is down would open and half open at every attempt.
+    pub(crate) fn enter(&mut self, now: Instant, entry: Entry) -> (Pass, Option<Turn>) {
         let (probe, turn) = match self.state {
-            State::Open { due } => {
+            State::Open { due } if entry != Entry::Sole || now >= due => {
                 self.state = State::HalfOpen { due };
                 (true, Some(Turn::Probing))
             }
-            State::Closed { .. } | State::HalfOpen { .. } => (false, None),
+            State::Closed { .. } | State::Open { .. } | State::HalfOpen { .. } => (false, None),
         };
         let generation = self.generation;
         (Pass { generation, probe }, turn)
@@ -266,7 +268,7 @@ mod tests {
     }
 
     fn fail(circuit: &mut Circuit, now: Instant) -> Option<Turn> {
-        let (mut pass, _) = circuit.enter();
+        let (mut pass, _) = circuit.enter(now, Entry::Desperate);
         circuit.on_failure(&mut pass, now, &SETTINGS)
     }
 
@@ -284,7 +286,7 @@ mod tests {
         for _ in 0..5 {
             fail(&mut circuit, now);
             fail(&mut circuit, now);
-            let (mut pass, _) = circuit.enter();
+            let (mut pass, _) = circuit.enter(now, Entry::Desperate);
             circuit.on_success(&mut pass, Proof::Whole, &SETTINGS);
             assert_eq!(circuit.standing(now), Standing::Closed);
         }
@@ -299,7 +301,7 @@ mod tests {
         let due = now + SETTINGS.open_for;
         let open = opened(now);
         let mut half = opened(now);
-        half.enter();
+        half.enter(now, Entry::Desperate);
         let cases = [
             (Entry::Ready, true, false, true),
             (Entry::Again, true, false, true),
@@ -318,7 +320,7 @@ mod tests {
     fn a_stream_that_breaks_after_the_probe_began_opens_it_again() {
         let now = start();
         let mut circuit = opened(now);
-        let (mut pass, turn) = circuit.enter();
+        let (mut pass, turn) = circuit.enter(now, Entry::Desperate);
         assert_eq!(turn, Some(Turn::Probing));
         let turn = circuit.on_success(&mut pass, Proof::Begun, &SETTINGS);
         assert_eq!(turn, Some(Turn::Closed));
@@ -330,18 +332,33 @@ mod tests {
     fn a_probe_that_comes_back_unused_is_there_for_the_next() {
         let now = start();
         let mut circuit = opened(now);
-        let (mut pass, _) = circuit.enter();
+        let (mut pass, _) = circuit.enter(now, Entry::Desperate);
         assert_eq!(circuit.standing(now), Standing::HalfOpen);
         assert_eq!(circuit.on_return(&mut pass), Some(Turn::Returned));
         assert_eq!(circuit.on_return(&mut pass), None);
-        assert!(circuit.enter().0.probe);
+        assert!(circuit.enter(now, Entry::Desperate).0.probe);
+    }
+
+    #[test]
+    fn a_sole_provider_passes_an_open_circuit_without_changing_it() {
+        let now = start();
+        let due = now + SETTINGS.open_for;
+        let mut circuit = opened(now);
+        let (mut pass, turn) = circuit.enter(now, Entry::Sole);
+        assert_eq!((pass.probe, turn), (false, None));
+        assert_eq!(circuit.on_failure(&mut pass, now, &SETTINGS), None);
+        assert_eq!(circuit.enter(due, Entry::Sole).1, Some(Turn::Probing));
+        let mut circuit = opened(now);
+        let (mut pass, _) = circuit.enter(now, Entry::Sole);
+        let turn = circuit.on_success(&mut pass, Proof::Whole, &SETTINGS);
+        assert_eq!(turn, Some(Turn::Closed));
     }
 
     #[test]
     fn news_from_before_the_change_is_ignored() {
         let now = start();
         let mut circuit = Circuit::new();
-        let (mut stale, _) = circuit.enter();
+        let (mut stale, _) = circuit.enter(now, Entry::Desperate);
         for _ in 0..3 {
             fail(&mut circuit, now);
         }
@@ -355,8 +372,8 @@ mod tests {
     fn beside_the_probe_a_success_closes_and_a_failure_decides_nothing() {
         let now = start();
         let mut circuit = opened(now);
-        let (mut probe, _) = circuit.enter();
-        let (mut beside, turn) = circuit.enter();
+        let (mut probe, _) = circuit.enter(now, Entry::Desperate);
+        let (mut beside, turn) = circuit.enter(now, Entry::Desperate);
         assert_eq!((beside.probe, turn), (false, None));
         assert_eq!(circuit.on_failure(&mut beside, now, &SETTINGS), None);
         assert_eq!(circuit.standing(now), Standing::HalfOpen);
@@ -377,7 +394,7 @@ mod tests {
                 now += Duration::from_secs(which as u64 * 10);
                 let entry = [Entry::Ready, Entry::Again, Entry::Desperate, Entry::Sole][which];
                 if event == 0 && circuit.refuses(now, entry).is_none() {
-                    out.push(circuit.enter().0);
+                    out.push(circuit.enter(now, entry).0);
                 }
                 if which < out.len() && event > 0 {
                     let mut pass = out.swap_remove(which);

@@ -87,8 +87,8 @@ impl Permit {
             Some(skip) => return Err(skip),
             None => {}
         }
-        let (connections, connections_turn) = provider_state.connections.enter();
-        let (answers, answers_turn) = offer_state.answers.enter();
+        let (connections, connections_turn) = provider_state.connections.enter(now, entry);
+        let (answers, answers_turn) = offer_state.answers.enter(now, entry);
         let slot = provider_state.limit.enter();
         if let Some(turn) = connections_turn {
             offer.provider.report(turn);

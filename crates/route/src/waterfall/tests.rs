@@ -638,10 +638,15 @@ fn a_sole_candidate_is_never_passed_over() {
     for _ in 0..4 {
         walk(&market, now, |_, _| Outcome::Empty);
     }
-    let probe = Walk::new(&market, now).step().unwrap();
-    assert_eq!(circuits(&market, now), [Standing::HalfOpen]);
     assert_eq!(
-        walk(&market, now, |_, _| GOOD).0,
+        circuits(&market, now),
+        [Standing::Open { due_in: secs(30) }]
+    );
+    let due = now + secs(30);
+    let probe = Walk::new(&market, due).step().unwrap();
+    assert_eq!(circuits(&market, due), [Standing::HalfOpen]);
+    assert_eq!(
+        walk(&market, due, |_, _| GOOD).0,
         Finish::Accepted,
         "beside the probe"
     );
