@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use uuid::fmt::Hyphenated;
+use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::clock;
 
@@ -24,14 +25,23 @@ pub(crate) struct Arrival {
 impl Arrival {
     /// A request that has just come.
     pub(crate) fn now() -> Self {
-        let id = uuid::Uuid::now_v7();
         let at = clock::now();
+        let timestamp_ms = clock::unix_ms();
+        let id = name(timestamp_ms);
         Self {
             id: (&*id.hyphenated().encode_lower(&mut [0; Hyphenated::LENGTH])).into(),
             at,
             read_at: at,
-            timestamp_ms: clock::unix_ms(),
+            timestamp_ms,
             random: id.as_u64_pair().1,
         }
     }
+}
+
+/// A UUIDv7 (RFC 9562, section 5.7) of its own for each request. Nobody needs those of one millisecond to be in order, which
+/// would take a lock.
+fn name(timestamp_ms: i64) -> Uuid {
+    let millis = u64::try_from(timestamp_ms).unwrap_or(0);
+    let nanos = (millis % 1000) as u32 * 1_000_000;
+    Uuid::new_v7(Timestamp::from_unix(NoContext, millis / 1000, nanos))
 }

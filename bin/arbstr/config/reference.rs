@@ -305,7 +305,7 @@ const SECTIONS: &[Section] = &[
                 "name",
                 "string",
                 "*required*",
-                "1 to 64 letters, digits, `.`, `_` or `-`; unique.",
+                "1 to 64 ASCII letters, digits, `.`, `_` or `-`; unique.",
             ),
             key(
                 "kind",

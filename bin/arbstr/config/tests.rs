@@ -974,7 +974,7 @@ fn says_what_is_wrong_with_a_policy() {
 #[test]
 fn says_what_is_wrong_with_a_provider() {
     const URL: &str = "expected the provider's base URL, such as \"https://provider.example/v1\"";
-    const NAME: &str = "expected a name of 1 to 64 letters, digits, `.`, `_` or `-`";
+    const NAME: &str = "expected a name of 1 to 64 ASCII letters, digits, `.`, `_` or `-`";
     const MONEY: &str =
         "expected sats per 1,000,000 tokens: a number from 0, with up to 3 decimals";
     let cases: Vec<(&str, &str, String)> = vec![

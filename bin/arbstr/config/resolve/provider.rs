@@ -87,7 +87,7 @@ fn resolve(
 }
 
 fn provider_name(at: &At<Template>, values: &mut Values<'_>) -> Option<String> {
-    const EXPECTED: &str = "a name of 1 to 64 letters, digits, `.`, `_` or `-`";
+    const EXPECTED: &str = "a name of 1 to 64 ASCII letters, digits, `.`, `_` or `-`";
     values.parsed(at, EXPECTED, |text| {
         let is_name = (1..=64).contains(&text.len())
             && text
