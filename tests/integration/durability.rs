@@ -286,6 +286,29 @@ fn what_ails_the_database_is_told_only_to_those_who_have_the_token() {
 }
 
 #[test]
+fn a_slot_file_that_cannot_be_opened_is_named_and_costs_no_record() {
+    let provider = Provider::healthy(10, 4);
+    let house = House::of(&provider);
+    let base = house.start();
+    let path = base.folder().join("other.db");
+    let slot = base.folder().join("other.db.owner-0");
+    // Nobody can open a link to itself, not even root.
+    std::os::unix::fs::symlink(&slot, &slot).unwrap();
+    let mut arbstr = house.database(&path).start();
+    let mut reply = arbstr.chat(&ask("model-a"));
+    reply.finish();
+    arbstr.row(&reply.id()).assert_success();
+    let health = arbstr.get("/health").json();
+    assert_eq!(health["status"], "ok", "{health}");
+    arbstr.signal("TERM");
+    assert!(arbstr.wait_exit(Duration::from_secs(10)).success());
+    let log = arbstr.log();
+    let name = slot.display().to_string();
+    let warns = |line: &&str| line.contains("WARN") && line.contains(&name);
+    assert_eq!(log.lines().filter(warns).count(), 1, "{log}");
+}
+
+#[test]
 fn the_readable_view_shows_times_for_people() {
     let provider = Provider::healthy(10, 4);
     let arbstr = House::of(&provider).start();

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::journal::frame::Found;
+use crate::owner::FileError;
 use crate::records::Records;
 
 /// The appending end, shared by all requests.
@@ -79,15 +80,22 @@ impl Journal {
     }
 
     /// Starts a new segment, to which all later frames go. The former one, if any, is then sealed.
-    pub(crate) fn start_segment(&self, path: &Path, number: u64, owner: &str) -> io::Result<Tail> {
+    pub(crate) fn start_segment(
+        &self,
+        path: &Path,
+        number: u64,
+        owner: &str,
+    ) -> Result<Tail, FileError> {
         let file = OpenOptions::new()
             .append(true)
             .create_new(true)
-            .open(path)?;
+            .open(path)
+            .map_err(FileError::at(path))?;
         let tail = Tail::open(path, number)?;
         let header = frame::encode_owner(owner);
-        if file.append(&header)? != header.len() {
-            return Err(ErrorKind::WriteZero.into());
+        let written = file.append(&header).map_err(FileError::at(path))?;
+        if written != header.len() {
+            return Err(FileError::at(path)(ErrorKind::WriteZero.into()));
         }
         self.activate(number, Arc::new(file));
         Ok(tail)
@@ -156,11 +164,11 @@ pub(crate) struct Tail {
 
 impl Tail {
     /// Opens a segment for reading from its start.
-    pub(crate) fn open(path: &Path, number: u64) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path, number: u64) -> Result<Self, FileError> {
         Ok(Self {
             path: path.to_owned(),
             number,
-            file: File::open(path)?,
+            file: File::open(path).map_err(FileError::at(path))?,
             buffer: Vec::new(),
             offset: 0,
             skipped: 0,
@@ -168,7 +176,7 @@ impl Tail {
     }
 
     /// Reads on until `limit` records are in `out` or the file ends for now. True at the end.
-    pub(crate) fn read(&mut self, limit: usize, out: &mut Records) -> io::Result<bool> {
+    pub(crate) fn read(&mut self, limit: usize, out: &mut Records) -> Result<bool, FileError> {
         loop {
             self.take_frames(limit, out, false);
             if out.len() >= limit {
@@ -181,15 +189,16 @@ impl Tail {
     }
 
     /// Like [`Tail::read`] at the end of a file that nobody appends to: an unfinished frame is torn, and skipped.
-    pub(crate) fn read_rest(&mut self, out: &mut Records) -> io::Result<()> {
+    pub(crate) fn read_rest(&mut self, out: &mut Records) -> Result<(), FileError> {
         while self.fill()? > 0 {}
         self.take_frames(usize::MAX, out, true);
         Ok(())
     }
 
     /// Continues at byte `offset`, wherever reading stood.
-    pub(crate) fn skip_to(&mut self, offset: u64) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(offset))?;
+    pub(crate) fn skip_to(&mut self, offset: u64) -> Result<(), FileError> {
+        let start = SeekFrom::Start(offset);
+        self.file.seek(start).map_err(FileError::at(&self.path))?;
         self.buffer.clear();
         self.offset = offset;
         Ok(())
@@ -220,9 +229,10 @@ impl Tail {
         std::mem::take(&mut self.skipped)
     }
 
-    fn fill(&mut self) -> io::Result<u64> {
+    fn fill(&mut self) -> Result<u64, FileError> {
         let mut chunk = (&self.file).take(CHUNK);
-        Ok(chunk.read_to_end(&mut self.buffer)? as u64)
+        let read = chunk.read_to_end(&mut self.buffer);
+        Ok(read.map_err(FileError::at(&self.path))? as u64)
     }
 
     fn take_frames(&mut self, limit: usize, out: &mut Records, torn_tail: bool) {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,6 +31,22 @@ pub(crate) struct Claim {
     _lock: File,
 }
 
+/// A file or folder beside the database that does not let itself be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {error}", path.display())]
+pub(crate) struct FileError {
+    pub(crate) path: PathBuf,
+    pub(crate) error: io::Error,
+}
+
+impl FileError {
+    /// Says of an error that it is about `path`.
+    pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        |error| Self { path, error }
+    }
+}
+
 impl Home {
     /// Makes the folder if it is missing, and resolves links so that two spellings of a path mean one file.
     pub(crate) fn new(path: &Path) -> Self {
@@ -53,45 +69,48 @@ impl Home {
     }
 
     /// Makes the folder again, should it have been impossible at the start.
-    pub(crate) fn make_folder(&self) -> io::Result<()> {
-        self.database
-            .parent()
-            .map_or(Ok(()), std::fs::create_dir_all)
+    pub(crate) fn make_folder(&self) -> Result<(), FileError> {
+        let folder = self.folder();
+        std::fs::create_dir_all(folder).map_err(FileError::at(folder))
     }
 
-    /// Takes the first slot that nobody holds.
-    pub(crate) fn claim_any(&self) -> io::Result<Claim> {
+    /// Takes the first slot that nobody holds. One whose file is there and cannot be opened is passed over.
+    pub(crate) fn claim_any(&self) -> Result<Claim, FileError> {
         for slot in 0..MAX_SLOTS {
-            if let Some(claim) = self.claim(slot)? {
+            let file = match self.open_slot(slot) {
+                Err(error) if error.path.symlink_metadata().is_ok() => continue,
+                // It could not be made, so no other can.
+                opened => opened?,
+            };
+            if let Some(claim) = self.lock(slot, file)? {
                 return Ok(claim);
             }
         }
-        Err(io::Error::other("all owner slots are held"))
+        let error = io::Error::other("neither this slot nor one before it can be had");
+        Err(FileError::at(&self.slot(MAX_SLOTS - 1))(error))
     }
 
     /// Takes slot `slot`, or `None` when a live process has it.
-    pub(crate) fn claim(&self, slot: u32) -> io::Result<Option<Claim>> {
-        let path = self.beside(&format!("{OWNER}{slot}"));
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Some(Claim { slot, _lock: lock })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+    pub(crate) fn claim(&self, slot: u32) -> Result<Option<Claim>, FileError> {
+        self.lock(slot, self.open_slot(slot)?)
     }
 
     /// Looks which slots and segments have files here.
-    pub(crate) fn survey(&self) -> io::Result<Survey> {
+    pub(crate) fn survey(&self) -> Result<Survey, FileError> {
+        self.list().map_err(FileError::at(self.folder()))
+    }
+
+    /// The file of segment `number` of `slot`.
+    pub(crate) fn segment(&self, slot: u32, number: u64) -> PathBuf {
+        self.beside(&format!("{LEDGER}{slot}-{number}"))
+    }
+
+    fn list(&self) -> io::Result<Survey> {
         let mut survey = Survey::default();
-        let folder = self.database.parent().ok_or(ErrorKind::NotFound)?;
         let Some(stem) = self.database.file_name().and_then(|name| name.to_str()) else {
             return Err(io::Error::other("the database's name is not UTF-8"));
         };
-        for entry in std::fs::read_dir(folder)? {
+        for entry in std::fs::read_dir(self.folder())? {
             let name = entry?.file_name();
             let Some(suffix) = name.to_str().and_then(|name| name.strip_prefix(stem)) else {
                 continue;
@@ -106,9 +125,33 @@ impl Home {
         Ok(survey)
     }
 
-    /// The file of segment `number` of `slot`.
-    pub(crate) fn segment(&self, slot: u32, number: u64) -> PathBuf {
-        self.beside(&format!("{LEDGER}{slot}-{number}"))
+    /// Another user's file will do if it can be read: a lock needs no more.
+    fn open_slot(&self, slot: u32) -> Result<File, FileError> {
+        let path = self.slot(slot);
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .or_else(|error| File::open(&path).map_err(|_| error))
+            .map_err(FileError::at(&path))
+    }
+
+    fn lock(&self, slot: u32, file: File) -> Result<Option<Claim>, FileError> {
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Claim { slot, _lock: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(FileError::at(&self.slot(slot))(error)),
+        }
+    }
+
+    /// The folder that all of them are in.
+    fn folder(&self) -> &Path {
+        self.database.parent().unwrap_or(&self.database)
+    }
+
+    fn slot(&self, slot: u32) -> PathBuf {
+        self.beside(&format!("{OWNER}{slot}"))
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {

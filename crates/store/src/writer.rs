@@ -9,7 +9,6 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -20,9 +19,9 @@ use crate::apply::{self, OpenRows, Position};
 use crate::chores::{self, Expired};
 use crate::intake::{Call, Intake};
 use crate::journal::{Tail, frame};
-use crate::owner::{Claim, Home, owner_name};
+use crate::owner::{Claim, FileError, Home, owner_name};
 use crate::records::Records;
-use crate::recover::Sweeper;
+use crate::recover::{Complaints, Sweeper};
 use crate::schema::{self, ConnectError};
 
 /// Why a turn came to nothing.
@@ -32,8 +31,8 @@ pub(crate) enum Trouble {
     Connect(#[from] ConnectError),
     #[error("the database cannot be written: {0}")]
     Database(#[from] rusqlite::Error),
-    #[error("the journal cannot be read: {0}")]
-    Journal(#[from] io::Error),
+    #[error("a file beside the database cannot be used: {0}")]
+    Journal(#[from] FileError),
 }
 
 /// The writer and all that it alone may touch.
@@ -51,6 +50,9 @@ pub(crate) struct Writer {
     connection: Option<Connection>,
     open_rows: OpenRows,
     recovered: bool,
+    complaints: Complaints,
+    /// Whether it was said that there is no journal.
+    told_of_journal: bool,
     /// Whether there are more rows to delete.
     expiring: bool,
     /// Whether it was said that none is deleted because all would be.
@@ -94,6 +96,8 @@ impl Writer {
             connection,
             open_rows: OpenRows::default(),
             recovered: false,
+            complaints: Complaints::default(),
+            told_of_journal: false,
             expiring: false,
             refused_to_expire: false,
             batch: Batch::default(),
@@ -183,12 +187,20 @@ impl Writer {
         if ready && self.intake.journal.active_length() < SEGMENT_LENGTH {
             return;
         }
-        if let Err(error) = self.start_segment() {
-            tracing::debug!(%error, "no new journal segment");
+        let Err(FileError { path, error }) = self.start_segment() else {
+            self.told_of_journal = false;
+            return;
+        };
+        if !std::mem::replace(&mut self.told_of_journal, true) {
+            tracing::warn!(
+                path = %path.display(),
+                %error,
+                "the ledger has no journal, so a crash loses the records of the last moments; let the user that arbstr runs as write here, then it is tried again"
+            );
         }
     }
 
-    fn start_segment(&mut self) -> io::Result<()> {
+    fn start_segment(&mut self) -> Result<(), FileError> {
         if self.claim.is_none() {
             self.home.make_folder()?;
             let claim = self.home.claim_any()?;
@@ -230,11 +242,12 @@ impl Writer {
         let Some(connection) = self.connection.as_mut().filter(|_| !self.recovered) else {
             return Ok(());
         };
-        let sweeper = Sweeper {
+        let mut sweeper = Sweeper {
             home: &self.home,
             owner: &self.owner,
             slot: self.claim.as_ref().map(|claim| claim.slot),
             first_segment: self.first_segment,
+            complaints: &mut self.complaints,
         };
         sweeper.sweep(connection)?;
         self.recovered = true;
@@ -255,7 +268,7 @@ impl Writer {
     }
 
     /// Reads segments in order until the batch is full. True when there is nothing more for now.
-    fn read_journal(&mut self) -> io::Result<bool> {
+    fn read_journal(&mut self) -> Result<bool, FileError> {
         let records = &mut self.batch.records;
         for tail in &mut self.tails {
             let (number, before) = tail.position();

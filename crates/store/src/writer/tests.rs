@@ -1,5 +1,6 @@
 //! The writer turn by turn: what fails is kept, what is applied goes, and nothing is applied twice.
 
+use std::io;
 use std::path::PathBuf;
 
 use super::*;

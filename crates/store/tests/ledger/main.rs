@@ -5,6 +5,7 @@
 
 mod crash;
 mod full;
+mod leavings;
 mod lifecycle;
 mod model;
 mod pages;
