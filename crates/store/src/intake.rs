@@ -35,7 +35,7 @@ struct Tally {
     unmatched: AtomicU64,
     /// Openings less completions.
     open: AtomicI64,
-    /// Time of the oldest record that the writer holds, or [`NEVER`].
+    /// Time of the oldest record that the writer holds, or else of the first that it has not read, or [`NEVER`].
     oldest_ms: AtomicI64,
 }
 
@@ -101,6 +101,7 @@ impl Intake {
         let openings = i64::try_from(openings.count()).unwrap_or(0);
         let completions = i64::try_from(records.len()).unwrap_or(0) - openings;
         self.tally.open.fetch_add(openings, Ordering::Relaxed);
+        self.note_waiting(records);
         let mut handed = records.len() as u64;
         if let Err(refusal) = self.journal.append(records.bytes()) {
             handed -= self.remember(records, &refusal);
@@ -194,6 +195,17 @@ impl Intake {
     /// Those of them that are in no file either.
     pub(crate) fn memory_only(&self) -> u64 {
         self.tally.memory_only.load(Ordering::Relaxed)
+    }
+
+    /// Lets what is not yet read count as the oldest, while nothing older is held. To be called before the writer can
+    /// see `records`, so that it is never said of them once they are applied.
+    fn note_waiting(&self, records: &Records) {
+        let oldest_ms = &self.tally.oldest_ms;
+        if oldest_ms.load(Ordering::Relaxed) == NEVER
+            && let Some(at_ms) = records.frames().find_map(frame::at_ms)
+        {
+            oldest_ms.fetch_min(at_ms, Ordering::Relaxed);
+        }
     }
 
     /// Keeps in memory what the journal did not take. Returns how many of them were dropped for want of room.

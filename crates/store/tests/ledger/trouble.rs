@@ -42,6 +42,23 @@ fn locked_database_delays_nobody_and_loses_nothing() {
 }
 
 #[test]
+fn records_that_the_writer_has_not_even_read_lag_behind_too() {
+    let scratch = Scratch::new();
+    assert!(scratch.open().close(PATIENCE).is_empty());
+    let other = scratch.peek();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let store = scratch.open();
+    serve(&store, 0..10);
+    let now_ms = 1_700_000_000_000 + 7_000;
+    let status = store.status(now_ms);
+    assert_eq!((status.depth, status.lag), (20, Duration::from_secs(7)));
+    assert!(!status.database_ready);
+    other.execute_batch("COMMIT").unwrap();
+    assert!(store.flush(PATIENCE).is_empty());
+    assert_eq!(store.status(now_ms).lag, Duration::ZERO);
+}
+
+#[test]
 fn closing_under_a_lock_leaves_the_journal_for_the_next_start() {
     let scratch = Scratch::new();
     let store = scratch.open();
