@@ -178,6 +178,11 @@ pub(crate) fn owner_name(slot: Option<u32>, started_ms: i64) -> String {
     format!("{slot}.{started_ms}.{process}.{nth}")
 }
 
+/// The name for whoever wrote a segment that does not say it any more.
+pub(crate) fn nameless(slot: u32, segment: u64) -> String {
+    format!("{slot}.unknown.{segment}")
+}
+
 /// The slot in an owner's name.
 pub(crate) fn slot_of(owner: &str) -> Option<u32> {
     owner.split('.').next()?.parse().ok()

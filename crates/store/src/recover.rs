@@ -6,13 +6,14 @@
 //! itself be used is told and left as it is, until it does: no other has to wait for it.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
 use crate::apply::{self, OpenRows, Position};
 use crate::journal::{Tail, frame};
-use crate::owner::{FileError, Home, slot_of};
+use crate::owner::{FileError, Home, nameless, slot_of};
 use crate::records::Records;
 use crate::writer::Trouble;
 
@@ -67,12 +68,18 @@ impl Sweeper<'_> {
             .segments(slot)
             .filter(|number| !own(*number))
             .collect();
-        for number in &left {
-            replay(connection, &self.home.segment(slot, *number), *number)?;
+        let mut replayed = Vec::with_capacity(left.len());
+        for number in left {
+            let path = self.home.segment(slot, number);
+            let outcome = replay(connection, &path, slot, number)?;
+            replayed.push((path, outcome));
         }
-        for number in &left {
-            let path = self.home.segment(slot, *number);
-            std::fs::remove_file(&path).map_err(FileError::at(&path))?;
+        for (path, outcome) in replayed {
+            match outcome {
+                Replayed::Applied => std::fs::remove_file(&path),
+                Replayed::Unreadable => set_aside(&path),
+            }
+            .map_err(FileError::at(&path))?;
         }
         for owner in apply::owners(connection)? {
             if slot_of(&owner) == Some(slot) {
@@ -129,41 +136,95 @@ fn is_long_over(connection: &Connection, owner: &str) -> Result<bool, rusqlite::
     connection.query_row(sql, (owner, DAY_MS), |row| row.get(0))
 }
 
+/// What came of a segment.
+#[derive(Debug, Clone, Copy)]
+enum Replayed {
+    Applied,
+    /// There is something in it, but no record.
+    Unreadable,
+}
+
 /// Applies what is left of one segment.
-fn replay(connection: &mut Connection, path: &Path, number: u64) -> Result<(), Trouble> {
+fn replay(
+    connection: &mut Connection,
+    path: &Path,
+    slot: u32,
+    number: u64,
+) -> Result<Replayed, Trouble> {
     let mut tail = Tail::open(path, number)?;
-    let mut records = Records::default();
-    tail.read(1, &mut records)?;
-    let owner = records.frames().next().and_then(frame::decode_owner);
-    let Some(owner) = owner.map(str::to_owned) else {
-        tracing::warn!(path = %path.display(), "this journal does not say whose it is; ignored");
-        return Ok(());
-    };
-    records.clear();
-    match apply::load_position(connection, &owner)? {
-        Some(done) if done.segment > number => return Ok(()),
-        Some(done) if done.segment == number => tail.skip_to(done.applied)?,
-        _ => {}
+    let owner = read_owner(path, number)?;
+    if let Some(owner) = &owner {
+        match apply::load_position(connection, owner)? {
+            Some(done) if done.segment > number => return Ok(Replayed::Applied),
+            Some(done) if done.segment == number => tail.skip_to(done.applied)?,
+            _ => {}
+        }
     }
+    let found = match &owner {
+        Some(owner) => apply_rest(connection, &mut tail, owner, true)?,
+        // Under its own name it may have been applied further, which does no harm.
+        None => apply_rest(connection, &mut tail, &nameless(slot, number), false)?,
+    };
+    let skipped = tail.take_skipped();
+    if skipped == 0 {
+        return Ok(Replayed::Applied);
+    }
+    if owner.is_none() && found == 0 {
+        return Ok(Replayed::Unreadable);
+    }
+    tracing::warn!(path = %path.display(), skipped, "some bytes of this journal are no whole record and are skipped; all else in it is applied");
+    Ok(Replayed::Applied)
+}
+
+/// Applies all records from where `tail` stands, and keeps how far if `positioned`. Returns how many there were.
+fn apply_rest(
+    connection: &mut Connection,
+    tail: &mut Tail,
+    owner: &str,
+    positioned: bool,
+) -> Result<usize, Trouble> {
     let mut open_rows = OpenRows::default();
+    let mut records = Records::default();
+    let mut found = 0;
     loop {
         let at_end = tail.read(BATCH, &mut records)?;
         if at_end {
             tail.read_rest(&mut records)?;
         }
+        found += records.len();
         let (segment, applied) = tail.position();
-        let position = Position { segment, applied };
+        let position = positioned.then_some(Position { segment, applied });
         let frames = records.frames();
-        apply::apply(connection, &owner, &mut open_rows, frames, Some(position))?;
+        apply::apply(connection, owner, &mut open_rows, frames, position)?;
         records.clear();
         if at_end {
+            return Ok(found);
+        }
+    }
+}
+
+/// Whose a segment is, as its first frame says. That may be damaged.
+fn read_owner(path: &Path, number: u64) -> Result<Option<String>, FileError> {
+    let mut records = Records::default();
+    Tail::open(path, number)?.read(1, &mut records)?;
+    let first = records.frames().next();
+    Ok(first.and_then(frame::decode_owner).map(str::to_owned))
+}
+
+/// Gives a segment a name under which it is not looked for.
+fn set_aside(path: &Path) -> io::Result<()> {
+    let mut aside = PathBuf::new();
+    for nth in 1_u32.. {
+        aside = path.with_added_extension(format!("damaged-{nth}"));
+        if aside.symlink_metadata().is_err() {
             break;
         }
     }
-    let skipped = tail.take_skipped();
-    if skipped > 0 {
-        tracing::warn!(path = %path.display(), skipped, "bytes of this journal are no whole record; skipped");
-    }
+    std::fs::rename(path, &aside)?;
+    tracing::warn!(
+        path = %aside.display(),
+        "no record can be read in this journal of a process that is gone; it is kept under this name, and may be deleted"
+    );
     Ok(())
 }
 

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use arbstr_store::{Opening, Store};
+use arbstr_store::{Opening, Selection, StatsQuery, Store};
 
-use crate::samples::{completion, opening};
+use crate::samples::{completion, cost_of, opening};
 use crate::scratch::{PATIENCE, Scratch};
 
 /// A file that nobody can open, not even root: a link to itself.
@@ -72,6 +72,60 @@ fn segment_that_cannot_be_read_waits_until_it_can() {
     let _store = scratch.open();
     assert_taken_in(&scratch, 110);
     assert!(!path.exists());
+}
+
+#[test]
+fn journal_that_does_not_say_whose_it_is_is_applied_all_the_same() {
+    // A bit of the mark, the length, the checksum, the kind and the name of the frame that says it.
+    for damaged in [0, 5, 9, 12, 20] {
+        let scratch = Scratch::new();
+        let path = leave_journal(&scratch);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[damaged] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let _store = scratch.open();
+        assert_taken_in(&scratch, 100);
+        assert!(!path.exists());
+    }
+}
+
+#[test]
+fn applied_journal_that_does_not_say_whose_it_is_counts_nothing_twice() {
+    let scratch = Scratch::new();
+    let path = leave_journal(&scratch);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let store = scratch.open();
+    assert_taken_in(&scratch, 100);
+    assert!(store.close(PATIENCE).is_empty());
+    bytes[20] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let store = scratch.open();
+    assert_taken_in(&scratch, 100);
+    let cost: i64 = (0..100).map(|nth| cost_of(&format!("r{nth}"))).sum();
+    let query = StatsQuery {
+        selection: Selection::all(),
+        group_by: None,
+    };
+    let totals = store.reader().stats(&query).unwrap().totals;
+    assert_eq!((totals.requests, totals.successes), (101, 100));
+    assert_eq!(totals.cost.amount.nanosats(), cost.into());
+}
+
+#[test]
+fn journal_of_which_nothing_can_be_read_is_kept() {
+    let scratch = Scratch::new();
+    let path = leave_journal(&scratch);
+    let text = b"neither this nor that".repeat(100);
+    for nth in 1..3 {
+        std::fs::write(&path, &text).unwrap();
+        let store = scratch.open();
+        serve(&store, nth * 10..nth * 10 + 10);
+        assert!(store.close(PATIENCE).is_empty());
+        let kept = format!("arbstr.db.ledger-0-1.damaged-{nth}");
+        assert_eq!(std::fs::read(scratch.folder().join(kept)).unwrap(), text);
+        assert!(!path.exists());
+    }
+    assert_eq!(scratch.number("SELECT sum(success) FROM requests"), 20);
 }
 
 #[test]
