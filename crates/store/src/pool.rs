@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use r2d2::{ManageConnection, NopErrorHandler, Pool, PooledConnection};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::query::QueryError;
@@ -108,6 +109,8 @@ pub(crate) fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
     };
     connection.busy_timeout(PATIENCE)?;
     connection.pragma_update(None, "cache_size", -8192)?;
+    // Else a statement is compiled anew for each set of values, in case that one suggests another way to find its rows.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
 }
