@@ -97,6 +97,10 @@ pub(crate) fn stream(input: &[u8]) {
             "only a completed tail and the trailer may follow"
         );
     }
+    assert!(
+        plain::read(&at_once.client).errors >= plain::read(stream).errors,
+        "an error is kept from nobody"
+    );
     learn(stream, settings.choices);
 }
 

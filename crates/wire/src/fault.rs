@@ -1,24 +1,20 @@
-//! The OpenAI error envelope: written for clients, read from providers, and cleaned of secrets.
+//! The OpenAI error envelope: written for clients and read from providers.
 //!
 //! Every error a client sees has the one shape its library knows, `{"error":{"message","type","param","code"}}`.
 //! Providers answer in a dozen shapes; what is read from them only informs logs and verdicts, their bytes are relayed
 //! as they are when they are JSON at all.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::ops::Range;
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::json;
+use crate::redact::redact;
 
 /// Bytes of a foreign body that an error of ours quotes at most.
 pub const MAX_QUOTE: usize = 1024;
-
-/// What stands where a secret stood.
-pub const REDACTED: &str = "[redacted]";
 
 /// One error in the terms of the OpenAI API.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -166,22 +162,6 @@ pub fn relay_fault(status: u16, body: &Bytes, secrets: &[&str]) -> Bytes {
     Fault::new(kind, Some("upstream_error"), message).to_json()
 }
 
-/// The body without any of the secrets, or long beginnings of them; the same buffer when there is none in it.
-pub fn redact(body: &Bytes, secrets: &[&str]) -> Bytes {
-    match redact_bytes(body, secrets) {
-        Cow::Borrowed(_) => body.clone(),
-        Cow::Owned(clean) => clean.into(),
-    }
-}
-
-/// The text without any of the secrets, or long beginnings of them.
-pub fn redact_text<'a>(text: &'a str, secrets: &[&str]) -> Cow<'a, str> {
-    match redact_bytes(text.as_bytes(), secrets) {
-        Cow::Borrowed(_) => Cow::Borrowed(text),
-        Cow::Owned(clean) => Cow::Owned(String::from_utf8_lossy(&clean).into_owned()),
-    }
-}
-
 /// A JSON string with its quotes.
 pub(crate) fn quote(text: &str) -> String {
     Value::from(text).to_string()
@@ -200,64 +180,6 @@ fn text_of(value: &Value) -> Option<String> {
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     }
-}
-
-/// How much of a secret must stand somewhere for it to count as an echo of it: a key cut short is still most of a key.
-const MIN_ECHO: usize = 12;
-
-fn redact_bytes<'a>(body: &'a [u8], secrets: &[&str]) -> Cow<'a, [u8]> {
-    let mut echoes = Vec::new();
-    for secret in secrets {
-        find_echoes(body, secret, &mut echoes);
-    }
-    merge(&mut echoes);
-    if echoes.is_empty() {
-        return Cow::Borrowed(body);
-    }
-    let mut clean = Vec::with_capacity(body.len());
-    let mut copied = 0;
-    for echo in echoes {
-        clean.extend_from_slice(&body[copied..echo.start]);
-        clean.extend_from_slice(REDACTED.as_bytes());
-        copied = echo.end;
-    }
-    clean.extend_from_slice(&body[copied..]);
-    Cow::Owned(clean)
-}
-
-/// Adds where `secret` stands in `body`, plain or escaped as in JSON, whole or cut short.
-pub(crate) fn find_echoes(body: &[u8], secret: &str, echoes: &mut Vec<Range<usize>>) {
-    let quoted = quote(secret);
-    let escaped = &quoted[1..quoted.len() - 1];
-    for spelling in [secret, escaped, &escaped.replace('/', "\\/")] {
-        let spelling = spelling.as_bytes();
-        let least = &spelling[..spelling.len().min(MIN_ECHO)];
-        if least.is_empty() {
-            continue;
-        }
-        echoes.extend(memchr::memmem::find_iter(body, least).map(|start| {
-            let length = body[start..]
-                .iter()
-                .zip(spelling)
-                .take_while(|(a, b)| a == b)
-                .count();
-            start..start + length
-        }));
-    }
-}
-
-/// Brings ranges in order and makes one of those that overlap.
-pub(crate) fn merge(ranges: &mut Vec<Range<usize>>) {
-    ranges.sort_by_key(|range| range.start);
-    ranges.dedup_by(|next, kept| {
-        let overlaps = next.start < kept.end;
-        kept.end = if overlaps {
-            kept.end.max(next.end)
-        } else {
-            kept.end
-        };
-        overlaps
-    });
 }
 
 #[cfg(test)]
@@ -374,34 +296,6 @@ mod tests {
             Fault::read(&long).unwrap().kind.as_deref(),
             Some("invalid_request_error")
         );
-    }
-
-    #[test]
-    fn secrets_are_redacted_in_every_spelling() {
-        let secrets = ["sk-or-v1-0123456789abcdef", "p/q\"r", "", "short"];
-        let cases = [
-            ("bad key sk-or-v1-0123456789abcdef!", "bad key [redacted]!"),
-            (
-                "sk-or-v1-0123456789abcdefsk-or-v1-0123456789abcdef",
-                "[redacted][redacted]",
-            ),
-            ("cut: sk-or-v1-01234", "cut: [redacted]"),
-            ("sk-or-v1-01***ef", "sk-or-v1-01***ef"),
-            (
-                r#"{"m":"p/q\"r or p\/q\"r"}"#,
-                r#"{"m":"[redacted] or [redacted]"}"#,
-            ),
-            ("p/q\"r, shor, short", "[redacted], shor, [redacted]"),
-        ];
-        for (text, clean) in cases {
-            assert_eq!(redact_text(text, &secrets), clean);
-            assert_eq!(
-                redact(&Bytes::copy_from_slice(text.as_bytes()), &secrets),
-                clean
-            );
-        }
-        let untouched = Bytes::from_static(b"nothing here");
-        assert_eq!(redact(&untouched, &secrets).as_ptr(), untouched.as_ptr());
     }
 
     #[test]

@@ -44,6 +44,7 @@ mod fingerprint;
 pub mod json;
 pub mod models;
 mod outline;
+pub mod redact;
 pub mod request;
 pub mod splice;
 mod spoken;
@@ -51,16 +52,16 @@ pub mod stream;
 pub mod usage;
 
 pub use answer::{Answer, AnswerError, usage_in};
-pub use fault::{Fault, redact, redact_text, relay_fault};
+pub use fault::{Fault, relay_fault};
 pub use fingerprint::Fingerprint;
 pub use models::{
     Catalog, CatalogError, Currency, Listed, Model, Offer, PublishedPrice, write_model,
     write_models,
 };
+pub use redact::{Secrets, redact_text};
 pub use request::{Endpoint, Part, Request, RequestError, Role, Size, StreamOptions, Text};
 pub use splice::{Edits, Spliced, Splicer};
 pub use stream::{
-    BreakCode, End, FirstEvent, Metadata, Observation, Observer, Rewriter, Secrets, Settings,
-    Trailer,
+    BreakCode, End, FirstEvent, Metadata, Observation, Observer, Rewriter, Settings, Trailer,
 };
 pub use usage::{ReportedCost, Usage};

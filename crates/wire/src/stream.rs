@@ -35,20 +35,6 @@ pub enum Metadata {
     Off,
 }
 
-/// What no error event may tell a client.
-///
-/// A provider's own error event is passed on as it is, but for the provider's key, should it echo that.
-pub trait Secrets: std::fmt::Debug + Send + Sync {
-    /// Calls `f` with each of them.
-    fn for_each(&self, f: &mut dyn FnMut(&str));
-}
-
-impl Secrets for Vec<String> {
-    fn for_each(&self, f: &mut dyn FnMut(&str)) {
-        self.iter().for_each(|secret| f(secret));
-    }
-}
-
 /// What one stream's relay does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {

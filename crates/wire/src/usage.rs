@@ -86,6 +86,13 @@ impl Usage {
     }
 }
 
+/// What details are of.
+#[derive(Debug, Clone, Copy)]
+enum Side {
+    Input,
+    Output,
+}
+
 /// A usage object as it is being read.
 #[derive(Debug, Default)]
 struct Report {
@@ -112,8 +119,12 @@ impl Report {
                 b"completion_tokens" | b"output_tokens" => {
                     self.usage.output = self.count(cursor)?.or(self.usage.output)
                 }
-                b"prompt_tokens_details" | b"input_tokens_details" => self.details(cursor)?,
-                b"completion_tokens_details" | b"output_tokens_details" => self.details(cursor)?,
+                b"prompt_tokens_details" | b"input_tokens_details" => {
+                    self.details(cursor, Side::Input)?
+                }
+                b"completion_tokens_details" | b"output_tokens_details" => {
+                    self.details(cursor, Side::Output)?
+                }
                 b"prompt_cache_hit_tokens" | b"cached_tokens" | b"num_cached_tokens" => {
                     self.cached_elsewhere = self.count(cursor)?
                 }
@@ -145,17 +156,21 @@ impl Report {
         (self.any || usage.reported_cost.is_some()).then_some(usage)
     }
 
-    /// `prompt_tokens_details` and `completion_tokens_details`; their members do not overlap.
-    fn details(&mut self, cursor: &mut Cursor<'_>) -> Result<(), JsonError> {
+    /// What some tokens of one side were; what belongs to the other side says nothing here.
+    fn details(&mut self, cursor: &mut Cursor<'_>, side: Side) -> Result<(), JsonError> {
         if cursor.peek()? != Kind::Object {
             return cursor.pass();
         }
         cursor.open_object()?;
         while let Some(key) = cursor.next_key()? {
-            match &*key.name() {
-                b"cached_tokens" => self.usage.cached_input = self.count(cursor)?,
-                b"reasoning_tokens" => self.usage.reasoning = self.count(cursor)?,
-                name => self.uncovered_or_unknown(name, cursor)?,
+            match (&*key.name(), side) {
+                (b"cached_tokens", Side::Input) => {
+                    self.usage.cached_input = self.count(cursor)?.or(self.usage.cached_input)
+                }
+                (b"reasoning_tokens", Side::Output) => {
+                    self.usage.reasoning = self.count(cursor)?.or(self.usage.reasoning)
+                }
+                (name, _) => self.uncovered_or_unknown(name, cursor)?,
             }
         }
         Ok(())

@@ -87,9 +87,6 @@ impl Edit {
 /// How many events are parsed for an `id` and a `model` before the search is given up.
 const IDENTITY_TRIES: u8 = 8;
 
-/// Choices whose finish is remembered one by one.
-const MAX_CHOICES: u32 = u128::BITS;
-
 /// Reads events, one after the other.
 ///
 /// ```
@@ -243,8 +240,9 @@ impl Observer {
         self.lost
     }
 
+    /// Of more choices than there are bits nobody knows; their stream is whole with `[DONE]` alone.
     fn all_choices_finished(&self) -> bool {
-        self.finished.count_ones() >= self.choices.clamp(1, MAX_CHOICES)
+        self.finished.count_ones() >= self.choices.max(1)
     }
 
     /// Reads an event that is like no other: what a client must not see of it, and whether its likes may be worth reading.
@@ -263,7 +261,7 @@ impl Observer {
         self.learn(data, &outline);
         let edit = match (hide_usage, outline.choices, outline.has_usage) {
             (false, ..) => Edit::Keep,
-            (true, Some(0), true) => Edit::Drop,
+            (true, Some(0), true) if outline.error.is_none() => Edit::Drop,
             (true, ..) => Edit::of(outline.null_usages.iter().cloned()),
         };
         (edit, outline.teaches() || needles::escaped_key_in(data))

@@ -30,9 +30,9 @@ use super::boundary::{Boundary, LastLf};
 use super::observer::{self, Edit, FirstEvent, Observation, Observer};
 use super::trailer::{self, BreakCode, Trailer};
 use super::window::{Window, add_cuts, offset};
-use super::{Metadata, Secrets, Settings};
-use crate::fault;
+use super::{Metadata, Settings};
 use crate::outline::Outline;
+use crate::redact::{Secrets, find_echoes, merge};
 
 /// Bytes of an unfinished event that are held back at most: 64 KiB with its line ends.
 pub const MAX_EVENT: usize = 64 * 1024 - 16;
@@ -344,17 +344,20 @@ fn inspect(
     hide_usage: bool,
     secrets: Option<&dyn Secrets>,
 ) -> Edit {
-    if observer.observation_is_lost() {
-        return Edit::Keep;
-    }
     let faults = observer.faults();
-    let inspected = catch_unwind(AssertUnwindSafe(|| observer.inspect(data, hide_usage)));
-    let Ok(edit) = inspected else {
-        observer.mark_lost();
-        return Edit::Keep;
+    let edit = if observer.observation_is_lost() {
+        Edit::Keep
+    } else {
+        let inspected = catch_unwind(AssertUnwindSafe(|| observer.inspect(data, hide_usage)));
+        inspected.unwrap_or_else(|_| {
+            observer.mark_lost();
+            Edit::Keep
+        })
     };
+    // With nobody to tell, any event may be an error.
+    let may_be_fault = observer.faults() > faults || observer.observation_is_lost();
     match secrets {
-        Some(secrets) if observer.faults() > faults => redact(edit, data, secrets),
+        Some(secrets) if may_be_fault => redact(edit, data, secrets),
         _ => edit,
     }
 }
@@ -365,8 +368,8 @@ fn redact(edit: Edit, data: &[u8], secrets: &dyn Secrets) -> Edit {
         return edit;
     }
     let mut cuts: Vec<Range<usize>> = edit.cuts().cloned().collect();
-    secrets.for_each(&mut |secret| fault::find_echoes(data, secret, &mut cuts));
-    fault::merge(&mut cuts);
+    secrets.for_each(&mut |secret| find_echoes(data, secret, &mut cuts));
+    merge(&mut cuts);
     Edit::of(cuts.into_iter())
 }
 

@@ -20,7 +20,7 @@ fn tokens(usage: &Usage) -> Tokens {
 
 #[test]
 fn reads_the_tokens_of_every_dialect() {
-    let cases: [(&str, Tokens); 9] = [
+    let cases: [(&str, Tokens); 12] = [
         (
             r#"{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}"#,
             [Some(3), Some(5), None, None],
@@ -56,6 +56,18 @@ fn reads_the_tokens_of_every_dialect() {
         (
             r#"{"prompt_tokens":43,"completion_tokens":10,"completion_tokens_details":{"reasoning_tokens":11,"image_tokens":0}}"#,
             [Some(43), Some(10), None, Some(11)],
+        ),
+        (
+            r#"{"prompt_tokens":10,"completion_tokens":9,"prompt_tokens_details":{"cached_tokens":4,"reasoning_tokens":0},"completion_tokens_details":{"cached_tokens":0,"reasoning_tokens":8}}"#,
+            [Some(10), Some(9), Some(4), Some(8)],
+        ),
+        (
+            r#"{"completion_tokens":9,"completion_tokens_details":{"cached_tokens":0,"reasoning_tokens":8},"prompt_tokens":10,"prompt_tokens_details":{"cached_tokens":4,"reasoning_tokens":0}}"#,
+            [Some(10), Some(9), Some(4), Some(8)],
+        ),
+        (
+            r#"{"prompt_tokens":10,"completion_tokens":9,"reasoning_tokens":8,"completion_tokens_details":{"reasoning_tokens":null}}"#,
+            [Some(10), Some(9), None, Some(8)],
         ),
     ];
     for (text, expected) in cases {

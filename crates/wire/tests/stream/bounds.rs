@@ -1,5 +1,7 @@
 //! Odd upstreams cost bounded memory and never harm the relay.
 
+use std::sync::Arc;
+
 use arbstr_wire::stream::MAX_EVENT;
 use arbstr_wire::{End, FirstEvent, Rewriter};
 use bytes::Bytes;
@@ -150,6 +152,18 @@ fn a_panic_in_the_observer_costs_the_observation_alone() {
         );
         assert_eq!(rewriter.first_event(), FirstEvent::Good);
         assert!(rewriter.is_done() && !rewriter.trailer(&TRAILER).is_empty());
+    }
+}
+
+#[test]
+fn no_key_passes_once_the_observer_is_lost() {
+    let key = "sk-live-0123456789abcdef";
+    let error = format!("data: {{\"error\":{{\"message\":\"bad key {key}\"}}}}\n\n");
+    let mut rewriter = Rewriter::new(ASKED).redacting(Arc::new(vec![key.to_owned()]));
+    rewriter.break_observer();
+    for _ in 0..2 {
+        let client = rewriter.push(error.clone().into());
+        assert_eq!(client, error.replace(key, ""));
     }
 }
 

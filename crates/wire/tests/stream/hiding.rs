@@ -94,6 +94,10 @@ const CASES: &[(&str, &str)] = &[
         ": {\"choices\":[],\"usage\":null}\n\n",
     ),
     ("event: {\"usage\":null}\n\n", "event: {\"usage\":null}\n\n"),
+    (
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1},\"error\":{\"message\":\"no\"}}\n\n",
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1},\"error\":{\"message\":\"no\"}}\n\n",
+    ),
     ("data: \"usage\"\n\n", "data: \"usage\"\n\n"),
 ];
 

@@ -39,7 +39,10 @@ fn finish_reason_is_choice_zeros_last() {
 fn all_choices_have_finished_only_when_each_has() {
     let finish =
         |index: u64| format!(r#"{{"choices":[{{"index":{index},"finish_reason":"stop"}}]}}"#);
-    let cases: [(u32, &[u64], bool); 8] = [
+    let most: Vec<u64> = (0..200).collect();
+    let cases: [(u32, &[u64], bool); 10] = [
+        (128, &most, true),
+        (129, &most, false),
         (1, &[0], true),
         (0, &[], false),
         (2, &[0], false),

@@ -1,0 +1,253 @@
+//! Secrets taken out of what providers say: some quote the key they were sent, whole, cut short or escaped.
+//!
+//! What is shorter than [`SHORTEST_SECRET`] is not looked for. It stands in any text by chance, and an error with every
+//! `4` blotted out says nothing to anyone.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::fault::quote;
+
+/// What stands where a secret stood.
+pub const REDACTED: &str = "[redacted]";
+
+/// Bytes that a secret has at least.
+pub const SHORTEST_SECRET: usize = 8;
+
+/// What no error event may tell a client.
+///
+/// A provider's own error event is passed on as it is, but for the provider's key, should it echo that.
+pub trait Secrets: std::fmt::Debug + Send + Sync {
+    /// Calls `f` with each of them.
+    fn for_each(&self, f: &mut dyn FnMut(&str));
+}
+
+impl Secrets for Vec<String> {
+    fn for_each(&self, f: &mut dyn FnMut(&str)) {
+        self.iter().for_each(|secret| f(secret));
+    }
+}
+
+/// Says of most texts, without a search for each secret, that none is echoed there.
+///
+/// An echo has the first eight bytes of a secret, and so five runs of four bytes, one of which begins at a multiple of
+/// five in the text. Only those are looked up.
+///
+/// ```
+/// use arbstr_wire::redact::Sieve;
+/// let sieve = Sieve::of(&["sk-0123456789"]);
+/// assert!(sieve.may_hold(b"Bearer sk-01234567"));
+/// assert!(!sieve.may_hold(b"application/json"));
+/// ```
+#[derive(Debug, Clone)]
+pub struct Sieve {
+    /// A bit for each hash that one of those runs has.
+    marks: Box<[u64]>,
+    /// Bits of a product that are left over by its hash.
+    unused: u32,
+}
+
+impl Sieve {
+    /// One for these secrets.
+    pub fn of(secrets: &[&str]) -> Self {
+        let spellings: Vec<_> = secrets
+            .iter()
+            .flat_map(|secret| spellings(secret))
+            .collect();
+        let starts = spellings
+            .iter()
+            .map(|text| &text.as_bytes()[..SHORTEST_SECRET]);
+        let runs: Vec<_> = starts.flat_map(|start| start.windows(RUN)).collect();
+        // So large that by chance one text in a hundred is taken for suspicious.
+        let bits = (runs.len() * 512).next_power_of_two().clamp(512, MOST_BITS);
+        let mut sieve = Self {
+            marks: vec![0; bits / 64].into(),
+            unused: u32::BITS - bits.trailing_zeros(),
+        };
+        for run in runs {
+            let (word, bit) = sieve.place(run);
+            sieve.marks[word] |= bit;
+        }
+        sieve
+    }
+
+    /// Whether `text` must be searched. What holds an echo always must.
+    pub fn may_hold(&self, text: &[u8]) -> bool {
+        text.windows(RUN).step_by(STEP).any(|run| {
+            let (word, bit) = self.place(run);
+            self.marks[word] & bit != 0
+        })
+    }
+
+    fn place(&self, run: &[u8]) -> (usize, u64) {
+        let run = [run[0], run[1], run[2], run[3]];
+        let hash = u32::from_le_bytes(run).wrapping_mul(ODD) >> self.unused;
+        (hash as usize / 64, 1 << (hash % 64))
+    }
+}
+
+/// The body without any of the secrets, or long beginnings of them; the same buffer when there is none in it.
+pub fn redact(body: &Bytes, secrets: &[&str]) -> Bytes {
+    match redact_bytes(body, secrets) {
+        Cow::Borrowed(_) => body.clone(),
+        Cow::Owned(clean) => clean.into(),
+    }
+}
+
+/// The text without any of the secrets, or long beginnings of them.
+pub fn redact_text<'a>(text: &'a str, secrets: &[&str]) -> Cow<'a, str> {
+    match redact_bytes(text.as_bytes(), secrets) {
+        Cow::Borrowed(_) => Cow::Borrowed(text),
+        Cow::Owned(clean) => Cow::Owned(String::from_utf8_lossy(&clean).into_owned()),
+    }
+}
+
+/// Whether any of the secrets, or a long beginning of one, stands in `text`.
+pub fn echoes_any(text: &[u8], secrets: &[&str]) -> bool {
+    matches!(redact_bytes(text, secrets), Cow::Owned(_))
+}
+
+/// Adds where `secret` stands in `body`, plain or escaped as in JSON, whole or cut short.
+pub(crate) fn find_echoes(body: &[u8], secret: &str, echoes: &mut Vec<Range<usize>>) {
+    for spelling in spellings(secret) {
+        let spelling = spelling.as_bytes();
+        let least = &spelling[..spelling.len().min(MIN_ECHO)];
+        echoes.extend(memchr::memmem::find_iter(body, least).map(|start| {
+            let length = body[start..]
+                .iter()
+                .zip(spelling)
+                .take_while(|(a, b)| a == b)
+                .count();
+            start..start + length
+        }));
+    }
+}
+
+/// Brings ranges in order and makes one of those that overlap.
+pub(crate) fn merge(ranges: &mut Vec<Range<usize>>) {
+    ranges.sort_by_key(|range| range.start);
+    ranges.dedup_by(|next, kept| {
+        let overlaps = next.start < kept.end;
+        kept.end = if overlaps {
+            kept.end.max(next.end)
+        } else {
+            kept.end
+        };
+        overlaps
+    });
+}
+
+fn redact_bytes<'a>(body: &'a [u8], secrets: &[&str]) -> Cow<'a, [u8]> {
+    let mut echoes = Vec::new();
+    for secret in secrets {
+        find_echoes(body, secret, &mut echoes);
+    }
+    merge(&mut echoes);
+    if echoes.is_empty() {
+        return Cow::Borrowed(body);
+    }
+    let mut clean = Vec::with_capacity(body.len());
+    let mut copied = 0;
+    for echo in echoes {
+        clean.extend_from_slice(&body[copied..echo.start]);
+        clean.extend_from_slice(REDACTED.as_bytes());
+        copied = echo.end;
+    }
+    clean.extend_from_slice(&body[copied..]);
+    Cow::Owned(clean)
+}
+
+/// How a secret may be written: as it is, and as in JSON. Nothing for what is too short to be one.
+fn spellings(secret: &str) -> Vec<Cow<'_, str>> {
+    if secret.len() < SHORTEST_SECRET {
+        return Vec::new();
+    }
+    let mut spellings = vec![Cow::Borrowed(secret)];
+    if secret.contains(|c: char| matches!(c, '"' | '\\' | '/') || c.is_control()) {
+        let quoted = quote(secret);
+        let escaped = &quoted[1..quoted.len() - 1];
+        spellings.push(escaped.replace('/', "\\/").into());
+        spellings.push(escaped.to_owned().into());
+    }
+    spellings
+}
+
+/// How much of a secret must stand somewhere for it to count as an echo of it: a key cut short is still most of a key.
+const MIN_ECHO: usize = 12;
+const RUN: usize = 4;
+/// As many as there are runs in the shortest echo.
+const STEP: usize = SHORTEST_SECRET - RUN + 1;
+const MOST_BITS: usize = 1 << 20;
+/// 2^32 divided by the golden ratio: spreads neighbouring numbers.
+const ODD: u32 = 0x9e37_79b9;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn secrets_are_redacted_in_every_spelling() {
+        let secrets = ["sk-or-v1-0123456789abcdef", "pass/q\"rd", "", "seven77"];
+        let cases = [
+            ("bad key sk-or-v1-0123456789abcdef!", "bad key [redacted]!"),
+            (
+                "sk-or-v1-0123456789abcdefsk-or-v1-0123456789abcdef",
+                "[redacted][redacted]",
+            ),
+            ("cut: sk-or-v1-01234", "cut: [redacted]"),
+            ("sk-or-v1-01***ef", "sk-or-v1-01***ef"),
+            (
+                r#"{"m":"pass/q\"rd or pass\/q\"rd"}"#,
+                r#"{"m":"[redacted] or [redacted]"}"#,
+            ),
+            ("pass/q\"rd, pass/q, seven77", "[redacted], pass/q, seven77"),
+        ];
+        for (text, clean) in cases {
+            assert_eq!(redact_text(text, &secrets), clean);
+            assert_eq!(
+                redact(&Bytes::copy_from_slice(text.as_bytes()), &secrets),
+                clean
+            );
+            assert_eq!(echoes_any(text.as_bytes(), &secrets), text != clean);
+        }
+        let untouched = Bytes::from_static(b"nothing here");
+        assert_eq!(redact(&untouched, &secrets).as_ptr(), untouched.as_ptr());
+    }
+
+    #[test]
+    fn a_sieve_lets_usual_headers_pass() {
+        let sieve = Sieve::of(&["sk-0123456789abcdef", "cashuAeyJ0b2tlbiI6W3sicHJvb2Zz"]);
+        for text in [
+            "application/json",
+            "Sat, 21 Nov 2026 14:00:00 GMT",
+            "cloudflare",
+            "sk-",
+            "",
+        ] {
+            assert!(!sieve.may_hold(text.as_bytes()), "{text}");
+        }
+        assert!(!Sieve::of(&["short", ""]).may_hold(b"short, and anything else"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_sieve_never_lets_an_echo_pass(
+            secret in r#"[a-z"\\/]{8,20}"#,
+            (before, after) in ("[ -~]{0,30}", "[ -~]{0,30}"),
+            length in 8usize..20,
+            escaped: bool,
+        ) {
+            let quoted = quote(&secret);
+            let spelling = if escaped { &quoted[1..quoted.len() - 1] } else { &secret };
+            let echo = &spelling[..length.max(MIN_ECHO).min(spelling.len())];
+            let text = format!("{before}{echo}{after}");
+            let secrets = [secret.as_str(), "another-secret"];
+            prop_assert!(echoes_any(text.as_bytes(), &secrets));
+            prop_assert!(Sieve::of(&secrets).may_hold(text.as_bytes()));
+        }
+    }
+}
