@@ -12,8 +12,8 @@ use std::time::Instant;
 use arbstr_price::BtcPrice;
 use arbstr_route::{Market, Offer};
 use arbstr_store::Store;
+use arbstr_wire::redact::{Sieve, echoes_any};
 use arc_swap::{ArcSwap, Guard};
-use hyper::header::HeaderName;
 
 use crate::clock;
 use crate::config::{Config, Provider};
@@ -55,6 +55,8 @@ pub(crate) struct Live {
     pub(crate) upstreams: Vec<Arc<Upstream>>,
     /// What the providers say of themselves.
     findings: Findings,
+    /// Tells what need not be searched for secrets.
+    sieve: Sieve,
     /// What is counted under them.
     pub(crate) meters: Meters,
 }
@@ -201,6 +203,7 @@ impl Live {
                 &config.virtual_models,
                 previous.map(|live| &live.meters),
             ),
+            sieve: Sieve::of(&config.secrets().collect::<Vec<_>>()),
             config,
             market,
             upstreams,
@@ -242,23 +245,14 @@ impl Live {
         arbstr_wire::redact_text(text, &self.secrets())
     }
 
-    /// Everything that must never be shown.
+    /// Everything that must never be shown, as far as it can be told from other text.
     pub(crate) fn secrets(&self) -> Vec<&str> {
-        let of_providers = self.config.providers.iter().flat_map(|provider| {
-            provider.api_key.iter().chain(
-                provider
-                    .headers
-                    .iter()
-                    .filter(|(name, _)| is_credential(name))
-                    .map(|(_, value)| value),
-            )
-        });
-        of_providers
-            .chain(self.auth_token())
-            .chain(self.config.telemetry.headers.iter().map(|(_, value)| value))
-            .map(Secret::expose)
-            .filter(|text| !text.is_empty())
-            .collect()
+        self.config.secrets().collect()
+    }
+
+    /// Whether a secret is echoed in a header's value.
+    pub(crate) fn is_echoed_in(&self, value: &[u8]) -> bool {
+        self.sieve.may_hold(value) && echoes_any(value, &self.secrets())
     }
 
     /// What clients must send as Bearer, if anything.
@@ -274,12 +268,4 @@ impl Live {
             .iter()
             .any(|listed| listed == origin)
     }
-}
-
-/// Whether a header's value is a secret: by its name, so that an everyday word in another one is not blotted out of every
-/// message.
-fn is_credential(name: &HeaderName) -> bool {
-    ["auth", "key", "token", "secret", "cookie", "password"]
-        .iter()
-        .any(|word| name.as_str().contains(word))
 }

@@ -16,6 +16,7 @@ mod reader;
 mod reference;
 pub(crate) mod reload;
 mod resolve;
+mod secrets;
 mod value;
 
 use std::fmt;

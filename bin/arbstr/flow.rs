@@ -11,6 +11,7 @@ mod answer;
 mod attempts;
 mod departure;
 pub(crate) mod explain;
+mod headers;
 
 use std::sync::Arc;
 

@@ -19,7 +19,7 @@ use hyper::{HeaderMap, Method, StatusCode};
 
 pub(crate) use self::body::Body;
 pub(crate) use self::client::{Client, Outgoing, tls_config};
-pub(crate) use self::headers::{Fields, reported_cost, strip};
+pub(crate) use self::headers::{Fields, reported_cost};
 pub(crate) use self::target::Target;
 use crate::config::Provider;
 
@@ -28,7 +28,7 @@ use crate::config::Provider;
 pub(crate) struct Head {
     /// Its status.
     pub(crate) status: StatusCode,
-    /// Its headers; of a good answer, those that the client may see.
+    /// Its headers, as they came.
     pub(crate) headers: HeaderMap,
     /// When it came.
     pub(crate) first_byte: Instant,

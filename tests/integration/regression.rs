@@ -3,8 +3,12 @@
 use std::thread;
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
 use crate::harness::{
-    Answer, DONE, House, Provider, Seller, ask_stream, chunk, finish, usage_chunk,
+    Answer, DONE, House, Provider, Seller, ask, ask_stream, chunk, completion, event, finish,
+    usage_chunk,
 };
 
 /// The proxy before this one wrote every stream down as failed and without a cost.
@@ -63,4 +67,164 @@ fn a_record_keeps_only_the_beginning_of_an_endless_name() {
     assert_eq!((reply.status, reply.finish().is_empty()), (404, false));
     let row = arbstr.row(&reply.id());
     assert_eq!(row.text("model"), Some("é".repeat(256)));
+}
+
+/// Of two framings the chunked one holds; the other one's length reached the client, which then cut the answer or waited on.
+#[test]
+fn a_length_that_contradicts_the_framing_does_not_reach_the_client() {
+    let body = completion(3, 2);
+    for length in ["20".to_owned(), "2000".to_owned(), "-".to_owned()] {
+        let answer = Answer::new(200)
+            .header("content-type", "application/json")
+            .header("content-length", &length)
+            .send(&body);
+        let provider = Provider::always(answer);
+        let arbstr = House::of(&provider).start();
+        let mut reply = arbstr.chat(&ask("model-a"));
+        assert_eq!(reply.finish(), body, "{length}: {}", reply.head);
+        arbstr.row(&reply.id()).assert_success();
+    }
+    let twice = format!("{0}, {0}", body.len());
+    let listed = Answer::bare().raw(format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {twice}\r\n\r\n{body}"
+    ));
+    let provider = Provider::always(listed);
+    let arbstr = House::of(&provider).start();
+    let mut reply = arbstr.chat(&ask("model-a"));
+    assert_eq!(reply.needs("content-length"), body.len().to_string());
+    assert_eq!(reply.finish(), body);
+}
+
+/// Headers of good answers were passed on unread, and those of errors unless the whole key stood there.
+#[test]
+fn a_header_that_echoes_a_key_does_not_reach_the_client() {
+    let key = "sk-abcdefghijklmnop";
+    let cut = format!("Bearer error=\"{}...\"", &key[..15]);
+    let whole = format!("bearer {key}");
+    let with_echoes = |answer: Answer| {
+        answer
+            .header("www-authenticate", &cut)
+            .header("x-debug", &whole)
+            .header("x-fine", "sk-abcdefgh, and nothing more")
+    };
+    let stream = Answer::sse().send(chunk("a") + &finish("stop") + DONE);
+    for (answer, body) in [
+        (Answer::fault(401, "bad"), ask("model-a")),
+        (Answer::json(200, &completion(1, 1)), ask("model-a")),
+        (stream, ask_stream("model-a")),
+    ] {
+        let provider = Provider::always(with_echoes(answer));
+        let seller = Seller::new("alpha", &provider)
+            .no_key()
+            .line(&format!("api_key = \"{key}\""));
+        let arbstr = House::new().seller(seller).start();
+        let mut reply = arbstr.chat(&body);
+        reply.finish();
+        assert!(!reply.head.contains("sk-abcdefghi"), "{}", reply.head);
+        assert_eq!(reply.needs("x-fine"), "sk-abcdefgh, and nothing more");
+        assert_eq!(reply.needs("x-arbstr-provider"), "alpha");
+    }
+}
+
+/// A header for traces whose value is `4`, or a key of one letter, was blotted out of every error.
+#[test]
+fn what_is_too_short_for_a_secret_is_not_taken_out_of_errors() {
+    let said = r#"{"error":{"message":"maximum is 4096 tokens for x","code":400}}"#;
+    let provider = Provider::always(Answer::json(400, said));
+    let seller = Seller::new("alpha", &provider).no_key();
+    let arbstr = House::new()
+        .seller(seller.line(r#"api_key = "x""#))
+        .set(
+            "telemetry",
+            r#"headers = { "x-scope-orgid" = "4", "x-tenant" = "maximum is 4096" }"#,
+        )
+        .start();
+    let mut reply = arbstr.chat(&ask("model-a"));
+    assert_eq!((reply.status, reply.finish().as_str()), (400, said));
+    let log = arbstr.log();
+    assert!(
+        log.contains("alpha") && log.contains("shorter than"),
+        "{log}"
+    );
+}
+
+/// An error in the event with the usage went with it: the client took the stream for whole.
+#[test]
+fn an_error_beside_the_usage_reaches_a_client_that_asked_for_none() {
+    let fault = event(
+        r#"{"id":"c","model":"m","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":2},"error":{"message":"provider overloaded","code":502}}"#,
+    );
+    for end in [DONE, ""] {
+        let provider = Provider::always(Answer::sse().send(chunk("a")).send(fault.clone() + end));
+        let arbstr = House::of(&provider).start();
+        let mut reply = arbstr.chat(&ask_stream("model-a"));
+        let body = reply.finish();
+        assert!(body.contains(&fault), "{body}");
+        let row = arbstr.row(&reply.id());
+        assert_eq!(row.int("success"), Some(0), "{row:?}");
+    }
+}
+
+/// Once comments were too many to hold, what came next was glued to the middle of one, and the first event with it.
+#[test]
+fn comments_beyond_what_is_held_take_no_event_with_them() {
+    let rest = chunk("FIRST") + &chunk("SECOND") + &finish("stop") + DONE;
+    let long = ": ".to_owned() + &"x".repeat(65_521);
+    let lines = format!(": {}\n", "x".repeat(99)).repeat(700);
+    for pieces in [
+        vec![long.clone(), "y".repeat(100) + "\n\n", rest.clone()],
+        vec![long.clone(), format!("data: hidden\n\n{rest}")],
+        vec![long.clone(), "yyy\r".to_owned(), format!("\n{rest}")],
+        vec![long.clone(), long.clone(), format!("\r\n{rest}")],
+        vec![lines.clone(), lines.clone(), format!(": z\n{rest}")],
+        vec![lines.clone(), long, format!(": z\r{rest}")],
+    ] {
+        let told = pieces
+            .iter()
+            .fold(Answer::sse(), |answer, piece| answer.send(piece).pause(40));
+        let provider = Provider::always(told);
+        let arbstr = House::of(&provider).start();
+        let mut reply = arbstr.chat(&ask_stream("model-a"));
+        let body = reply.finish();
+        let before = body.find(&chunk("FIRST")).expect("the first event");
+        let is_comment = |line: &str| line.is_empty() || line.starts_with(": ");
+        assert!(
+            body[..before].split(['\r', '\n']).all(is_comment)
+                && (before == 0 || body[..before].ends_with(['\r', '\n'])),
+            "{:?}",
+            &body[before.saturating_sub(300)..]
+        );
+    }
+}
+
+/// Each answer over HTTP/2 left a task asleep, for as long as a client may take nothing: two minutes.
+#[test]
+fn an_answer_over_http2_leaves_nothing_behind() {
+    let arbstr = House::of(&Provider::healthy(1, 1)).start();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let grown = runtime.block_on(async {
+        let socket = tokio::net::TcpStream::connect(arbstr.address())
+            .await
+            .unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket))
+                .await
+                .unwrap();
+        tokio::spawn(connection);
+        let mut sizes = Vec::new();
+        for round in 0..3 {
+            for _ in 0..if round == 0 { 500 } else { 2_000 } {
+                let request = hyper::Request::get(format!("http://{}/health", arbstr.address()));
+                let request = request.body(String::new()).unwrap();
+                let mut reply = sender.send_request(request).await.unwrap();
+                while reply.body_mut().frame().await.is_some() {}
+            }
+            sizes.push(arbstr.resident_kib());
+        }
+        sizes[2].saturating_sub(sizes[0])
+    });
+    assert!(grown < 1_000, "{grown} KiB for 4000 answers");
 }

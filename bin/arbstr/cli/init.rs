@@ -86,7 +86,7 @@ mod tests {
     use crate::config::{self, Config, Options, Source};
 
     fn read(text: &str) -> Config {
-        let env = |name: &str| (name == "ALPHA_KEY").then(|| "sk-test".to_owned());
+        let env = |name: &str| (name == "ALPHA_KEY").then(|| "sk-of-alpha".to_owned());
         let source = Source {
             file: Path::new("starter.toml"),
             text,

@@ -61,6 +61,7 @@ pub(super) fn resolve(
         telemetry: telemetry::telemetry(&raw.telemetry, &mut values),
         warnings: Vec::new(),
     };
+    values.warnings.extend(config.short_secrets());
     warn_of_readers(source, &mut values);
     if values.problems.is_empty() {
         let warnings = values.warnings;

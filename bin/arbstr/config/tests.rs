@@ -699,13 +699,13 @@ fn warns_of_what_works_but_should_be_known() {
     };
     for (text, mode, options, warning) in [
         (
-            format!("{PROVIDER}api_key = \"literal\""),
+            format!("{PROVIDER}api_key = \"in-the-file\""),
             0o600,
             Options::default(),
             "providers[0].api_key is written in the file; \"${ARBSTR_ALPHA_API_KEY}\" would keep it out",
         ),
         (
-            format!("[server]\nauth_token = \"t\"\n{PROVIDER}"),
+            format!("[server]\nauth_token = \"in-the-file\"\n{PROVIDER}"),
             0o600,
             Options::default(),
             "server.auth_token is written in the file; \"${ARBSTR_TOKEN}\" would keep it out",
@@ -729,6 +729,12 @@ fn warns_of_what_works_but_should_be_known() {
             "provider alpha: its key travels unencrypted to http://a.example/v1",
         ),
         (
+            format!("{PROVIDER}api_key = \"${{SHORT}}\""),
+            0o600,
+            Options::default(),
+            "the key of alpha is shorter than 8 characters: an answer that echoes it is passed on as it is",
+        ),
+        (
             PROVIDER
                 .replace("input_rate", "#")
                 .replace("output_rate", "#"),
@@ -743,7 +749,11 @@ fn warns_of_what_works_but_should_be_known() {
             "policies.rules[0].allowed_models[0]: no provider sells \"gpt4o\"; did you mean \"gpt-4o\"?",
         ),
     ] {
-        let env = |name: &str| (name == "K").then(|| "key".to_owned());
+        let env = |name: &str| match name {
+            "K" => Some("long-enough".to_owned()),
+            "SHORT" => Some("seven77".to_owned()),
+            _ => None,
+        };
         let source = Source {
             file: Path::new("a.toml"),
             text: &text,

@@ -1,21 +1,22 @@
-//! The last stage: what the client gets, with the headers that tell how it came about.
+//! The last stage: what the client gets.
 
 use std::sync::Arc;
 
 use arbstr_route::{End as PermitEnd, Failure, Finish, Offer, Permit, Report};
-use arbstr_wire::{Answer, fault::relay_fault};
+use arbstr_wire::{Answer, relay_fault};
 use bytes::Bytes;
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::attempts::{Journey, Outlook, leaving};
 use super::explain;
+use super::headers::tell_cost;
 use crate::api::Reply;
 use crate::api::fault::Fault;
 use crate::clock;
 use crate::ledger::{Bill, Ending, Winner, decimal};
 use crate::relay::{self, Conditions, Course, Patience};
-use crate::upstream::{Head, Opened, attempt::Good, reported_cost, strip};
+use crate::upstream::{Head, Opened, attempt::Good, reported_cost};
 
 impl Journey {
     /// Turns the outcome into the client's answer and, unless a stream goes on, completes the record.
@@ -59,11 +60,11 @@ impl Journey {
         permit: Option<Permit>,
     ) -> Response<Reply> {
         let mut bill = self.entry.bill_answer(answer.usage, body.len() as u64);
-        let mut reply = respond(head, Reply::whole(body));
-        self.tell(reply.headers_mut());
+        let mut headers = self.told(head.headers);
         if let Some(cost) = decimal(bill.cost) {
-            insert(reply.headers_mut(), &COST, &cost);
+            tell_cost(&mut headers, &cost);
         }
+        let reply = respond(head.status, headers, Reply::whole(body));
         if let Some(permit) = permit {
             let report = Report {
                 usage: answer.usage,
@@ -85,11 +86,11 @@ impl Journey {
     fn stream(
         mut self,
         offer: &Offer,
-        mut head: Head,
+        head: Head,
         opened: Opened,
         permit: Option<Permit>,
     ) -> Response<Reply> {
-        self.tell(&mut head.headers);
+        let headers = self.told(head.headers);
         self.entry.streams();
         let (provider, _) = self.live.provider(offer);
         let until = provider
@@ -104,7 +105,8 @@ impl Journey {
             thread: self.thread,
         };
         let course = Course::new(opened, self.entry, permit, conditions);
-        respond(head, Reply::relayed(relay::Body::new(course, leaving)))
+        let body = Reply::relayed(relay::Body::new(course, leaving));
+        respond(head.status, headers, body)
     }
 
     fn unserved(self, finish: Finish) -> Response<Reply> {
@@ -158,19 +160,16 @@ impl Journey {
         let status = miss.status().unwrap_or(502);
         let secrets = self.live.secrets();
         let body = relay_fault(status, &miss.body, &secrets);
-        let mut reply = Response::new(Reply::whole(body.clone()));
-        *reply.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-        if let Some(mut head) = miss.head.take() {
-            strip(&mut head.headers, true);
-            *reply.headers_mut() = redacted(head.headers, &secrets);
-        }
-        if body != miss.body || !reply.headers().contains_key(header::CONTENT_TYPE) {
-            reply.headers_mut().insert(
+        let head = miss.head.take();
+        let mut headers = self.told(head.map(|head| head.headers).unwrap_or_default());
+        if body != miss.body || !headers.contains_key(header::CONTENT_TYPE) {
+            headers.insert(
                 header::CONTENT_TYPE,
                 HeaderValue::from_static("application/json"),
             );
         }
-        self.tell(reply.headers_mut());
+        let status_code = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+        let reply = respond(status_code, headers, Reply::whole(body));
         let ending = Ending::Refused(status, self.upstream_error());
         self.entry.complete(&ending, &Bill::default(), None);
         reply
@@ -181,21 +180,6 @@ impl Journey {
         self.tell(reply.headers_mut());
         self.entry.complete(ending, &Bill::default(), None);
         reply
-    }
-
-    /// The headers that tell how the answer came about.
-    fn tell(&self, headers: &mut HeaderMap) {
-        let Some(last) = self.fall.attempts().last() else {
-            return;
-        };
-        let latency = self
-            .entry
-            .winner()
-            .map_or(last.took, |winner| winner.latency);
-        insert(headers, &PROVIDER, self.fall.offer_of(last).provider());
-        insert(headers, &ATTEMPTS, &self.fall.story());
-        headers.insert(RETRIES, HeaderValue::from(self.entry.retries()));
-        headers.insert(LATENCY, HeaderValue::from(clock::whole_ms(latency)));
     }
 
     fn reason(&self) -> String {
@@ -224,33 +208,9 @@ impl Journey {
 }
 
 /// A response of arbstr's own making: the provider's protocol version and reason phrase are between it and arbstr.
-fn respond(head: Head, body: Reply) -> Response<Reply> {
+fn respond(status: StatusCode, headers: HeaderMap, body: Reply) -> Response<Reply> {
     let mut reply = Response::new(body);
-    *reply.status_mut() = head.status;
-    *reply.headers_mut() = head.headers;
+    *reply.status_mut() = status;
+    *reply.headers_mut() = headers;
     reply
 }
-
-fn redacted(headers: HeaderMap, secrets: &[&str]) -> HeaderMap {
-    let echoes = |value: &HeaderValue| {
-        let bytes = value.as_bytes();
-        secrets
-            .iter()
-            .any(|secret| memchr::memmem::find(bytes, secret.as_bytes()).is_some())
-    };
-    let kept = headers.iter().filter(|(_, value)| !echoes(value));
-    kept.map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
-}
-
-fn insert(headers: &mut HeaderMap, name: &HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name.clone(), value);
-    }
-}
-
-static PROVIDER: HeaderName = HeaderName::from_static("x-arbstr-provider");
-static ATTEMPTS: HeaderName = HeaderName::from_static("x-arbstr-attempts");
-static COST: HeaderName = HeaderName::from_static("x-arbstr-cost-sats");
-const RETRIES: HeaderName = HeaderName::from_static("x-arbstr-retries");
-const LATENCY: HeaderName = HeaderName::from_static("x-arbstr-latency-ms");

@@ -13,13 +13,18 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hyper::Response;
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
 use crate::api::Reply;
 use crate::clock;
 
 /// A body that is dropped once its client has taken nothing for too long.
-pub(super) struct Watched(Arc<Mutex<Window>>);
+pub(super) struct Watched {
+    window: Arc<Mutex<Window>>,
+    /// Goes with the body: one that slept on would still stand there when thousands of answers are long read.
+    watcher: Option<AbortHandle>,
+}
 
 struct Window {
     /// Gone once its client was given up.
@@ -36,11 +41,18 @@ pub(super) fn watch(reply: Response<Reply>, limit: Duration) -> Response<Watched
             body: Some(body),
             handed: None,
         }));
-        if is_watched {
-            tokio::spawn(give_up(Arc::downgrade(&window), limit));
-        }
-        Watched(window)
+        let watcher = is_watched
+            .then(|| tokio::spawn(give_up(Arc::downgrade(&window), limit)).abort_handle());
+        Watched { window, watcher }
     })
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Some(watcher) = &self.watcher {
+            watcher.abort();
+        }
+    }
 }
 
 async fn give_up(window: Weak<Mutex<Window>>, limit: Duration) {
@@ -72,7 +84,7 @@ impl Body for Watched {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         window.handed = None;
         let Some(body) = &mut window.body else {
             return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
@@ -85,12 +97,12 @@ impl Body for Watched {
     }
 
     fn is_end_stream(&self) -> bool {
-        let window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         window.body.as_ref().is_some_and(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        let window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         window
             .body
             .as_ref()

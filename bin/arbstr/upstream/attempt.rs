@@ -12,7 +12,7 @@ use tokio::time::timeout_at;
 
 use super::client::{Outgoing, Response};
 use super::fault::{Miss, MissKind};
-use super::headers::{Fields, strip};
+use super::headers::Fields;
 use super::{Body, Head, Opened, Upstream};
 use crate::clock;
 
@@ -139,16 +139,13 @@ fn request<'a>(call: &'a Call<'_>) -> Outgoing<'a> {
     }
 }
 
-async fn whole(call: &Call<'_>, mut head: Head, mut body: Body) -> Result<Good, Miss> {
+async fn whole(call: &Call<'_>, head: Head, mut body: Body) -> Result<Good, Miss> {
     let bytes = match read_to(&mut body, call.limits, ANSWER_BYTES).await {
         Ok(bytes) => bytes,
         Err(kind) => return Err(Miss::answered(head, kind)),
     };
     match Answer::read(call.endpoint, &bytes) {
-        Ok(answer) if answer.has_result => {
-            strip(&mut head.headers, body.is_recoded());
-            Ok(Good::Whole(head, bytes, answer))
-        }
+        Ok(answer) if answer.has_result => Ok(Good::Whole(head, bytes, answer)),
         Ok(answer) => Err(Miss::answered(head, MissKind::NoResult).having_used(answer.usage)),
         Err(error) => {
             Err(Miss::answered(head, MissKind::BadAnswer(error)).having_used(usage_in(&bytes)))
@@ -159,13 +156,13 @@ async fn whole(call: &Call<'_>, mut head: Head, mut body: Body) -> Result<Good, 
 async fn open_stream(
     call: &Call<'_>,
     mut rewriter: Box<Rewriter>,
-    mut head: Head,
+    head: Head,
     mut body: Body,
     sent_at: Instant,
 ) -> Result<Good, Miss> {
     let limits = call.limits;
     let mut due = limits.bounded(sent_at + limits.first);
-    let mut released = BytesMut::new();
+    let mut held = Held::default();
     loop {
         let chunk = match timeout_at(due.into(), body.chunk()).await {
             Err(_) => return Err(Miss::answered(head, limits.lost(MissKind::FirstTimeout))),
@@ -175,7 +172,7 @@ async fn open_stream(
         };
         let bytes = rewriter.push(chunk);
         let first = rewriter.first_event();
-        hold(&mut released, &bytes, first);
+        held.add(&bytes, first);
         match first {
             FirstEvent::None => {
                 let extended = (clock::now() + limits.first).min(sent_at + limits.extended);
@@ -190,20 +187,50 @@ async fn open_stream(
             FirstEvent::Done => return Err(Miss::answered(head, MissKind::NoEvent)),
         }
     }
-    strip(&mut head.headers, true);
     let opened = Opened {
         body,
         rewriter,
-        released: released.freeze(),
+        released: held.bytes.freeze(),
     };
     Ok(Good::Stream(head, Box::new(opened)))
 }
 
-/// Keeps what may go to the client once the attempt is good. Before the first event that is comments, which say nothing
-/// new once there are many of them.
-fn hold(released: &mut BytesMut, bytes: &Bytes, first: FirstEvent) {
-    if first != FirstEvent::None || released.len() + bytes.len() <= HELD_BYTES {
-        released.extend_from_slice(bytes);
+/// What may go to the client once the attempt is good. Before the first event that is comments, which say nothing new
+/// once there are many of them: then whole lines of them are left out.
+#[derive(Default)]
+struct Held {
+    bytes: BytesMut,
+    /// The last byte of what was left out.
+    left_out: Option<u8>,
+}
+
+impl Held {
+    fn add(&mut self, bytes: &[u8], first: FirstEvent) {
+        let is_room = self.left_out.is_none() && self.bytes.len() + bytes.len() <= HELD_BYTES;
+        if first != FirstEvent::None {
+            self.bytes
+                .extend_from_slice(&bytes[self.rest_of_line(bytes)..]);
+        } else if is_room {
+            self.bytes.extend_from_slice(bytes);
+        } else if let Some(last) = bytes.last() {
+            let whole = memchr::memrchr2(b'\r', b'\n', &self.bytes).map_or(0, |end| end + 1);
+            self.bytes.truncate(whole);
+            self.left_out = Some(*last);
+        }
+    }
+
+    /// How many of the bytes that come next end a line of which the beginning was left out.
+    fn rest_of_line(&self, next: &[u8]) -> usize {
+        let end = match self.left_out {
+            None | Some(b'\n') => return 0,
+            Some(b'\r') => 0,
+            Some(_) => match memchr::memchr2(b'\r', b'\n', next) {
+                Some(at) if next[at] == b'\r' => at + 1,
+                Some(at) => at,
+                None => next.len(),
+            },
+        };
+        end + usize::from(next.get(end) == Some(&b'\n'))
     }
 }
 

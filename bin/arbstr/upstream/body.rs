@@ -83,11 +83,6 @@ impl Body {
         Ok(Self { source, coding })
     }
 
-    /// Whether the client's headers must not repeat the provider's length and coding.
-    pub(crate) fn is_recoded(&self) -> bool {
-        matches!(self.coding, Coding::Gzip { .. })
-    }
-
     /// The next decoded bytes, never empty; `None` at a clean end.
     pub(crate) fn poll_chunk(
         &mut self,

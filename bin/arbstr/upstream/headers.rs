@@ -1,7 +1,4 @@
-//! Which headers cross arbstr, in both directions.
-//!
-//! Towards the provider by a list: a client's credentials and cookies can never leave by accident. Towards the
-//! client everything but what belongs to one connection or to the provider's own site, and what only arbstr may say.
+//! Which headers go to a provider: a client's by a list, so that its credentials and cookies can never leave by accident.
 
 use arbstr_price::Sats;
 use arbstr_wire::ReportedCost;
@@ -80,33 +77,6 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Leaves of a provider's headers what its client may see. `rewritten`: the body's length or coding changed.
-pub(crate) fn strip(headers: &mut HeaderMap, rewritten: bool) {
-    let named_by_connection: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|list| list.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    let dropped: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| {
-            HOP_BY_HOP.contains(name)
-                || named_by_connection.contains(name)
-                || OF_ITS_SITE.contains(name)
-                || name.as_str().starts_with("x-arbstr-")
-                || name.as_str().starts_with("access-control-")
-                || (rewritten
-                    && (*name == header::CONTENT_LENGTH || *name == header::CONTENT_ENCODING))
-        })
-        .cloned()
-        .collect();
-    for name in dropped {
-        headers.remove(name);
-    }
-}
-
 /// A cost that a provider reports in a header of its answer.
 pub(crate) fn reported_cost(headers: &HeaderMap) -> Option<Sats> {
     let value = headers.get(&ROUTSTR_COST)?.to_str().ok()?;
@@ -134,25 +104,4 @@ const FORWARDED: [HeaderName; 9] = [
     HeaderName::from_static("x-title"),
     HeaderName::from_static("traceparent"),
     HeaderName::from_static("tracestate"),
-];
-
-static HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
-
-/// What a provider says about its own site would, said by arbstr, hold for arbstr's.
-static OF_ITS_SITE: [HeaderName; 5] = [
-    header::SET_COOKIE,
-    header::ALT_SVC,
-    header::STRICT_TRANSPORT_SECURITY,
-    HeaderName::from_static("clear-site-data"),
-    HeaderName::from_static("nel"),
 ];

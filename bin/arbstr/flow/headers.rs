@@ -1,0 +1,99 @@
+//! The headers of an answer: what its provider said that is for its client, and how it came about.
+//!
+//! Whatever a provider answered passes here, good or bad, whole or streamed: all but what belongs to one connection, to
+//! the provider's own site or to its coding of the body, what only arbstr may say, and what echoes a key. How long the
+//! body is, arbstr knows better: a provider may frame it in two ways and mean only one (RFC 9112, section 6.3).
+
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use super::attempts::Journey;
+use crate::app::Live;
+use crate::clock;
+
+impl Journey {
+    /// What the client gets of a provider's headers, with how the answer came about.
+    pub(super) fn told(&self, mut of_provider: HeaderMap) -> HeaderMap {
+        strip(&mut of_provider, &self.live);
+        self.tell(&mut of_provider);
+        of_provider
+    }
+
+    /// Adds how the answer came about, if anybody was asked.
+    pub(super) fn tell(&self, headers: &mut HeaderMap) {
+        let Some(last) = self.fall.attempts().last() else {
+            return;
+        };
+        let latency = self
+            .entry
+            .winner()
+            .map_or(last.took, |winner| winner.latency);
+        insert(headers, &PROVIDER, self.fall.offer_of(last).provider());
+        insert(headers, &ATTEMPTS, &self.fall.story());
+        headers.insert(RETRIES, HeaderValue::from(self.entry.retries()));
+        headers.insert(LATENCY, HeaderValue::from(clock::whole_ms(latency)));
+    }
+}
+
+/// Adds what the answer cost, in sats.
+pub(super) fn tell_cost(headers: &mut HeaderMap, sats: &str) {
+    insert(headers, &COST, sats);
+}
+
+/// Leaves what is for the client.
+fn strip(headers: &mut HeaderMap, live: &Live) {
+    let named_by_connection: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    let dropped: Vec<HeaderName> = headers
+        .iter()
+        .filter(|(name, value)| {
+            NOT_PASSED_ON.contains(name)
+                || named_by_connection.contains(name)
+                || name.as_str().starts_with("x-arbstr-")
+                || name.as_str().starts_with("access-control-")
+                || live.is_echoed_in(value.as_bytes())
+        })
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in dropped {
+        headers.remove(name);
+    }
+}
+
+fn insert(headers: &mut HeaderMap, name: &HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name.clone(), value);
+    }
+}
+
+static NOT_PASSED_ON: [HeaderName; 16] = [
+    // Of the body as the provider sent it.
+    header::CONTENT_LENGTH,
+    header::CONTENT_ENCODING,
+    // Of the connection.
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    // What a provider says about its own site would, said by arbstr, hold for arbstr's.
+    header::SET_COOKIE,
+    header::ALT_SVC,
+    header::STRICT_TRANSPORT_SECURITY,
+    HeaderName::from_static("clear-site-data"),
+    HeaderName::from_static("nel"),
+];
+
+static PROVIDER: HeaderName = HeaderName::from_static("x-arbstr-provider");
+static ATTEMPTS: HeaderName = HeaderName::from_static("x-arbstr-attempts");
+static COST: HeaderName = HeaderName::from_static("x-arbstr-cost-sats");
+const RETRIES: HeaderName = HeaderName::from_static("x-arbstr-retries");
+const LATENCY: HeaderName = HeaderName::from_static("x-arbstr-latency-ms");
