@@ -5,6 +5,7 @@
 mod answer;
 mod client;
 mod house;
+mod http2;
 mod provider;
 mod row;
 mod wire;
@@ -12,6 +13,7 @@ mod wire;
 pub(crate) use answer::{Answer, Gate, chunk, completion, event, finish, usage_chunk};
 pub(crate) use client::{Client, End, Reply};
 pub(crate) use house::{Arbstr, Folder, House, Seller, command};
+pub(crate) use http2::{Http2Provider, Turn};
 pub(crate) use provider::{Provider, Seen};
 pub(crate) use row::{Row, wait_until};
 

@@ -7,8 +7,8 @@ use http_body_util::BodyExt as _;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::harness::{
-    Answer, DONE, House, Provider, Seller, ask, ask_stream, chunk, completion, event, finish,
-    usage_chunk,
+    Answer, Arbstr, DONE, House, Http2Provider, Provider, Seller, Turn, ask, ask_stream, chunk,
+    completion, event, finish, usage_chunk,
 };
 
 /// The proxy before this one wrote every stream down as failed and without a cost.
@@ -227,4 +227,64 @@ fn an_answer_over_http2_leaves_nothing_behind() {
         sizes[2].saturating_sub(sizes[0])
     });
     assert!(grown < 1_000, "{grown} KiB for 4000 answers");
+}
+
+/// A connection that its provider retires, or that takes one stream less than was thought, or that somebody on the way
+/// dropped, was held against the provider. With HTTP/1.1 it never was.
+#[test]
+fn an_http2_connection_that_ends_between_requests_is_no_fault_of_the_provider() {
+    for (turn, connections) in [
+        (Turn::GoAway, [0, 0, 0, 1, 1]),
+        (Turn::Refuse, [0, 0, 0, 1, 0]),
+        (Turn::Close, [0, 0, 0, 1, 1]),
+    ] {
+        let provider = Http2Provider::by(move |connection, nth| match (connection, nth) {
+            (0, 2) => turn,
+            _ => Turn::Answer,
+        });
+        let arbstr = over_http2(&provider);
+        assert_eq!(in_turn(&arbstr, 4), ["alpha;status=200"; 4], "{turn:?}");
+        assert_eq!(provider.seen(), connections, "{turn:?}");
+    }
+}
+
+/// What a provider may have begun with is not sent again behind the client's back.
+#[test]
+fn an_http2_request_that_was_broken_off_counts() {
+    for turn in [Turn::Break, Turn::Refuse, Turn::Close] {
+        let provider = Http2Provider::by(move |connection, nth| match (connection, nth) {
+            (0, 1) | (1, 0) => turn,
+            _ => Turn::Answer,
+        });
+        let arbstr = over_http2(&provider);
+        let told = in_turn(&arbstr, 2);
+        assert_eq!(told, ["alpha;status=200", "alpha;error=closed"], "{turn:?}");
+        let tries = if turn == Turn::Break { 1 } else { 2 };
+        assert_eq!(provider.seen().len(), 1 + tries, "{turn:?}");
+    }
+}
+
+/// What is told of requests on one connection, which one thread of arbstr serves.
+fn in_turn(arbstr: &Arbstr, count: usize) -> Vec<String> {
+    let mut client = arbstr.client();
+    let mut told = Vec::new();
+    for _ in 0..count {
+        let body = ask("model-a");
+        client.request("POST", "/v1/chat/completions", &[], body.as_bytes());
+        let mut reply = client.reply("POST");
+        reply.finish();
+        told.push(reply.needs("x-arbstr-attempts").to_owned());
+        client = reply.again();
+    }
+    told
+}
+
+fn over_http2(provider: &Http2Provider) -> Arbstr {
+    let nobody = Provider::refusing();
+    let seller = Seller::new("alpha", &nobody).url(&provider.url());
+    House::new()
+        .seller(seller)
+        .set("retry", "max_attempts = 1")
+        .variable("SSL_CERT_FILE", Http2Provider::CERTIFICATE)
+        .start()
 }

@@ -1,6 +1,6 @@
 //! The way to one provider: connections dialled with a time limit, pooled, and able to say whether they were used before.
 //!
-//! A request that dies on a pooled connection before any byte came back may only have met a keep-alive that the
+//! A request that dies on a connection in use before any byte came back may only have met a keep-alive that the
 //! provider had just closed; the attempt is then made once more on a fresh connection ([`Client::send_fresh`]).
 //! Redirects are not followed and proxy environment variables are not read.
 //!
@@ -120,21 +120,13 @@ impl Client {
         match std::future::poll_fn(|cx| Poll::Ready(self.place().pool.take(cx))).await {
             Some(connection) => self.exchange(connection, request).await,
             // Boxed, so that the usual request does not carry, and move, the room for dialling.
-            None => Box::pin(self.send_fresh(request)).await,
+            None => Box::pin(self.send_shared(request)).await,
         }
     }
 
-    /// Sends on a connection that cannot have grown stale: a new one, or one of HTTP/2, which is watched.
+    /// Sends on a new connection, which cannot have grown stale.
     pub(crate) async fn send_fresh(&self, request: Outgoing<'_>) -> Result<Response, SendFault> {
         let lanes = &self.place().lanes;
-        if let Some(seat) = lanes.board() {
-            match seat.send(request).await {
-                Ok(response) => return Ok(response),
-                Err(Unsent::Failed(fault)) => return Err(fault),
-                // It had just ended; the provider has seen nothing of this.
-                Err(Unsent::Returned) => {}
-            }
-        }
         let stream = self
             .dialer
             .dial(request.target.uri.clone())
@@ -149,8 +141,20 @@ impl Client {
             .map_err(|error| SendFault::connecting(error.into()))?;
         seat.send(request).await.map_err(|unsent| match unsent {
             Unsent::Failed(fault) => fault,
-            Unsent::Returned => SendFault::sending("the connection closed at once"),
+            Unsent::Returned => SendFault::sending("a new connection takes no request"),
         })
+    }
+
+    /// Sends on an HTTP/2 connection that has room, or on a new one.
+    async fn send_shared(&self, request: Outgoing<'_>) -> Result<Response, SendFault> {
+        if let Some(seat) = self.place().lanes.board() {
+            match seat.send(request).await {
+                Ok(response) => return Ok(response),
+                Err(Unsent::Failed(fault)) => return Err(fault),
+                Err(Unsent::Returned) => {}
+            }
+        }
+        self.send_fresh(request).await
     }
 
     async fn exchange(

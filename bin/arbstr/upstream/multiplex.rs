@@ -3,11 +3,15 @@
 //! A provider says how many streams it takes at once on a connection (RFC 9113, section 5.1.2), usually 100. What is sent
 //! beyond waits inside the connection, unseen, and would look like a provider that is slow to answer. So a request goes
 //! on a connection that has room, and where none has, it opens one.
+//!
+//! A connection ends in ways that say nothing about the provider: it is retired (GOAWAY), refuses a stream more than it
+//! takes, or was dropped by somebody on the way while nobody used it. Whether the request may then be sent once more is
+//! said by [`Unsent`]. What nobody used for a while is closed from this side.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,25 +21,42 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper::header;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::sleep;
 
 use super::client::{Outgoing, Response, SendFault, Source, Stream};
+use super::fault::find_source;
 
 /// The connections of one thread to one provider.
 #[derive(Default)]
-pub(super) struct Lanes(Mutex<Vec<Lane>>);
+pub(super) struct Lanes(Arc<Mutex<Open>>);
+
+#[derive(Default)]
+struct Open {
+    lanes: Vec<Lane>,
+    is_watched: bool,
+}
 
 /// One connection.
-#[derive(Clone)]
 struct Lane {
     sender: http2::SendRequest<Full<Bytes>>,
-    most: Arc<AtomicUsize>,
+    known: Arc<Known>,
     /// Held here once, and once by each request on it.
     riders: Arc<()>,
+    /// Somebody came on board since the last look.
+    is_used: bool,
+}
+
+/// What is known of a connection.
+struct Known {
+    /// How many streams the provider takes at once.
+    most: AtomicUsize,
+    has_answered: AtomicBool,
 }
 
 /// A request's place on a connection.
 pub(super) struct Seat {
     sender: http2::SendRequest<Full<Bytes>>,
+    known: Arc<Known>,
     rider: Rider,
 }
 
@@ -45,29 +66,59 @@ pub(crate) struct Rider(#[expect(dead_code, reason = "it is held to be counted")
 
 /// A request that an HTTP/2 connection did not answer.
 pub(super) enum Unsent {
-    /// It may have gone out.
+    /// The provider may have seen it.
     Failed(SendFault),
-    /// It certainly did not.
+    /// It certainly did nothing about it.
     Returned,
 }
 
 impl Lanes {
     /// A place on a connection that is open and has room.
     pub(super) fn board(&self) -> Option<Seat> {
-        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lanes.retain(|lane| !lane.sender.is_closed());
-        lanes.iter().find(|lane| lane.has_room()).map(Lane::board)
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.lanes.retain(|lane| !lane.sender.is_closed());
+        let lane = open.lanes.iter_mut().find(|lane| lane.has_room());
+        lane.map(Lane::board)
     }
 
     /// A place on a new connection, which later requests may use too unless another has room for them by now.
     pub(super) async fn open(&self, stream: Stream) -> Result<Seat, hyper::Error> {
-        let lane = Lane::open(stream).await?;
+        let mut lane = Lane::open(stream).await?;
         let seat = lane.board();
-        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !lanes.iter().any(Lane::has_room) {
-            lanes.push(lane);
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.lanes.iter().any(Lane::has_room) {
+            return Ok(seat);
+        }
+        open.lanes.push(lane);
+        if !open.is_watched {
+            open.is_watched = true;
+            tokio::spawn(watch(Arc::downgrade(&self.0)));
         }
         Ok(seat)
+    }
+}
+
+impl Open {
+    /// Closes what nobody used since the last look.
+    fn look(&mut self) {
+        self.lanes
+            .retain_mut(|lane| !lane.sender.is_closed() && lane.was_used());
+        self.is_watched = !self.lanes.is_empty();
+    }
+}
+
+/// Looks after the connections until there is none, or the provider is gone.
+async fn watch(open: Weak<Mutex<Open>>) {
+    loop {
+        sleep(KEPT).await;
+        let Some(open) = open.upgrade() else {
+            return;
+        };
+        let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.look();
+        if !open.is_watched {
+            return;
+        }
     }
 }
 
@@ -80,12 +131,16 @@ impl Lane {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .handshake(stream)
             .await?;
-        let most = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
-        let told = Arc::clone(&most);
+        let known = Arc::new(Known {
+            most: AtomicUsize::new(connection.current_max_send_streams()),
+            has_answered: AtomicBool::new(false),
+        });
+        let told = Arc::clone(&known);
         tokio::spawn(async move {
             let ended = std::future::poll_fn(|cx| {
                 let ended = Pin::new(&mut connection).poll(cx);
-                told.store(connection.current_max_send_streams(), Ordering::Relaxed);
+                let most = connection.current_max_send_streams();
+                told.most.store(most, Ordering::Relaxed);
                 ended
             });
             if let Err(error) = ended.await {
@@ -94,20 +149,29 @@ impl Lane {
         });
         Ok(Self {
             sender,
-            most,
+            known,
             riders: Arc::default(),
+            is_used: false,
         })
     }
 
-    fn board(&self) -> Seat {
+    fn board(&mut self) -> Seat {
+        self.is_used = true;
         Seat {
             sender: self.sender.clone(),
+            known: Arc::clone(&self.known),
             rider: Rider(Arc::clone(&self.riders)),
         }
     }
 
     fn has_room(&self) -> bool {
-        Arc::strong_count(&self.riders) <= self.most.load(Ordering::Relaxed)
+        let riders = Arc::strong_count(&self.riders) - 1;
+        !self.sender.is_closed() && riders < self.known.most.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody used it since this was asked last.
+    fn was_used(&mut self) -> bool {
+        std::mem::take(&mut self.is_used) || Arc::strong_count(&self.riders) > 1
     }
 }
 
@@ -127,6 +191,7 @@ impl Seat {
         }
         match self.sender.try_send_request(request).await {
             Ok(response) => {
+                self.known.has_answered.store(true, Ordering::Relaxed);
                 let (head, incoming): (_, Incoming) = response.into_parts();
                 Ok(Response {
                     status: head.status,
@@ -139,12 +204,34 @@ impl Seat {
             }
             Err(mut error) => Err(match error.take_message() {
                 Some(_) => Unsent::Returned,
-                None => Unsent::Failed(SendFault::sending(error.into_error())),
+                None => self.unsent(error.into_error()),
             }),
         }
     }
+
+    fn unsent(&self, error: hyper::Error) -> Unsent {
+        let cause = find_source::<h2::Error>(&error).filter(|cause| cause.is_remote());
+        let reason = cause.and_then(h2::Error::reason);
+        let is_reset = cause.is_some_and(h2::Error::is_reset);
+        // RFC 9113, section 8.7: nothing was done about a stream that was refused, or that a GOAWAY leaves out; of those
+        // it names, nobody hears of the GOAWAY.
+        let untouched = if is_reset {
+            h2::Reason::REFUSED_STREAM
+        } else {
+            h2::Reason::NO_ERROR
+        };
+        if reason == Some(untouched) {
+            return Unsent::Returned;
+        }
+        Unsent::Failed(SendFault {
+            is_stale: !is_reset && self.known.has_answered.load(Ordering::Relaxed),
+            ..SendFault::sending(error)
+        })
+    }
 }
 
+/// How often connections are looked at: one that nobody uses is closed after this time, or twice as much.
+const KEPT: Duration = Duration::from_secs(90);
 const PING: Duration = Duration::from_secs(30);
 /// What one stream may have in hand before its client takes it.
 const STREAM_WINDOW: u32 = 64 * 1024;
