@@ -309,6 +309,31 @@ fn a_slot_file_that_cannot_be_opened_is_named_and_costs_no_record() {
 }
 
 #[test]
+fn a_record_that_the_database_refuses_is_told_as_that_and_costs_itself_alone() {
+    let provider = Provider::healthy(10, 4);
+    let arbstr = House::of(&provider).start();
+    let mut first = arbstr.chat(&ask("model-a"));
+    first.finish();
+    arbstr.row(&first.id());
+    let operator = rusqlite::Connection::open(arbstr.database()).unwrap();
+    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON requests
+        BEGIN SELECT raise(ABORT, 'not on my watch'); END";
+    operator.execute_batch(refuse).unwrap();
+    let mut lost = arbstr.chat(&ask("model-a"));
+    lost.finish();
+    let dropped = || arbstr.get("/health").json()["store"]["dropped"].as_u64();
+    assert!(wait_until(Duration::from_secs(5), || dropped() == Some(1)));
+    operator.execute_batch("DROP TRIGGER refuse").unwrap();
+    let mut next = arbstr.chat(&ask("model-a"));
+    next.finish();
+    arbstr.row(&next.id()).assert_success();
+    let log = arbstr.log();
+    let told = |line: &str| line.contains(&lost.id()) && line.contains("not on my watch");
+    assert!(log.lines().any(told), "{log}");
+    assert!(!log.contains("no room"), "{log}");
+}
+
+#[test]
 fn the_readable_view_shows_times_for_people() {
     let provider = Provider::healthy(10, 4);
     let arbstr = House::of(&provider).start();

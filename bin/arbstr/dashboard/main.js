@@ -133,7 +133,7 @@ function storeNotices(store) {
   else if (store.lag_ms > BEHIND_MS) lines.push(`Records are ${span(store.lag_ms / 1000)} behind: ${plural(store.depth, "record")} ${store.depth === 1 ? "waits" : "wait"}${said}. Figures below may be old.`);
   if (!store.journal_ready) lines.push("The journal cannot be written: a crash now would lose records.");
   if (store.memory_only > 0) lines.push(`${plural(store.memory_only, "record")} held in memory only.`);
-  if (store.dropped > 0) lines.push(`${plural(store.dropped, "record")} lost since the start, for want of room.`);
+  if (store.dropped > 0) lines.push(`${plural(store.dropped, "record")} lost since the start; the log says why.`);
   return lines.map((line) => el("p", { class: "notice warn" }, line));
 }
 

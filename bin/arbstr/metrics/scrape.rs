@@ -251,7 +251,7 @@ fn store(status: &Status) -> Vec<MetricFamily> {
         ),
         one(
             "arbstr_store_dropped_records_total",
-            "Records lost for want of room.",
+            "Records lost: for want of room, or because the database refuses them.",
             counter,
             as_f64(status.dropped),
         ),

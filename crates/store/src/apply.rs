@@ -7,11 +7,13 @@
 mod batch;
 mod columns;
 mod open;
+mod sift;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use self::batch::Batch;
 pub(crate) use self::open::OpenRows;
+pub(crate) use self::sift::apply_sifted;
 use crate::record::INTERRUPTED;
 use crate::rollup::Rollups;
 use crate::sums::Measures;
@@ -25,7 +27,7 @@ pub(crate) struct Position {
 
 /// Writes the records in all of `frames`, or nothing. Returns how many found no row to work on, which was also warned
 /// about.
-pub(crate) fn apply<'a>(
+fn apply<'a>(
     connection: &mut Connection,
     owner: &str,
     open_rows: &mut OpenRows,

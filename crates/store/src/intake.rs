@@ -32,6 +32,8 @@ struct Tally {
     applied: AtomicU64,
     memory_only: AtomicU64,
     dropped: AtomicU64,
+    /// Those of them for which there was no room.
+    without_room: AtomicU64,
     unmatched: AtomicU64,
     /// Openings less completions.
     open: AtomicI64,
@@ -92,7 +94,12 @@ impl Intake {
     /// Takes in `records`.
     pub(crate) fn append(&self, records: &Records) {
         if records.refused() > 0 {
-            self.note_dropped(records.refused());
+            let dropped = records.refused();
+            tracing::error!(
+                dropped,
+                "records are longer than the journal takes, and lost"
+            );
+            self.note_dropped(dropped);
         }
         if records.is_empty() {
             return;
@@ -219,7 +226,7 @@ impl Intake {
             let before = self.tally.memory_only.fetch_add(1, Ordering::Relaxed);
             if before >= self.memory_bound {
                 self.tally.memory_only.fetch_sub(1, Ordering::Relaxed);
-                self.note_dropped(1);
+                self.note_no_room(refusal);
                 dropped += 1;
                 continue;
             }
@@ -230,6 +237,19 @@ impl Intake {
             self.memory().push_back(frame.into());
         }
         dropped
+    }
+
+    /// One more record is lost for want of room. Says so now and then.
+    fn note_no_room(&self, refusal: &Refusal) {
+        self.note_dropped(1);
+        let before = self.tally.without_room.fetch_add(1, Ordering::Relaxed);
+        if before.is_multiple_of(1000) {
+            tracing::error!(
+                dropped = before + 1,
+                error = %refusal.error,
+                "the ledger has no room left and drops records: the journal refuses them, and memory is full; see that arbstr can write beside its database, and that there is room on the disk"
+            );
+        }
     }
 
     fn memory(&self) -> MutexGuard<'_, VecDeque<Box<[u8]>>> {
@@ -355,15 +375,9 @@ impl Intake {
         self.tally.oldest_ms.store(NEVER, Ordering::Relaxed);
     }
 
-    /// Records were lost for want of room, or because the database will never take them.
+    /// Records were lost, which was told.
     pub(crate) fn note_dropped(&self, records: u64) {
-        let before = self.tally.dropped.fetch_add(records, Ordering::Relaxed);
-        if before.is_multiple_of(1000) {
-            tracing::error!(
-                dropped = before + records,
-                "the ledger has no room left and drops records"
-            );
-        }
+        self.tally.dropped.fetch_add(records, Ordering::Relaxed);
     }
 
     /// Everything that `call` knew of is applied.

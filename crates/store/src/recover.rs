@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use crate::apply::{self, OpenRows, Position};
+use crate::intake::Intake;
 use crate::journal::{Tail, frame};
 use crate::owner::{FileError, Home, nameless, slot_of};
 use crate::records::Records;
@@ -20,6 +21,8 @@ use crate::writer::Trouble;
 /// Who is sweeping: its own slot and journal are not a dead process's.
 #[derive(Debug)]
 pub(crate) struct Sweeper<'a> {
+    /// Told of records that are lost.
+    pub(crate) intake: &'a Intake,
     pub(crate) home: &'a Home,
     pub(crate) owner: &'a str,
     pub(crate) slot: Option<u32>,
@@ -71,7 +74,7 @@ impl Sweeper<'_> {
         let mut replayed = Vec::with_capacity(left.len());
         for number in left {
             let path = self.home.segment(slot, number);
-            let outcome = replay(connection, &path, slot, number)?;
+            let outcome = self.replay(connection, &path, slot, number)?;
             replayed.push((path, outcome));
         }
         for (path, outcome) in replayed {
@@ -87,6 +90,68 @@ impl Sweeper<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Applies what is left of one segment.
+    fn replay(
+        &self,
+        connection: &mut Connection,
+        path: &Path,
+        slot: u32,
+        number: u64,
+    ) -> Result<Replayed, Trouble> {
+        let mut tail = Tail::open(path, number)?;
+        let owner = read_owner(path, number)?;
+        if let Some(owner) = &owner {
+            match apply::load_position(connection, owner)? {
+                Some(done) if done.segment > number => return Ok(Replayed::Applied),
+                Some(done) if done.segment == number => tail.skip_to(done.applied)?,
+                _ => {}
+            }
+        }
+        let found = match &owner {
+            Some(owner) => self.apply_rest(connection, &mut tail, owner, true)?,
+            // Under its own name it may have been applied further, which does no harm.
+            None => self.apply_rest(connection, &mut tail, &nameless(slot, number), false)?,
+        };
+        let skipped = tail.take_skipped();
+        if skipped == 0 {
+            return Ok(Replayed::Applied);
+        }
+        if owner.is_none() && found == 0 {
+            return Ok(Replayed::Unreadable);
+        }
+        tracing::warn!(path = %path.display(), skipped, "some bytes of this journal are no whole record and are skipped; all else in it is applied");
+        Ok(Replayed::Applied)
+    }
+
+    /// Applies all records from where `tail` stands, and keeps how far if `positioned`. Returns how many there were.
+    fn apply_rest(
+        &self,
+        connection: &mut Connection,
+        tail: &mut Tail,
+        owner: &str,
+        positioned: bool,
+    ) -> Result<usize, Trouble> {
+        let mut open_rows = OpenRows::default();
+        let mut records = Records::default();
+        let mut found = 0;
+        loop {
+            let at_end = tail.read(BATCH, &mut records)?;
+            if at_end {
+                tail.read_rest(&mut records)?;
+            }
+            found += records.len();
+            let (segment, applied) = tail.position();
+            let position = positioned.then_some(Position { segment, applied });
+            let sifted =
+                apply::apply_sifted(connection, owner, &mut open_rows, &records, position)?;
+            self.intake.note_dropped(sifted.refused);
+            records.clear();
+            if at_end {
+                return Ok(found);
+            }
+        }
     }
 
     /// Nobody can tell whether a process without a slot lives. Long after it opened a row, it does not work on it.
@@ -142,65 +207,6 @@ enum Replayed {
     Applied,
     /// There is something in it, but no record.
     Unreadable,
-}
-
-/// Applies what is left of one segment.
-fn replay(
-    connection: &mut Connection,
-    path: &Path,
-    slot: u32,
-    number: u64,
-) -> Result<Replayed, Trouble> {
-    let mut tail = Tail::open(path, number)?;
-    let owner = read_owner(path, number)?;
-    if let Some(owner) = &owner {
-        match apply::load_position(connection, owner)? {
-            Some(done) if done.segment > number => return Ok(Replayed::Applied),
-            Some(done) if done.segment == number => tail.skip_to(done.applied)?,
-            _ => {}
-        }
-    }
-    let found = match &owner {
-        Some(owner) => apply_rest(connection, &mut tail, owner, true)?,
-        // Under its own name it may have been applied further, which does no harm.
-        None => apply_rest(connection, &mut tail, &nameless(slot, number), false)?,
-    };
-    let skipped = tail.take_skipped();
-    if skipped == 0 {
-        return Ok(Replayed::Applied);
-    }
-    if owner.is_none() && found == 0 {
-        return Ok(Replayed::Unreadable);
-    }
-    tracing::warn!(path = %path.display(), skipped, "some bytes of this journal are no whole record and are skipped; all else in it is applied");
-    Ok(Replayed::Applied)
-}
-
-/// Applies all records from where `tail` stands, and keeps how far if `positioned`. Returns how many there were.
-fn apply_rest(
-    connection: &mut Connection,
-    tail: &mut Tail,
-    owner: &str,
-    positioned: bool,
-) -> Result<usize, Trouble> {
-    let mut open_rows = OpenRows::default();
-    let mut records = Records::default();
-    let mut found = 0;
-    loop {
-        let at_end = tail.read(BATCH, &mut records)?;
-        if at_end {
-            tail.read_rest(&mut records)?;
-        }
-        found += records.len();
-        let (segment, applied) = tail.position();
-        let position = positioned.then_some(Position { segment, applied });
-        let frames = records.frames();
-        apply::apply(connection, owner, &mut open_rows, frames, position)?;
-        records.clear();
-        if at_end {
-            return Ok(found);
-        }
-    }
 }
 
 /// Whose a segment is, as its first frame says. That may be damaged.

@@ -11,7 +11,8 @@ pub struct Status {
     pub lag: Duration,
     /// Those of them that only memory holds, so that a crash would lose them.
     pub memory_only: u64,
-    /// Records lost since the start, for want of room.
+    /// Records lost since the start: there was no room for them, they were too long, or the database refused them for
+    /// good. The log says which.
     pub dropped: u64,
     /// Records that found no row to work on since the start: completed twice, or never opened.
     pub unmatched: u64,

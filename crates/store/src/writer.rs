@@ -243,6 +243,7 @@ impl Writer {
             return Ok(());
         };
         let mut sweeper = Sweeper {
+            intake: &self.intake,
             home: &self.home,
             owner: &self.owner,
             slot: self.claim.as_ref().map(|claim| claim.slot),
@@ -300,20 +301,16 @@ impl Writer {
         let Some(connection) = &mut self.connection else {
             return Ok(());
         };
-        let records = batch.records.frames();
-        let unmatched = match apply::apply(connection, owner, open_rows, records, batch.position) {
-            Err(error) if is_about_a_record(&error) => {
-                commit_singly(connection, owner, open_rows, batch, &self.intake)?
-            }
-            result => result?,
-        };
+        let (records, position) = (&batch.records, batch.position);
+        let sifted = apply::apply_sifted(connection, owner, open_rows, records, position)?;
         let handed = batch
             .records
             .frames()
             .filter(|frame| !frame::is_owner(frame));
         let applied = handed.count() as u64;
         self.intake
-            .note_applied(applied, self.batch.from_memory, unmatched);
+            .note_applied(applied, self.batch.from_memory, sifted.unmatched);
+        self.intake.note_dropped(sifted.refused);
         self.batch.records.clear();
         self.batch.from_memory = 0;
         self.batch.position = None;
@@ -385,53 +382,11 @@ impl Writer {
     }
 }
 
-/// Finds the record that the database will never take, and does without it.
-fn commit_singly(
-    connection: &mut Connection,
-    owner: &str,
-    open_rows: &mut OpenRows,
-    batch: &Batch,
-    intake: &Intake,
-) -> Result<u64, Trouble> {
-    let mut unmatched = 0;
-    for frame in batch.records.frames() {
-        match apply::apply(connection, owner, open_rows, std::iter::once(frame), None) {
-            Ok(none) => unmatched += none,
-            Err(error) if is_about_a_record(&error) => {
-                tracing::error!(%error, "the database refuses a record for good");
-                intake.note_dropped(1);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    apply::apply(
-        connection,
-        owner,
-        open_rows,
-        std::iter::empty(),
-        batch.position,
-    )?;
-    Ok(unmatched)
-}
-
 /// Whether the same connection may work again later.
 fn is_passing(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::DiskFull)
-    )
-}
-
-/// Whether one record is at fault rather than the database.
-fn is_about_a_record(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(
-            ErrorCode::ConstraintViolation
-                | ErrorCode::TypeMismatch
-                | ErrorCode::TooBig
-                | ErrorCode::ParameterOutOfRange
-        )
     )
 }
 

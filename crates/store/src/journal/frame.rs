@@ -175,6 +175,14 @@ pub(crate) fn at_ms(frame: &[u8]) -> Option<i64> {
     input.signed()
 }
 
+/// The id of the request that the record in a whole frame is about.
+pub(crate) fn correlation_id(frame: &[u8]) -> Option<&str> {
+    if is_owner(frame) {
+        return None;
+    }
+    Reader(frame.get(HEADER + 1..)?).text()
+}
+
 /// How far the next possible frame is; never 0, and all of `bytes` when there is none.
 fn distance_to_magic(bytes: &[u8]) -> usize {
     let rest = bytes.get(1..).unwrap_or_default();

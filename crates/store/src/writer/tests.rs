@@ -248,13 +248,15 @@ fn applying_a_journal_twice_changes_nothing() {
     assert_eq!(ledgers.count(), 1);
 }
 
+/// Makes the database refuse request 7 for good.
+const REFUSE: &str = "CREATE TRIGGER refuse BEFORE INSERT ON requests WHEN new.correlation_id = '7'
+    BEGIN SELECT raise(ABORT, 'never'); END";
+
 #[test]
 fn record_that_the_database_refuses_costs_itself_alone() {
     let bench = Bench::new("refused", 10);
     let connection = bench.connect();
-    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON requests WHEN new.correlation_id = '7'
-        BEGIN SELECT raise(ABORT, 'never'); END";
-    connection.execute_batch(refuse).unwrap();
+    connection.execute_batch(REFUSE).unwrap();
     let mut writer = bench.writer(connection);
     bench.serve(0..20);
     turn_until_drained(&mut writer);
@@ -262,4 +264,53 @@ fn record_that_the_database_refuses_costs_itself_alone() {
     assert_eq!((bench.count(), status.depth, status.dropped), (19, 0, 1));
     // Its completion found no row.
     assert_eq!(status.unmatched, 1);
+}
+
+#[test]
+fn record_that_a_full_database_refuses_is_counted_once() {
+    let bench = Bench::new("refused-full", 10);
+    let connection = bench.connect();
+    connection.execute_batch(REFUSE).unwrap();
+    let pages: i64 = connection
+        .query_row("PRAGMA page_count", [], |row| row.get(0))
+        .unwrap();
+    let limit = |pages: i64| format!("PRAGMA max_page_count = {pages}");
+    connection.execute_batch(&limit(pages + 20)).unwrap();
+    let mut writer = bench.writer(connection);
+    bench.serve(0..200);
+    for _ in 0..3 {
+        let trouble = writer.turn().unwrap_err();
+        assert!(trouble.to_string().contains("full"), "{trouble}");
+        writer.give_way(&trouble);
+    }
+    let connection = writer.connection.as_ref().unwrap();
+    connection.execute_batch(&limit(100_000)).unwrap();
+    turn_until_drained(&mut writer);
+    let status = bench.intake.status(0);
+    assert_eq!((bench.count(), status.depth), (199, 0));
+    assert_eq!((status.dropped, status.unmatched), (1, 1));
+}
+
+#[test]
+fn completion_finds_its_opening_in_memory_also_beside_a_record_that_is_refused() {
+    let bench = Bench::new("refused-memory", 10);
+    let connection = bench.connect();
+    connection.execute_batch(REFUSE).unwrap();
+    let mut writer = bench.writer(connection);
+    bench.serve(7..8);
+    let path = bench.folder.join("db.ledger-0-1");
+    let file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+    bench.intake.journal.activate(1, Arc::new(Full));
+    bench.open(Opening {
+        correlation_id: "8".into(),
+        ..Opening::default()
+    });
+    bench.intake.journal.activate(1, Arc::new(file));
+    bench.complete(Completion {
+        correlation_id: "8".into(),
+        success: true,
+        ..Completion::default()
+    });
+    turn_until_drained(&mut writer);
+    assert_eq!(bench.count(), 1);
 }

@@ -129,6 +129,22 @@ fn journal_of_which_nothing_can_be_read_is_kept() {
 }
 
 #[test]
+fn record_that_the_database_refuses_keeps_no_other_from_being_taken_in() {
+    let scratch = Scratch::new();
+    let path = leave_journal(&scratch);
+    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON requests WHEN new.correlation_id = 'r7'
+        BEGIN SELECT raise(ABORT, 'never'); END";
+    scratch.peek().execute_batch(refuse).unwrap();
+    let store = scratch.open();
+    serve(&store, 100..110);
+    assert!(store.flush(PATIENCE).is_empty());
+    assert_taken_in(&scratch, 109);
+    let status = store.status(0);
+    assert_eq!((status.dropped, status.last_error), (1, None));
+    assert!(!path.exists());
+}
+
+#[test]
 fn rows_opened_by_a_process_without_a_slot_are_not_in_progress_for_ever() {
     let scratch = Scratch::new();
     let slots: Vec<PathBuf> = (0..1024)
