@@ -19,11 +19,18 @@ pub(crate) struct Intake {
     pub(crate) journal: Journal,
     /// Frames that the journal did not take.
     memory: Mutex<VecDeque<Box<[u8]>>>,
-    memory_bound: u64,
+    room: Load,
     tally: Tally,
     bell: Bell,
     progress: Mutex<Progress>,
     progressed: Condvar,
+}
+
+/// What memory holds, or may hold.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Load {
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -31,6 +38,8 @@ struct Tally {
     handed: AtomicU64,
     applied: AtomicU64,
     memory_only: AtomicU64,
+    /// How long those are that only memory holds.
+    memory_bytes: AtomicU64,
     dropped: AtomicU64,
     /// Those of them for which there was no room.
     without_room: AtomicU64,
@@ -76,14 +85,14 @@ pub(crate) struct Call {
 }
 
 impl Intake {
-    /// Room for `memory_bound` records when the journal fails.
-    pub(crate) fn new(memory_bound: usize) -> Self {
+    /// With so much `room` for when the journal fails.
+    pub(crate) fn new(room: Load) -> Self {
         let tally = Tally::default();
         tally.oldest_ms.store(NEVER, Ordering::Relaxed);
         Self {
             journal: Journal::default(),
             memory: Mutex::default(),
-            memory_bound: memory_bound as u64,
+            room,
             tally,
             bell: Bell::default(),
             progress: Mutex::default(),
@@ -223,14 +232,18 @@ impl Intake {
             if end <= refusal.taken {
                 continue;
             }
-            let before = self.tally.memory_only.fetch_add(1, Ordering::Relaxed);
-            if before >= self.memory_bound {
-                self.tally.memory_only.fetch_sub(1, Ordering::Relaxed);
+            let load = Load {
+                records: 1,
+                bytes: frame.len() as u64,
+            };
+            let before = self.tally.add_memory(load);
+            if before.records >= self.room.records || before.bytes + load.bytes > self.room.bytes {
+                self.tally.free_memory(load);
                 self.note_no_room(refusal);
                 dropped += 1;
                 continue;
             }
-            if before == 0 {
+            if before.records == 0 {
                 let error = &refusal.error;
                 tracing::warn!(%error, "the ledger's journal refuses records; they are held in memory");
             }
@@ -316,11 +329,11 @@ impl Intake {
     ///
     /// The caller has read the journal to its end since it learned that there were `settled` records, or passes 0:
     /// so no completion is taken whose opening is still unread.
-    pub(crate) fn take_memory(&self, settled: usize, out: &mut Records) -> u64 {
+    pub(crate) fn take_memory(&self, settled: usize, out: &mut Records) -> Load {
         if self.memory_only() == 0 {
-            return 0;
+            return Load::default();
         }
-        let before = out.len();
+        let (records, bytes) = (out.len(), out.bytes().len());
         let mut memory = self.memory();
         let all = std::mem::take(&mut *memory);
         for (index, frame) in all.into_iter().enumerate() {
@@ -330,7 +343,10 @@ impl Intake {
                 memory.push_back(frame);
             }
         }
-        (out.len() - before) as u64
+        Load {
+            records: (out.len() - records) as u64,
+            bytes: (out.bytes().len() - bytes) as u64,
+        }
     }
 
     /// What is to be saved.
@@ -366,11 +382,9 @@ impl Intake {
     }
 
     /// `records` are in SQLite, `from_memory` of them came by memory.
-    pub(crate) fn note_applied(&self, records: u64, from_memory: u64, unmatched: u64) {
+    pub(crate) fn note_applied(&self, records: u64, from_memory: Load, unmatched: u64) {
         self.tally.applied.fetch_add(records, Ordering::Relaxed);
-        self.tally
-            .memory_only
-            .fetch_sub(from_memory, Ordering::Relaxed);
+        self.tally.free_memory(from_memory);
         self.tally.unmatched.fetch_add(unmatched, Ordering::Relaxed);
         self.tally.oldest_ms.store(NEVER, Ordering::Relaxed);
     }
@@ -432,6 +446,21 @@ impl Intake {
             || progress.flush_asked != call.flush_asked
             || progress.chores_asked != call.chores_asked
             || progress.stopping != call.stopping
+    }
+}
+
+impl Tally {
+    /// Counts what memory is to hold. Returns what it held before.
+    fn add_memory(&self, load: Load) -> Load {
+        Load {
+            records: self.memory_only.fetch_add(load.records, Ordering::Relaxed),
+            bytes: self.memory_bytes.fetch_add(load.bytes, Ordering::Relaxed),
+        }
+    }
+
+    fn free_memory(&self, load: Load) {
+        self.memory_only.fetch_sub(load.records, Ordering::Relaxed);
+        self.memory_bytes.fetch_sub(load.bytes, Ordering::Relaxed);
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::intake::Intake;
+use crate::intake::{Intake, Load};
 use crate::owner::Home;
 use crate::query::QueryError;
 use crate::reader::Reader;
@@ -32,6 +32,8 @@ pub struct Options {
     pub path: PathBuf,
     /// How many records memory may hold while neither the journal nor the database takes them.
     pub queue_bound: usize,
+    /// How many bytes these records may have together.
+    pub queue_bytes: usize,
     /// When this process started, in milliseconds since the epoch; part of its name in the ledger.
     pub started_ms: i64,
 }
@@ -73,6 +75,7 @@ impl Options {
         Self {
             path: path.into(),
             queue_bound: 100_000,
+            queue_bytes: 256 << 20,
             started_ms,
         }
     }
@@ -89,7 +92,10 @@ impl Store {
     /// A database that must not be touched, because it is newer than this program or not arbstr's.
     pub fn open(options: Options) -> Result<Self, OpenError> {
         let home = Home::new(&options.path);
-        let intake = Arc::new(Intake::new(options.queue_bound));
+        let intake = Arc::new(Intake::new(Load {
+            records: options.queue_bound as u64,
+            bytes: options.queue_bytes as u64,
+        }));
         let connection = match schema::connect(home.database()) {
             Ok(connection) => Some(connection),
             Err(error) if error.is_final() => return Err(refusal(&error, &home)),

@@ -17,7 +17,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use crate::apply::{self, OpenRows, Position};
 use crate::chores::{self, Expired};
-use crate::intake::{Call, Intake};
+use crate::intake::{Call, Intake, Load};
 use crate::journal::{Tail, frame};
 use crate::owner::{Claim, FileError, Home, owner_name};
 use crate::records::Records;
@@ -65,7 +65,7 @@ pub(crate) struct Writer {
 #[derive(Debug, Default)]
 struct Batch {
     records: Records,
-    from_memory: u64,
+    from_memory: Load,
     position: Option<Position>,
 }
 
@@ -312,7 +312,7 @@ impl Writer {
             .note_applied(applied, self.batch.from_memory, sifted.unmatched);
         self.intake.note_dropped(sifted.refused);
         self.batch.records.clear();
-        self.batch.from_memory = 0;
+        self.batch.from_memory = Load::default();
         self.batch.position = None;
         Ok(())
     }

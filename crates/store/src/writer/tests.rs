@@ -13,14 +13,20 @@ struct Bench {
     intake: Arc<Intake>,
 }
 
+/// For that many records of any length.
+fn room(records: u64) -> Load {
+    let bytes = u64::MAX;
+    Load { records, bytes }
+}
+
 impl Bench {
-    fn new(name: &str, bound: usize) -> Self {
+    fn new(name: &str, bound: u64) -> Self {
         let folder =
             std::env::temp_dir().join(format!("arbstr-writer-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         Self {
             folder,
-            intake: Arc::new(Intake::new(bound)),
+            intake: Arc::new(Intake::new(room(bound))),
         }
     }
 
@@ -204,6 +210,28 @@ fn records_handed_in_together_are_in_the_journal_as_far_as_it_took_them() {
 }
 
 #[test]
+fn what_is_applied_from_memory_makes_room_in_it() {
+    let mut bench = Bench::new("room", 0);
+    let (records, bytes) = (10, 10_000);
+    bench.intake = Arc::new(Intake::new(Load { records, bytes }));
+    let mut writer = bench.writer(bench.connect());
+    bench.intake.journal.activate(1, Arc::new(Full));
+    for nth in 0..3 {
+        // Two by two: an opening of some 2 KB and a short completion. There is room for four openings.
+        bench.serve(nth * 10..nth * 10 + 4);
+        turn_until_drained(&mut writer);
+        turn_until_drained(&mut writer);
+        let status = bench.intake.status(0);
+        assert_eq!((status.memory_only, status.dropped), (0, 0));
+    }
+    assert_eq!(bench.count(), 12);
+    bench.serve(40..46);
+    let status = bench.intake.status(0);
+    // The last two openings are too long; their completions are not.
+    assert_eq!((status.memory_only, status.dropped), (10, 2));
+}
+
+#[test]
 fn completion_in_memory_waits_for_its_opening_in_a_long_journal() {
     let bench = Bench::new("long-journal", 10);
     let mut writer = bench.writer(bench.connect());
@@ -236,7 +264,7 @@ fn applying_a_journal_twice_changes_nothing() {
         .execute("DELETE FROM ledger_progress", [])
         .unwrap();
     drop((writer, connection));
-    bench.intake = Arc::new(Intake::new(10));
+    bench.intake = Arc::new(Intake::new(room(10)));
     let mut next = bench.writer(bench.connect());
     turn_until_drained(&mut next);
     assert_eq!(bench.count(), 50);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use arbstr_store::{Options, Store};
+use arbstr_store::{Opening, Options, Store};
 
 use crate::samples::{completion, opening};
 use crate::scratch::{PATIENCE, Scratch, wait_until};
@@ -123,6 +123,32 @@ fn records_beyond_all_room_are_counted() {
     assert!(store.request("r29").unwrap().unwrap().row.success);
     assert_eq!(store.request("r30").unwrap(), None);
     assert!(store.status(0).is_degraded());
+}
+
+#[test]
+fn long_records_fill_memory_before_their_number_does() {
+    let scratch = Scratch::new();
+    let blocked = scratch.folder().join("folder");
+    std::fs::write(&blocked, "").unwrap();
+    let mut options = Options::new(blocked.join("arbstr.db"), 1);
+    options.queue_bytes = 10_000;
+    let store = Store::open(options).unwrap();
+    for nth in 0..20 {
+        store.open_request(&Opening {
+            plan: Some("p".repeat(900)),
+            ..opening(&format!("r{nth}"))
+        });
+    }
+    let status = store.status(0);
+    assert_eq!((status.memory_only, status.dropped), (10, 10));
+    // A short one still fits.
+    store.complete(&completion("r3"));
+    assert_eq!(store.status(0).dropped, 10);
+    std::fs::remove_file(&blocked).unwrap();
+    assert!(store.flush(PATIENCE).is_empty());
+    assert!(store.request("r3").unwrap().unwrap().row.success);
+    assert!(store.request("r9").unwrap().is_some());
+    assert_eq!(store.request("r10").unwrap(), None);
 }
 
 #[test]
