@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Real client libraries through the real binary, against its own mock and against a scripted provider: openai for Python
-# and for Node, and the frameworks on top. Needs python3, node, npm and the package registries; nothing is installed
+# and for Node, and the frameworks on top; then the code that README.md and docs/clients show. Needs python3, node, npm and the package registries; nothing is installed
 # outside CLIENTS_DIR.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
@@ -80,4 +80,23 @@ export ARBSTR_URL="http://$scripted/v1" MOCK_URL="http://$mock/v1" PROVIDER_URL=
 "$work/venv/bin/python" "$here/drive.py"
 (cd "$work" && node drive.mjs && node frameworks.mjs)
 for package in "${frameworks[@]}"; do "$work/${package%%[*}/bin/python" "$here/frameworks.py" "${package%%[*}"; done
+
+# What the pages show, as a reader would type it in: page, language, who runs it.
+while read -r page language runner; do
+  code="$work/page.${runner##*.}"
+  python3 "$here/pages.py" "$root/$page" "$language" "$mock" >"$code"
+  case "$runner" in
+    node.mjs) (cd "$work" && node "$code" >"$house/shown") ;;
+    *) "$work/${runner%.py}/bin/python" "$code" >"$house/shown" ;;
+  esac
+  grep -q 'built-in mock provider' "$house/shown" || { echo "clients: $page ($language) shows no answer" >&2; exit 1; }
+done <<'PAGES'
+README.md python venv.py
+docs/clients/openai-python.md python venv.py
+docs/clients/langchain.md python langchain-openai.py
+docs/clients/litellm.md python litellm.py
+docs/clients/openai-node.md js node.mjs
+docs/clients/langchain.md js node.mjs
+docs/clients/vercel-ai-sdk.md js node.mjs
+PAGES
 echo "clients: all good"

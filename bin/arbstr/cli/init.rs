@@ -128,7 +128,13 @@ mod tests {
         let (_, provider) = STARTER
             .split_once("[[providers]]")
             .expect("the starter has providers");
-        let shown = read(&format!("{general}[[providers]]{provider}"));
+        // The token alone has no default.
+        let general: Vec<&str> = general
+            .lines()
+            .filter(|line| !line.starts_with("auth_token"))
+            .collect();
+        let general = general.join("\n");
+        let shown = read(&format!("{general}\n[[providers]]{provider}"));
         let plain = read(STARTER);
         assert_ne!(
             general.lines().filter(|line| line.contains(" = ")).count(),

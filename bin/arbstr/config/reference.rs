@@ -93,6 +93,7 @@ const fn key(
 const INTRODUCTION: &str = include_str!("reference/introduction.md");
 const KINDS: &str = include_str!("reference/kinds.md");
 const DISCOVERY: &str = include_str!("reference/discovery.md");
+const POLICIES: &str = include_str!("reference/policies.md").trim_ascii_end();
 
 const SECTIONS: &[Section] = &[
     Section {
@@ -193,7 +194,7 @@ const SECTIONS: &[Section] = &[
                 "response",
                 "seconds",
                 "300",
-                "JSON: until the head of the answer.",
+                "JSON: until the head of the answer, at each candidate. A stream's last candidate has as long for its first event.",
             ),
             key("idle", "seconds", "60", "Stream: between two reads."),
             key(
@@ -207,7 +208,7 @@ const SECTIONS: &[Section] = &[
     },
     Section {
         heading: "[retry]",
-        about: "How often and how fast is asked again.",
+        about: "How often and how fast is asked again. A provider that sends `Retry-After` is left alone for so long, an hour at most.",
         keys: &[
             key(
                 "max_attempts",
@@ -438,7 +439,7 @@ const SECTIONS: &[Section] = &[
     },
     Section {
         heading: "[policies]",
-        about: "How candidates are chosen.",
+        about: POLICIES,
         keys: &[
             key(
                 "default_strategy",

@@ -36,7 +36,7 @@ impl Answer {
         let cut = tool.is_none() && words.len() > limit;
         words.truncate(if tool.is_some() { 0 } else { limit });
         let choices = asked["n"].as_u64().unwrap_or(1).clamp(1, 16);
-        let input = asked.to_string().len().div_ceil(4);
+        let input = input_tokens(asked);
         let output = (words.len() as u64).max(u64::from(tool.is_some()) * 12) * choices;
         Self {
             chat,
@@ -155,6 +155,15 @@ pub(super) fn embedding(asked: &Value) -> Value {
         .collect();
     let tokens: usize = inputs.iter().map(|text| text.len().div_ceil(4)).sum();
     json!({"object": "list", "data": data, "model": asked["model"], "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})
+}
+
+/// A token is four bytes here. How the answer is to be sent is no part of the prompt.
+fn input_tokens(asked: &Value) -> usize {
+    let mut prompt = asked.clone();
+    if let Some(members) = prompt.as_object_mut() {
+        members.retain(|name, _| !matches!(name.as_str(), "stream" | "stream_options"));
+    }
+    prompt.to_string().len().div_ceil(4)
 }
 
 fn last_message(asked: &Value) -> String {
