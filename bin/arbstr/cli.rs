@@ -229,7 +229,7 @@ mod tests {
             vec!["arbstr", "server"],
             vec!["arbstr", "serve", "--listen", "8080"],
             vec!["arbstr", "serve", "--mock=yes"],
-            vec!["arbstr", "check", "--json"],
+            vec!["arbstr", "check", "--reference", "--json"],
         ] {
             let error = Cli::try_parse_from(&arguments).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{arguments:?}");

@@ -8,6 +8,7 @@ mod arrival;
 mod cli;
 mod clock;
 mod config;
+mod database;
 mod discover;
 mod flow;
 mod ledger;

@@ -12,11 +12,12 @@ use tokio::sync::mpsc;
 
 use crate::app::{App, Live};
 use crate::cli::{Failure, Serve};
+use crate::config::reload::Trigger;
 use crate::config::{self, Config, Source};
 use crate::log::Log;
 use crate::memory::Memory;
 use crate::trace::Tracer;
-use crate::{clock, discover, mock, server};
+use crate::{clock, database, discover, mock, server};
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -47,6 +48,11 @@ async fn serve(options: &Serve) -> Result<(), Failure> {
     let address = listener
         .local_addr()
         .map_err(|error| Failure::Failed(format!("cannot tell the address: {error}")))?;
+    if let Some(obstacle) = database::obstacle(&config.database.path) {
+        tracing::error!(
+            "database.path: {obstacle}; requests are served, but their records are not written until this is mended"
+        );
+    }
     let store = open_store(config.database.path.clone()).await?;
     let config_shown = config.clone();
     let live = Live::from_config(config, None).map_err(Failure::BadConfig)?;
@@ -58,7 +64,13 @@ async fn serve(options: &Serve) -> Result<(), Failure> {
     let app = Arc::new(app.traced(tracer));
     app.metrics.config_read(true, clock::unix_ms());
     if let Some(file) = file {
-        tokio::spawn(reload_on_change(Arc::clone(&app), file, options.options()));
+        let reload = Reload {
+            app: Arc::clone(&app),
+            file,
+            options: options.options(),
+            started: config_shown,
+        };
+        tokio::spawn(reload.on_change());
     }
     tokio::spawn(discover::run(Arc::clone(&app)));
     tokio::spawn(expire_records(Arc::clone(&app)));
@@ -163,47 +175,68 @@ async fn expire_records(app: Arc<App>) {
     }
 }
 
-async fn reload_on_change(app: Arc<App>, file: PathBuf, options: config::Options) {
-    config::reload::watch(file.clone(), |_trigger| {
-        tokio::task::block_in_place(|| reload(&app, &file, &options))
-    })
-    .await;
+/// What taking a changed config over needs.
+struct Reload {
+    app: Arc<App>,
+    file: PathBuf,
+    options: config::Options,
+    /// The config at the start, which the listener, the database and the traces still follow.
+    started: Config,
 }
 
-fn reload(app: &App, file: &Path, options: &config::Options) {
-    let taken_over = take_over(app, file, options);
-    app.metrics
-        .config_read(taken_over.is_ok(), clock::unix_ms());
-    match taken_over {
-        Ok(changes) => {
-            app.expire_records(clock::unix_ms());
-            tracing::info!(applied = ?changes.applied, "config reloaded");
-            for warning in changes.warnings {
-                tracing::warn!("{warning}");
+impl Reload {
+    async fn on_change(self) {
+        config::reload::watch(self.file.clone(), |trigger| match trigger {
+            Trigger::Signal | Trigger::File => tokio::task::block_in_place(|| self.reload()),
+            Trigger::Gone => {
+                let file = self.file.display();
+                tracing::warn!(%file, "the config file is gone; what it said stays in force until the next start");
             }
-            if !changes.needs_restart.is_empty() {
-                tracing::warn!(changes = ?changes.needs_restart, "these changes take effect at the next start");
+        })
+        .await;
+    }
+
+    fn reload(&self) {
+        let taken_over = self.take_over();
+        let metrics = &self.app.metrics;
+        metrics.config_read(taken_over.is_ok(), clock::unix_ms());
+        match taken_over {
+            Ok(changes) => {
+                self.app.expire_records(clock::unix_ms());
+                tracing::info!(applied = listed(&changes.applied), "config reloaded");
+                for warning in changes.warnings {
+                    tracing::warn!("{warning}");
+                }
+                if let Some(changes) = listed(&changes.needs_restart) {
+                    tracing::warn!(changes, "these changes take effect at the next start");
+                }
+            }
+            Err(error) => {
+                tracing::error!(
+                    "the config was not reloaded, the old one stays in force:\n{error}"
+                );
             }
         }
-        Err(error) => {
-            tracing::error!("the config was not reloaded, the old one stays in force:\n{error}");
+    }
+
+    /// Puts the config that stands in the file in force.
+    fn take_over(&self) -> Result<config::reload::Changes, String> {
+        let (app, options) = (&self.app, &self.options);
+        let config = config::load(&self.file, &env, options).map_err(|error| error.to_string())?;
+        if config.server.auth_token.is_none() && !app.listens_on_loopback() && !options.allow_open {
+            return Err(
+                "without server.auth_token this address would be open to everybody".to_owned(),
+            );
         }
+        let changes = config::reload::changes(&self.started, &app.live().config, &config);
+        app.update(|old| Live::from_config(config, Some(old)))?;
+        Ok(changes)
     }
 }
 
-/// Puts the config that stands in `file` in force.
-fn take_over(
-    app: &App,
-    file: &Path,
-    options: &config::Options,
-) -> Result<config::reload::Changes, String> {
-    let config = config::load(file, &env, options).map_err(|error| error.to_string())?;
-    if config.server.auth_token.is_none() && !app.listens_on_loopback() && !options.allow_open {
-        return Err("without server.auth_token this address would be open to everybody".to_owned());
-    }
-    let changes = config::reload::changes(&app.live().config, &config);
-    app.update(|old| Live::from_config(config, Some(old)))?;
-    Ok(changes)
+/// One text of all, if there are any.
+fn listed(changes: &[String]) -> Option<String> {
+    (!changes.is_empty()).then(|| changes.join("; "))
 }
 
 /// Tells of each SIGTERM and SIGINT. SIGHUP is taken too, so that it never ends a process that has nothing to reload.

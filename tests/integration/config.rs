@@ -436,6 +436,56 @@ fn a_reload_swaps_in_what_is_valid_and_disturbs_no_stream() {
 }
 
 #[test]
+fn what_takes_a_restart_is_held_against_what_is_in_force() {
+    let provider = Provider::healthy(1, 1);
+    let arbstr = House::of(&provider)
+        .argument("--log-format")
+        .argument("json")
+        .start();
+    let path = arbstr.folder().join("arbstr.toml");
+    let told = |word: &str| arbstr.log().matches(word).count();
+    let reload = |from: &str, to: &str, times: usize| {
+        rewrite(&path, from, to);
+        arbstr.signal("HUP");
+        let patience = Duration::from_secs(5);
+        assert!(wait_until(patience, || told("config reloaded") == times));
+    };
+    let (first, other) = ("listen = \"127.0.0.1:0\"", "listen = \"127.0.0.1:9\"");
+    reload(first, other, 1);
+    let restart = r#""changes":"server.listen: 127.0.0.1:0 -> 127.0.0.1:9""#;
+    assert_eq!(told(restart), 1, "{}", arbstr.log());
+    reload(other, first, 2);
+    assert_eq!(told("at the next start"), 1, "{}", arbstr.log());
+    reload("[retry]", "[retry]\nmax_attempts = 3", 3);
+    let applied = r#""message":"config reloaded","applied":"[retry] changed""#;
+    assert_eq!(told(applied), 1, "{}", arbstr.log());
+    fs::remove_file(&path).unwrap();
+    let gone = || told("the config file is gone") > 0;
+    assert!(wait_until(Duration::from_secs(8), gone), "{}", arbstr.log());
+}
+
+#[test]
+fn a_database_that_cannot_be_is_a_failure_of_check_and_told_at_the_start() {
+    let folder = Folder::new();
+    let in_file = folder.write("file", "x").join("arbstr.db");
+    for (path, says) in [
+        (folder.path().to_owned(), "is a folder; name a file in it"),
+        (in_file, "file is not a folder"),
+    ] {
+        let database = format!("[database]\npath = {path:?}\n");
+        let config = folder.write("bad.toml", &(database + GOOD));
+        let checked = run(&folder, &["check", "-c", config.to_str().unwrap()], &[]);
+        let told = said(&checked);
+        assert_eq!(checked.status.code(), Some(1), "{told}");
+        assert!(told.contains(says) && !told.contains("good"), "{told}");
+    }
+    let provider = Provider::healthy(1, 1);
+    let arbstr = House::of(&provider).database(folder.path()).start();
+    assert!(arbstr.log().contains("is a folder; name a file in it"));
+    assert_eq!(arbstr.chat(&ask("model-a")).status, 200);
+}
+
+#[test]
 fn a_warning_is_told_once_at_the_start_or_when_a_reload_brings_it() {
     let provider = Provider::healthy(1, 1);
     let arbstr = House::of(&provider).start();

@@ -3,14 +3,17 @@
 mod online;
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::Serialize;
 
 use super::screen::Screen;
 use super::table::{Cell, Column, Table};
-use super::{Failure, printed};
+use super::{Failure, json_line, printed};
 use crate::config::{self, Config, Env, Options, Provider};
+use crate::database;
 
 /// `arbstr check`
 #[derive(Debug, Args)]
@@ -28,15 +31,16 @@ pub(crate) struct Check {
     /// Print every key that a config can have, as Markdown, and check nothing
     #[arg(long, exclusive = true)]
     pub(crate) reference: bool,
-    /// Print what the providers say as JSON
-    #[arg(long, requires = "online")]
+    /// Print as JSON: what the config comes to, or with --online what the providers say
+    #[arg(long)]
     pub(crate) json: bool,
 }
 
 /// Checks a config file and prints what it comes to, without any key.
 ///
 /// # Errors
-/// When there is no config or it is wrong; with `--online` when a provider does not give its list.
+/// When there is no config or it is wrong, or its database cannot be; with `--online` when a provider does not give its list,
+/// or lacks a model there.
 pub(crate) fn run(options: &Check, env: Env<'_>, out: &mut dyn Write) -> Result<(), Failure> {
     if options.reference {
         return printed(out.write_all(config::reference_page().as_bytes()));
@@ -48,12 +52,21 @@ pub(crate) fn run(options: &Check, env: Env<'_>, out: &mut dyn Write) -> Result<
         ..Options::default()
     };
     let config = config::load(&file, env, &from_command_line)?;
+    if let Some(obstacle) = database::obstacle(&config.database.path) {
+        let file = file.display();
+        return Err(Failure::Failed(format!(
+            "{file}: database.path: {obstacle}"
+        )));
+    }
     let screen = Screen::of_stdout();
     if !options.json {
         printed(print(&file, &config, screen, out))?;
     }
     if !options.online {
-        return Ok(());
+        return match options.json {
+            true => printed(json_line(&Summary::of(&file, &config), out)),
+            false => Ok(()),
+        };
     }
     let report = online::ask(&config)?;
     printed(if options.json {
@@ -61,10 +74,53 @@ pub(crate) fn run(options: &Check, env: Env<'_>, out: &mut dyn Write) -> Result<
     } else {
         writeln!(out).and_then(|()| report.print_table(screen, out))
     })?;
-    if report.is_good() {
-        Ok(())
-    } else {
-        Err(Failure::Failed(report.failed()))
+    match report.failed() {
+        None => Ok(()),
+        Some(failed) => Err(Failure::Failed(failed)),
+    }
+}
+
+/// What a config comes to, for machines.
+#[derive(Serialize)]
+struct Summary<'a> {
+    file: String,
+    listen: SocketAddr,
+    needs_token: bool,
+    database: String,
+    providers: Vec<ProviderSummary<'a>>,
+    warnings: &'a [String],
+}
+
+#[derive(Serialize)]
+struct ProviderSummary<'a> {
+    name: &'a str,
+    tier: &'static str,
+    /// Where its key comes from.
+    key: String,
+    url: String,
+    models: Vec<&'a str>,
+    /// More models come from its own list.
+    discovers: bool,
+}
+
+impl<'a> Summary<'a> {
+    fn of(file: &Path, config: &'a Config) -> Self {
+        let provider = |provider: &'a Provider| ProviderSummary {
+            name: &provider.name,
+            tier: provider.tier.as_str(),
+            key: provider.key_source.to_string(),
+            url: provider.url.to_string(),
+            models: provider.models.iter().map(|model| &*model.name).collect(),
+            discovers: provider.discover.is_some(),
+        };
+        Self {
+            file: file.display().to_string(),
+            listen: config.server.listen,
+            needs_token: config.server.auth_token.is_some(),
+            database: config.database.path.display().to_string(),
+            providers: config.providers.iter().map(provider).collect(),
+            warnings: &config.warnings,
+        }
     }
 }
 
@@ -103,6 +159,7 @@ Examples:
   arbstr check
   arbstr check -c /etc/arbstr/config.toml
   arbstr check --online
+  arbstr check --json
   arbstr check --online --json
   arbstr check --reference
 
@@ -150,6 +207,12 @@ mod tests {
         print(source.file, &config, Screen::PLAIN, &mut out).unwrap();
         let shown = String::from_utf8(out).unwrap();
         assert_eq!(shown, EXPECTED);
+        let summary = serde_json::to_value(Summary::of(source.file, &config)).unwrap();
+        assert_eq!(summary["listen"], "127.0.0.1:8080");
+        assert_eq!(summary["needs_token"], true);
+        assert_eq!(summary["providers"][0]["models"][1], "gpt-4o-mini");
+        assert_eq!(summary["warnings"].as_array().unwrap().len(), 3);
+        let shown = shown + &summary.to_string();
         assert!(!shown.contains("secret-of") && !shown.contains("sk-literal"));
     }
 

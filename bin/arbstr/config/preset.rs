@@ -14,8 +14,21 @@ pub(crate) struct Preset {
     pub(crate) key: Option<&'static str>,
     /// Whether models are read from its list.
     pub(crate) auto_discover: bool,
+    /// What its list says of prices.
+    pub(crate) prices: Published,
     /// How good it is said to be.
     pub(crate) tier: Tier,
+}
+
+/// Whether a list has prices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Published {
+    /// In dollars, which `[prices]` turns into sats.
+    Dollars,
+    /// In sats.
+    Sats,
+    /// None.
+    Nothing,
 }
 
 impl Preset {
@@ -33,6 +46,7 @@ pub(crate) const PRESETS: [(&str, &Preset); 4] = [
             url: "https://openrouter.ai/api/v1",
             key: Some("OPENROUTER_API_KEY"),
             auto_discover: true,
+            prices: Published::Dollars,
             tier: Tier::Standard,
         },
     ),
@@ -42,6 +56,7 @@ pub(crate) const PRESETS: [(&str, &Preset); 4] = [
             url: "https://api.routstr.com/v1",
             key: Some("ROUTSTR_API_KEY"),
             auto_discover: true,
+            prices: Published::Sats,
             tier: Tier::Standard,
         },
     ),
@@ -51,6 +66,7 @@ pub(crate) const PRESETS: [(&str, &Preset); 4] = [
             url: "http://127.0.0.1:11434/v1",
             key: None,
             auto_discover: true,
+            prices: Published::Nothing,
             tier: Tier::Local,
         },
     ),
@@ -61,6 +77,7 @@ pub(crate) const PRESETS: [(&str, &Preset); 4] = [
             url: "https://api.openai.com/v1",
             key: Some("OPENAI_API_KEY"),
             auto_discover: false,
+            prices: Published::Nothing,
             tier: Tier::Standard,
         },
     ),

@@ -176,7 +176,7 @@ pub(super) fn read(text: &str, problems: &mut Vec<Problem>) -> Option<Raw> {
 
 fn server(table: &mut Section<'_, '_>) -> Server {
     Server {
-        listen: table.string("listen"),
+        listen: table.string_such_as("listen", "an address like \"127.0.0.1:8080\""),
         auth_token: table.secret("auth_token"),
         max_body_bytes: table.number("max_body_bytes"),
         cors_origins: table.strings("cors_origins"),

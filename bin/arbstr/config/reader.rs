@@ -4,6 +4,7 @@
 //! asked for is a problem that suggests the nearest known one. So the list of known keys cannot fall out of step with
 //! the code that reads them. Numbers keep their source text: money must not pass through a float.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use toml::Spanned;
@@ -87,7 +88,16 @@ impl<'t> Section<'t, '_> {
 
     /// A string.
     pub(super) fn string(&mut self, key: &'static str) -> Option<At<Template>> {
-        self.string_or_hidden(key, Shown::Yes)
+        self.string_such_as(key, "a string")
+    }
+
+    /// A string that is told by its meaning when something else stands there.
+    pub(super) fn string_such_as(
+        &mut self,
+        key: &'static str,
+        expected: &str,
+    ) -> Option<At<Template>> {
+        self.string_or_hidden(key, Shown::Yes(expected))
     }
 
     /// A string that may be a secret: no problem quotes what was found.
@@ -258,14 +268,14 @@ impl<'t> Section<'t, '_> {
         }
     }
 
-    fn string_or_hidden(&mut self, key: &'static str, shown: Shown) -> Option<At<Template>> {
+    fn string_or_hidden(&mut self, key: &'static str, shown: Shown<'_>) -> Option<At<Template>> {
         let (value, place) = self.value(key)?;
         match (value.get_ref(), shown) {
             (DeValue::String(text), _) => Some(At {
                 value: Template::new(text),
                 place,
             }),
-            (other, Shown::Yes) => self.wrong(&place, other, "a string"),
+            (other, Shown::Yes(expected)) => self.wrong(&place, other, expected),
             (other, Shown::No) => {
                 let found = kind(other);
                 self.problems
@@ -317,8 +327,8 @@ pub(super) fn quote(text: &str) -> String {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Shown {
-    Yes,
+enum Shown<'a> {
+    Yes(&'a str),
     No,
 }
 
@@ -327,12 +337,75 @@ fn syntax_problem(text: &str, error: &toml::de::Error) -> Problem {
     let line = error.span().map(|span| line_at(text, span.start));
     let (key, fault) = match error.span().filter(|_| error.message() == DUPLICATE) {
         Some(span) => {
-            let key = text.get(span).unwrap_or_default().trim().to_owned();
-            (key, "given twice, expected once".to_owned())
+            let line = text.get(..span.start).unwrap_or_default();
+            let is_header = line
+                .rsplit('\n')
+                .next()
+                .is_some_and(|line| line.trim().starts_with('['));
+            let table = if is_header {
+                String::new()
+            } else {
+                table_at(text, span.start)
+            };
+            let key = text.get(span).unwrap_or_default().trim();
+            (join(&table, key), "given twice, expected once".to_owned())
         }
-        None => (String::new(), format!("not TOML: {}", error.message())),
+        None => {
+            let hint = error.span().and_then(|span| quotes_missing(text, span));
+            let hint = hint.unwrap_or_default();
+            (
+                String::new(),
+                format!("not TOML: {}{hint}", error.message()),
+            )
+        }
     };
     Problem::new(&Place { line, key }, fault)
+}
+
+/// The table that `offset` is in, as `providers[1]`, by the headers before it.
+fn table_at(text: &str, offset: usize) -> String {
+    let mut lengths: HashMap<String, usize> = HashMap::new();
+    let mut table = String::new();
+    let before = text.get(..offset).unwrap_or(text);
+    for header in before
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix('['))
+    {
+        let (name, is_item) = match header.strip_prefix('[') {
+            Some(header) => (header, true),
+            None => (header, false),
+        };
+        let Some((name, _)) = name.split_once(']') else {
+            continue;
+        };
+        table.clear();
+        for part in name.split('.') {
+            table = join(&table, part.trim());
+            if let Some(length) = lengths.get(&table) {
+                table += &format!("[{}]", length - 1);
+            }
+        }
+        if is_item {
+            let array = table.rfind('[').filter(|_| table.ends_with(']'));
+            table.truncate(array.unwrap_or(table.len()));
+            let length = lengths.entry(table.clone()).or_default();
+            *length += 1;
+            table += &format!("[{}]", *length - 1);
+        }
+    }
+    table
+}
+
+/// What to do about a value that seems to be a text without quotes. It is not shown: it may be a key.
+fn quotes_missing(text: &str, span: Range<usize>) -> Option<String> {
+    let line = text.lines().nth(line_at(text, span.start) - 1)?;
+    let (key, value) = line.split_once('=')?;
+    let (key, value) = (key.trim(), value.trim());
+    let is_text = value.starts_with(|c: char| c.is_alphanumeric() || "/.~$:*".contains(c));
+    let is_key = key
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
+    (is_text && is_key).then(|| format!("; a text needs quotes: {key} = \"…\""))
 }
 
 fn line_at(text: &str, offset: usize) -> usize {

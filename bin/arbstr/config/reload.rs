@@ -34,21 +34,24 @@ pub(crate) enum Trigger {
     Signal,
     /// The file is another one than before.
     File,
+    /// The file is no longer there, and what it said stays in force.
+    Gone,
 }
 
-/// What differs between the config in force and a new one.
-pub(crate) fn changes(old: &Config, new: &Config) -> Changes {
+/// What differs between the config in force and a new one. What takes a restart still stands as `started` has it, the
+/// config that the process began with.
+pub(crate) fn changes(started: &Config, old: &Config, new: &Config) -> Changes {
     let mut changes = Changes::default();
-    let listen = (old.server.listen, new.server.listen);
+    let listen = (started.server.listen, new.server.listen);
     note(
         &mut changes.needs_restart,
         "server.listen",
         &listen.0,
         &listen.1,
     );
-    let path = (&old.database.path, &new.database.path);
+    let path = (&started.database.path, &new.database.path);
     note_debug(&mut changes.needs_restart, "database.path", path.0, path.1);
-    if old.telemetry != new.telemetry {
+    if started.telemetry != new.telemetry {
         changes.needs_restart.push("[telemetry] changed".to_owned());
     }
     let applied = &mut changes.applied;
@@ -100,8 +103,8 @@ pub(crate) async fn watch(file: PathBuf, mut on_change: impl FnMut(Trigger)) {
                 on_change(Trigger::Signal);
             }
             _ = look.tick() => {
-                if watched.on_look(fingerprint(&file).await) {
-                    on_change(Trigger::File);
+                if let Some(trigger) = watched.on_look(fingerprint(&file).await) {
+                    on_change(trigger);
                 }
             }
         }
@@ -122,23 +125,34 @@ struct Fingerprint {
 struct Watched {
     read: Option<Fingerprint>,
     seen: Option<Fingerprint>,
+    /// Looks in a row that found no file.
+    missed: u32,
 }
 
 impl Watched {
     fn new(read: Option<Fingerprint>) -> Self {
-        Self { read, seen: read }
+        Self {
+            read,
+            seen: read,
+            missed: 0,
+        }
     }
 
-    /// Takes in what the file looks like now; true when it changed and then stayed the same for one look.
+    /// Takes in what the file looks like now; it is another one when it changed and then stayed the same for one look.
     ///
-    /// A missing file is no change: it is probably being replaced.
-    fn on_look(&mut self, now: Option<Fingerprint>) -> bool {
+    /// A missing file is probably being replaced; only one that stays away is gone, which is told once.
+    fn on_look(&mut self, now: Option<Fingerprint>) -> Option<Trigger> {
         let settled = now.is_some() && now == self.seen && now != self.read;
         self.seen = now;
+        if now.is_none() {
+            self.missed = self.missed.saturating_add(1);
+            return (self.missed == LOOKS_UNTIL_GONE).then_some(Trigger::Gone);
+        }
+        self.missed = 0;
         if settled {
             self.read = now;
         }
-        settled
+        settled.then_some(Trigger::File)
     }
 }
 
@@ -254,6 +268,8 @@ fn note_debug<T: Debug + PartialEq>(list: &mut Vec<String>, key: &str, old: &T, 
 
 /// How often the file is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Whoever replaces a file is done by then.
+const LOOKS_UNTIL_GONE: u32 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -272,23 +288,31 @@ mod tests {
 
     #[test]
     fn a_change_counts_once_and_only_when_it_has_settled() {
+        let (file, gone) = (Some(Trigger::File), Some(Trigger::Gone));
         let mut watched = Watched::new(state(1));
-        for (now, changed) in [
-            (state(1), false),
-            (state(2), false), // being written
-            (state(3), false),
-            (state(3), true),
-            (state(3), false),
-            (None, false), // being replaced
-            (state(3), false),
-            (state(3), false), // the same as before: nothing to read
-            (None, false),
-            (state(4), false),
-            (state(4), true),
-            (None, false),
-            (None, false),
+        for (now, told) in [
+            (state(1), None),
+            (state(2), None), // being written
+            (state(3), None),
+            (state(3), file),
+            (state(3), None),
+            (None, None), // being replaced
+            (state(3), None),
+            (state(3), None), // the same as before: nothing to read
+            (None, None),
+            (state(4), None),
+            (state(4), file),
+            (None, None),
+            (None, None),
+            (None, gone),
+            (None, None), // told already
+            (state(5), None),
+            (state(5), file),
+            (None, None),
+            (None, None),
+            (None, gone),
         ] {
-            assert_eq!(watched.on_look(now), changed, "{now:?}");
+            assert_eq!(watched.on_look(now), told, "{now:?}");
         }
     }
 
@@ -296,7 +320,7 @@ mod tests {
     fn a_file_that_appears_later_is_a_change() {
         let mut watched = Watched::new(None);
         let seen = [None, state(1), state(1), state(1)].map(|now| watched.on_look(now));
-        assert_eq!(seen, [false, false, true, false]);
+        assert_eq!(seen, [None, None, Some(Trigger::File), None]);
     }
 
     #[tokio::test]

@@ -17,8 +17,8 @@ use super::raw::{self, Raw};
 use super::reader::Number;
 use super::value::{Key, Least, Values};
 use super::{
-    Circuit, Config, Database, Env, FirstEvent, Metadata, OnClientDisconnect, Options, Retry,
-    Server, Source, Stream, Timeouts,
+    Circuit, Config, Database, Env, FirstEvent, Metadata, OnClientDisconnect, Options, Prices,
+    Retry, Server, Source, Stream, Timeouts,
 };
 use crate::secret::Secret;
 
@@ -37,7 +37,9 @@ pub(super) fn resolve(
     let prices = prices::resolve(&raw.prices, &mut values);
     let stream = stream(&raw.stream, &mut values);
     let timeouts = timeouts(&raw.timeouts, &DEFAULT_TIMEOUTS, &mut values);
-    let providers = provider::resolve_all(&raw.providers, &stream, &timeouts, &mut values);
+    let has_dollars = prices != Prices::default();
+    let providers =
+        provider::resolve_all(&raw.providers, &stream, &timeouts, has_dollars, &mut values);
     if raw.providers.is_empty() && !options.mock && values.problems.is_empty() {
         let place = Place {
             line: None,

@@ -93,4 +93,11 @@ fn the_exit_code_is_0_when_all_is_well_and_2_for_a_bad_config() {
     let broken = house.set("server", "lisen = 1");
     assert_eq!(check(&broken, &["--online"]).2, 2);
     assert_eq!(good.count(), 2, "a bad config asks nobody");
+    let lacking = House::new().seller(Seller::new("alpha", &good).models(&["gpt-4o", "gpt-5"]));
+    let (_, said, code) = check(&lacking, &["--online"]);
+    assert_eq!(code, 1);
+    assert!(
+        said.contains("models of the config are missing in the list of alpha"),
+        "{said}"
+    );
 }

@@ -104,19 +104,27 @@ pub(super) fn ask(config: &Config) -> Result<Report, Failure> {
 }
 
 impl Report {
-    /// Whether every provider gave its list.
-    pub(super) fn is_good(&self) -> bool {
-        self.providers.iter().all(|provider| provider.ok) && self.btc_price_error.is_none()
-    }
-
-    /// Who did not, for the error at the end.
-    pub(super) fn failed(&self) -> String {
-        let failed = self.providers.iter().filter(|provider| !provider.ok);
-        let mut names: Vec<&str> = failed.map(|provider| provider.name.as_str()).collect();
+    /// What does not work, for the error at the end: who gave no list, and in whose list a model of the config is missing.
+    /// `None` when all is well; a price that differs may be the operator's word.
+    pub(super) fn failed(&self) -> Option<String> {
+        let named = |fails: fn(&Finding) -> bool| -> Vec<&str> {
+            let failing = self.providers.iter().filter(|finding| fails(finding));
+            failing.map(|finding| finding.name.as_str()).collect()
+        };
+        let mut silent = named(|finding| !finding.ok);
         if self.btc_price_error.is_some() {
-            names.push("prices.btc_price_url");
+            silent.push("prices.btc_price_url");
         }
-        format!("no usable answer from {}", names.join(", "))
+        let lacking = named(|finding| !finding.missing.is_empty());
+        let failures = [
+            ("no usable answer from", silent),
+            ("models of the config are missing in the list of", lacking),
+        ];
+        let told = failures.iter().filter(|(_, names)| !names.is_empty());
+        let told: Vec<String> = told
+            .map(|(what, names)| format!("{what} {}", names.join(", ")))
+            .collect();
+        (!told.is_empty()).then(|| told.join("; "))
     }
 
     /// As JSON on one line.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hyper::header::{self, HeaderName, HeaderValue};
 
 use super::super::expand::Template;
-use super::super::preset::{PRESETS, Preset};
+use super::super::preset::{PRESETS, Preset, Published};
 use super::super::problem::{At, Place, Problem};
 use super::super::raw;
 use super::super::reader::quote;
@@ -15,11 +15,12 @@ use super::super::{BaseUrl, KeySource, Provider, Stream, Tier, Timeouts};
 use super::{ON_CLIENT_DISCONNECT, literal_warning, model, timeouts};
 use crate::secret::Secret;
 
-/// Resolves all providers, and what holds between them.
+/// Resolves all providers, and what holds between them. `has_dollars`: it is known what dollars are worth.
 pub(super) fn resolve_all(
     raw: &[raw::Provider],
     stream: &Stream,
     general: &Timeouts,
+    has_dollars: bool,
     values: &mut Values<'_>,
 ) -> Vec<Provider> {
     let mut providers: Vec<Provider> = Vec::new();
@@ -27,6 +28,9 @@ pub(super) fn resolve_all(
         let Some(provider) = resolve(raw, stream, general, values) else {
             continue;
         };
+        if let Some(preset) = values.choice(raw.kind.as_ref(), &PRESETS) {
+            warn_of_lacks(raw, preset, &provider, has_dollars, values);
+        }
         if providers
             .iter()
             .any(|earlier| earlier.name == provider.name)
@@ -173,6 +177,39 @@ fn key_variable(name: &str) -> String {
 
 fn is_sendable(key: &str) -> bool {
     !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// What such a provider needs, and the file does not give: a key, or what makes its costs known.
+fn warn_of_lacks(
+    raw: &raw::Provider,
+    preset: &Preset,
+    provider: &Provider,
+    has_dollars: bool,
+    values: &mut Values<'_>,
+) {
+    let name = &provider.name;
+    if let (Some(usual), KeySource::None, None) = (preset.key, &provider.key_source, &raw.url) {
+        let own = key_variable(name);
+        values.warnings.push(format!(
+            "provider {name}: no key, which it asks for; set {usual} or {own} in the environment"
+        ));
+    }
+    let is_priced = provider.models.iter().any(|model| model.rates.is_some());
+    if provider.discover.is_none() || provider.rates.is_some() || is_priced {
+        return;
+    }
+    let lack = match preset.prices {
+        Published::Dollars if !has_dollars => {
+            "its prices are in dollars, and no [prices] says what they are worth"
+        }
+        Published::Nothing => {
+            "its list has no prices, and it has no input_rate and output_rate (0 where it is free)"
+        }
+        Published::Dollars | Published::Sats => return,
+    };
+    values.warnings.push(format!(
+        "provider {name}: {lack}; what it costs stays unknown"
+    ));
 }
 
 /// Two names can come to the same variable; one provider would then be sent the other's key.
