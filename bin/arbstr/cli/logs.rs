@@ -14,7 +14,7 @@ use clap::{Args, ValueEnum};
 use self::print::Printer;
 use self::progress::Progress;
 use super::ledger::Asked;
-use super::screen::Screen;
+use super::screen::{self, Screen};
 use super::{Failure, printed};
 use crate::clock;
 use crate::config::Env;
@@ -148,6 +148,9 @@ fn follow(
     }
     loop {
         thread::sleep(LOOK_EVERY);
+        if screen::is_abandoned() {
+            return Ok(());
+        }
         let ended = poll(&mut following)?;
         let shown = ended
             .iter()

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::io::{self, IsTerminal};
 
 use anstream::{AutoStream, ColorChoice};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// A terminal, or a file or pipe in its place.
@@ -38,6 +39,16 @@ impl Screen {
             colours: AutoStream::choice(&out) != ColorChoice::Never,
         }
     }
+}
+
+/// Whether standard output is a pipe that nobody reads any more; without this only the next line would show it.
+pub(crate) fn is_abandoned() -> bool {
+    let out = io::stdout();
+    let mut polled = [PollFd::new(&out, PollFlags::empty())];
+    poll(&mut polled, Some(&Timespec::default())).is_ok()
+        && polled[0]
+            .revents()
+            .intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
 /// `text` with everything that a terminal would obey, hide or reorder shown as an escape such as `\u{1b}`.

@@ -209,10 +209,16 @@ const fn title(by: GroupBy) -> &'static str {
     }
 }
 
-/// Successes among what has ended, in whole tenths rounded down: 100 means all.
+/// Successes among what has ended, to the nearest tenth; but 100 means all, and 0 none.
 fn percent(totals: &Totals) -> Option<String> {
-    let ended = u128::from(totals.successes + figures::failures(totals));
-    let tenths = (u128::from(totals.successes) * 1000).checked_div(ended)?;
+    let successes = u128::from(totals.successes);
+    let ended = successes + u128::from(figures::failures(totals));
+    let tenths = (successes * 2000 + ended).checked_div(ended * 2)?;
+    let tenths = match successes {
+        0 => 0,
+        all if all == ended => 1000,
+        _ => tenths.clamp(1, 999),
+    };
     Some(format!("{}.{}", tenths / 10, tenths % 10))
 }
 
@@ -259,3 +265,35 @@ Examples:
   arbstr stats --since 2026-01-01 --until 2026-02-01 --group-by day --json
 
 Reads the database, with or without a running arbstr. What is not known is counted, never added as 0.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_rounded_to_the_nearest_tenth_and_all_means_all() {
+        for (successes, failures, shown) in [
+            (11, 1, Some("91.7")),
+            (2, 1, Some("66.7")),
+            (1, 2, Some("33.3")),
+            (5, 0, Some("100.0")),
+            (0, 5, Some("0.0")),
+            (99_999, 1, Some("99.9")),
+            (1, 99_999, Some("0.1")),
+            (0, 0, None),
+        ] {
+            let totals = Totals {
+                requests: successes + failures,
+                successes,
+                ..Totals::default()
+            };
+            let shown = shown.map(str::to_owned);
+            assert_eq!(
+                percent(&totals),
+                shown,
+                "{successes} of {}",
+                totals.requests
+            );
+        }
+    }
+}

@@ -150,7 +150,7 @@ function tokens(row) {
 
 function retried(row) {
   const tried = typeof row.attempts === "number" ? row.attempts : row.attempts?.length ?? 0;
-  return tried > 1 && el("span", { class: "sub", title: "attempts before this provider answered" }, `after ${plural(tried - 1, "other", "others")}`);
+  return tried > 1 && el("span", { class: "sub", title: "attempts before the last one" }, `after ${plural(tried - 1, "failed try", "failed tries")}`);
 }
 
 function filters(filter, changed) {

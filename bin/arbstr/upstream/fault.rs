@@ -186,13 +186,16 @@ impl Miss {
             | MissKind::Coding(_)
             | MissKind::UnexpectedStream
             | MissKind::NoResult
-            | MissKind::BadAnswer(_) => {
-                if streaming {
-                    Outcome::NotSse
-                } else {
-                    Outcome::BadJson
-                }
+            | MissKind::BadAnswer(_)
+                if streaming =>
+            {
+                Outcome::NotSse
             }
+            MissKind::NoResult | MissKind::BadAnswer(AnswerError::NotAnObject) => Outcome::NoResult,
+            MissKind::Broken(BodyFault::Coding(_))
+            | MissKind::Coding(_)
+            | MissKind::UnexpectedStream
+            | MissKind::BadAnswer(_) => Outcome::BadJson,
             MissKind::TooLarge(_) => Outcome::Oversized,
             MissKind::Cancelled => Outcome::Cancelled,
             MissKind::Status => Outcome::Answer(self.answer(injected)),

@@ -32,6 +32,8 @@ pub enum Outcome {
     NotSse,
     /// A success that is not JSON.
     BadJson,
+    /// A success whose JSON has no result in it.
+    NoResult,
     /// A success whose body, or first event, is an error.
     ErrorEvent(InBand),
     /// More than arbstr is willing to hold.
@@ -193,9 +195,11 @@ impl Verdict {
                 quick: true,
                 ..Self::broken()
             },
-            Outcome::Timeout(_) | Outcome::Empty | Outcome::NotSse | Outcome::BadJson => {
-                Self::broken()
-            }
+            Outcome::Timeout(_)
+            | Outcome::Empty
+            | Outcome::NotSse
+            | Outcome::BadJson
+            | Outcome::NoResult => Self::broken(),
             Outcome::ErrorEvent(error) => Self::of_error_event(error),
             Outcome::Oversized => Self::new(Then::Next),
         }
@@ -318,6 +322,7 @@ impl Outcome {
             Self::Empty => "empty",
             Self::NotSse => "not_sse",
             Self::BadJson => "bad_json",
+            Self::NoResult => "no_result",
             Self::ErrorEvent(_) => "error_event",
             Self::Oversized => "too_large",
             Self::Cancelled => "cancelled",
@@ -355,6 +360,7 @@ impl Outcome {
             Self::Empty => "answered with nothing".into(),
             Self::NotSse => "answered with something that is not a stream".into(),
             Self::BadJson => "answered with something that is not JSON".into(),
+            Self::NoResult => "answered with JSON that has no result in it".into(),
             Self::ErrorEvent(error) => named(
                 "answered with an error".to_owned(),
                 [&error.code, &error.kind],

@@ -413,7 +413,7 @@ impl Intake {
     pub(crate) fn note_ready(&self) {
         let mut progress = self.progress();
         if progress.last_error.take().is_some() || !progress.database_ready {
-            tracing::info!("the ledger's database is in use");
+            tracing::info!("the ledger's database is open");
         }
         progress.database_ready = true;
     }

@@ -418,6 +418,7 @@ fn a_reader_that_has_read_enough_ends_every_command_in_silence() {
         &["logs", "--json"],
         &["logs", "-n", "3000"],
         &["logs", "-f", "-n", "3000"],
+        &["logs", "-f", "-n", "1"],
     ] {
         let mut child = arbstr
             .command()

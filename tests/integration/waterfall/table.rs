@@ -149,6 +149,11 @@ fn cases() -> Vec<Case> {
         ),
         json("not JSON", Answer::json(200, &completion(1, 1)[1..])),
         json(
+            "JSON of another shape",
+            Answer::json(200, r#"{"status":"ok"}"#),
+        ),
+        json("no object", Answer::json(200, "[1]")),
+        json(
             "empty chunked",
             Answer::new(200).header("content-type", "application/json"),
         ),

@@ -88,6 +88,7 @@ fn faults_without_a_status_have_theirs() {
         (Outcome::Empty, Next, Offer),
         (Outcome::NotSse, Next, Offer),
         (Outcome::BadJson, Next, Offer),
+        (Outcome::NoResult, Next, Offer),
         (Outcome::ErrorEvent(InBand::default()), Next, Offer),
         (Outcome::Oversized, Next, Nobody),
         (Outcome::Cancelled, Stop, Nobody),
@@ -254,6 +255,7 @@ fn a_sole_candidate_fails_in_one_of_four_ways() {
         (Outcome::Closed, Failure::NoAnswer),
         (Outcome::Cut, Failure::BadAnswer),
         (Outcome::BadJson, Failure::BadAnswer),
+        (Outcome::NoResult, Failure::BadAnswer),
         (Outcome::ErrorEvent(InBand::default()), Failure::BadAnswer),
         (Outcome::Empty, Failure::BadAnswer),
     ];

@@ -165,6 +165,7 @@ fn each_outcome_ends_a_request_as_it_should() {
         (Outcome::Cut, 1, alone(Failure::BadAnswer), failed),
         (Outcome::Empty, 1, alone(Failure::BadAnswer), failed),
         (Outcome::BadJson, 1, alone(Failure::BadAnswer), failed),
+        (Outcome::NoResult, 1, alone(Failure::BadAnswer), failed),
         (Outcome::Oversized, 1, alone(Failure::BadAnswer), failed),
         (
             Outcome::Cancelled,
