@@ -7,6 +7,7 @@
 //! Labels come from what providers offer. A model that none of them has counts as `other`, so that clients cannot make
 //! up series; what a reload takes away loses its series.
 
+mod doubt;
 mod meters;
 mod outcome;
 mod process;
@@ -23,6 +24,7 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
 
+use self::doubt::Doubts;
 pub(crate) use self::meters::Meters;
 use self::spending::{Spending, Total};
 
@@ -40,6 +42,7 @@ pub(crate) struct Metrics {
     attempts: IntCounterVec,
     retries: IntCounter,
     interruptions: IntCounterVec,
+    doubts: Doubts,
     circuit_opens: IntCounterVec,
     responses: IntCounterVec,
     responses_by_code: Box<[OnceLock<IntCounter>]>,
@@ -69,6 +72,7 @@ impl Metrics {
             attempts: make.counters("arbstr_attempts_total", "Attempts at providers, by how they ended.", &["provider", "outcome", "status"]),
             retries: make.counter("arbstr_retries_total", "Attempts after the first of their request."),
             interruptions: make.counters("arbstr_stream_interruptions_total", "Streams that broke, fell silent or ended unfinished after their first event.", &["provider"]),
+            doubts: Doubts::new(make.counters("arbstr_price_doubts_total", "Answers whose cost the provider puts otherwise, that used units no rate covers, or that report tokens they cannot have.", &["provider", "kind"])),
             circuit_opens: make.counters("arbstr_circuit_opens_total", "Circuits that opened, those of single models included.", &["provider"]),
             responses: make.counters("arbstr_http_responses_total", "Answers to clients on every route, by status.", &["code"]),
             responses_by_code: (0..CODES).map(|_| OnceLock::new()).collect(),
@@ -138,6 +142,7 @@ impl Metrics {
             &self.tokens,
             &self.attempts,
             &self.interruptions,
+            &self.doubts.counters,
             &self.circuit_opens,
         ];
         counters.into_iter().for_each(|vector| prune(vector, keeps));

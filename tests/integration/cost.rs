@@ -1,6 +1,10 @@
 //! What a request cost: exact, at once in a header or event, for ever in the row; unknown is never 0.
 
-use crate::harness::{Answer, House, Provider, Row, Seller, ask, ask_stream, completion};
+use std::time::Duration;
+
+use crate::harness::{
+    Answer, House, Provider, Row, Seller, ask, ask_stream, completion, wait_until,
+};
 
 /// Rates and usage as text, then the cost in nanosats and as a decimal of sats.
 struct Case {
@@ -284,7 +288,7 @@ fn the_reference_cost_is_the_same_tokens_at_the_dearest_candidate() {
 }
 
 #[test]
-fn what_the_provider_itself_reports_is_kept_beside_ours() {
+fn what_the_provider_itself_reports_is_kept_beside_ours_and_told_where_it_differs() {
     let usage = r#"{"prompt_tokens":1000,"completion_tokens":500,"cost_sats":2.5}"#;
     let provider = Provider::always(Answer::json(200, &json_with(usage)));
     let arbstr = House::of(&provider).start();
@@ -300,6 +304,16 @@ fn what_the_provider_itself_reports_is_kept_beside_ours() {
         Some(1),
         "a quarter more than ours"
     );
+    arbstr.chat(&ask("model-a")).finish();
+    let counted = "arbstr_price_doubts_total{kind=\"cost_disagrees\",provider=\"alpha\"} 2";
+    let metrics = || arbstr.get("/metrics").finish();
+    assert!(
+        wait_until(Duration::from_secs(2), || metrics().contains(counted)),
+        "{}",
+        metrics()
+    );
+    let told = arbstr.log().matches("charged something else").count();
+    assert_eq!(told, 1, "{}", arbstr.log());
 }
 
 #[test]

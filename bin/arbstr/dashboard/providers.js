@@ -69,7 +69,7 @@ class Card {
     const [look, word] = standing(provider);
     this.#pill.className = `pill ${look}`;
     this.#pill.textContent = word;
-    fill(this.#lines, about(provider), troubles(provider).map((line) => el("p", { class: "notice warn" }, line)));
+    fill(this.#lines, about(provider), [...troubles(provider), ...doubts(day)].map((line) => el("p", { class: "notice warn" }, line)));
     fill(this.#day, facts(provider, day));
     this.#offers = provider.models;
     this.#list();
@@ -116,6 +116,16 @@ function troubles(provider) {
   return lines;
 }
 
+/** What the provider's answers of the last 24 hours say against its price. */
+function doubts(day) {
+  const kinds = [
+    [day?.cost_disagrees, "it says that it charged something else than its rates give"],
+    [day?.uncovered_units, "units were used that no rate covers"],
+    [day?.implausible_usage, "the token counts do not fit the text"],
+  ];
+  return kinds.filter(([found]) => found > 0).map(([found, what]) => `In the last 24 hours, ${plural(found, "answer", "answers")}: ${what}.`);
+}
+
 function facts(provider, day) {
   const limit = provider.concurrency_limit === null ? "" : ` of ${count(provider.concurrency_limit)}`;
   const discovery = provider.discovery;
@@ -141,8 +151,8 @@ function modelTable(title) {
       { head: "Cached", kind: "num", cell: (row) => rate(row.cached_input_rate) },
       { head: "Output", kind: "num", cell: (row) => rate(row.output_rate) },
       { head: "Fee", kind: "num", cell: (row) => rate(row.base_fee) },
-      { head: "First event", kind: "num", cell: (row) => duration(row.first_event_ms) },
-      { head: "Answer", kind: "num", cell: (row) => duration(row.answer_ms) },
+      { head: "First event", kind: "num", cell: (row) => latency(row, row.first_event_ms) },
+      { head: "Answer", kind: "num", cell: (row) => latency(row, row.answer_ms) },
       { head: "Success", kind: "num learned", cell: (row) => percent(row.success_rate) },
       { head: "Verbosity", kind: "num learned", cell: verbosity },
     ],
@@ -157,6 +167,11 @@ function modelName(row) {
   if (row.implausible_usage > 0) notes.push(`${plural(row.implausible_usage, "implausible token count")}`);
   if (row.suspended_ms !== null) notes.push(`left out for ${span(row.suspended_ms / 1000)}`);
   return [name(row.model), notes.length > 0 && el("span", { class: "sub" }, notes.join(", "))];
+}
+
+/** How long it usually takes; of one that never answered only arbstr's own patience is known. */
+function latency(row, ms) {
+  return duration(row.success_rate === 0 ? null : ms);
 }
 
 /** The tokens it bills beside what others bill for the same. */

@@ -92,6 +92,18 @@ impl Watch {
             .meters
             .request_ended(&about.model, about.streaming, row, overhead);
         log(about, row);
+        for doubt in self.live.meters.price_doubted(row, clock::now()) {
+            tracing::warn!(
+                request_id = row.correlation_id,
+                provider = row.provider.unwrap_or("-"),
+                model = about.model.as_str(),
+                kind = doubt.word(),
+                cost_sats = decimal(row.cost),
+                provider_cost_sats = decimal(row.provider_cost),
+                "{}; told once a minute at most",
+                doubt.sentence()
+            );
+        }
         if let Some((tracer, context)) = &self.trace {
             let (operation, route) = words(about.endpoint);
             tracer.tell(Told {

@@ -2,13 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arbstr_route::ProviderSnapshot;
 use arbstr_store::Completion;
 use prometheus::{Histogram, IntCounter};
 
 use super::Metrics;
+use super::doubt::Doubt;
 use super::outcome::{Outcome, status_word};
 use super::spending::Spending;
 use crate::config::VirtualModel;
@@ -67,6 +68,7 @@ impl Meters {
         for provider in providers.keys() {
             metrics.circuit_opens.with_label_values(&[provider]);
             metrics.interruptions.with_label_values(&[provider]);
+            metrics.doubts.expect(provider);
         }
         let empty = |count: usize| (0..count).map(|_| OnceLock::new()).collect();
         let series = empty((models.len() + 1) * (providers.len() + 1));
@@ -141,6 +143,11 @@ impl Meters {
         if streaming && outcome.is_interruption() {
             served.interruptions.inc();
         }
+    }
+
+    /// Counts what puts the price of the request's provider in doubt; what of it is to be told.
+    pub(crate) fn price_doubted(&self, row: &Completion<&str>, now: Instant) -> Vec<Doubt> {
+        self.metrics.doubts.count(row, now)
     }
 
     fn series(&self, model: &str, provider: Option<&str>) -> &Series {
