@@ -117,7 +117,7 @@ impl Client {
 
     /// Sends on a connection that is open, or on a new one when none is free.
     pub(crate) async fn send(&self, request: Outgoing<'_>) -> Result<Response, SendFault> {
-        match std::future::poll_fn(|cx| Poll::Ready(self.place().pool.take(cx))).await {
+        match self.place().pool.take().await {
             Some(connection) => self.exchange(connection, request).await,
             // Boxed, so that the usual request does not carry, and move, the room for dialling.
             None => Box::pin(self.send_shared(request)).await,

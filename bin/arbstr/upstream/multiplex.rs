@@ -237,3 +237,41 @@ const PING: Duration = Duration::from_secs(30);
 const STREAM_WINDOW: u32 = 64 * 1024;
 /// Wide, so that a stream whose client does not read cannot use it up for the others.
 const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hyper_rustls::MaybeHttpsStream;
+    use hyper_util::rt::TokioIo;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_is_closed_once_nobody_used_it_between_two_looks() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let provider = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok(_)) = connection.accept().await {}
+        });
+        let stream = TcpStream::connect(address).await.unwrap();
+        let lanes = Lanes::default();
+        let stream = MaybeHttpsStream::Http(TokioIo::new(stream));
+        let seat = lanes.open(stream).await.unwrap();
+        let look = || {
+            let mut open = lanes.0.lock().unwrap();
+            open.look();
+            open.is_watched
+        };
+        assert_eq!([look(), look()], [true; 2], "somebody is on board");
+        drop(seat);
+        drop(lanes.board());
+        assert_eq!([look(), look()], [true, false]);
+        let closed = timeout(Duration::from_secs(5), provider).await;
+        assert!(closed.is_ok(), "the provider still waits");
+    }
+}

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
+use tokio::task::coop::unconstrained;
 use tokio::time::sleep;
 
 use super::connection::Connection;
@@ -45,7 +46,13 @@ impl Pool {
     }
 
     /// Takes a connection that is still open, if there is one.
-    pub(super) fn take(&self, cx: &mut Context<'_>) -> Option<Connection> {
+    pub(super) async fn take(&self) -> Option<Connection> {
+        let taking = std::future::poll_fn(|cx| Poll::Ready(self.take_quiet(cx)));
+        // A task that has done much in its turn would be told that nothing can be read, and find every connection quiet.
+        unconstrained(taking).await
+    }
+
+    fn take_quiet(&self, cx: &mut Context<'_>) -> Option<Connection> {
         loop {
             let popped = {
                 let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,3 +97,29 @@ const MOST: usize = 128;
 const KEPT: Duration = Duration::from_secs(90);
 /// How often new ones are looked at, and old ones counted out.
 const LOOK: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use hyper_rustls::MaybeHttpsStream;
+    use hyper_util::rt::TokioIo;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::task::coop::{consume_budget, has_budget_remaining};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_closed_connection_is_never_taken_however_busy_the_task_was() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        drop(listener.accept().await.unwrap());
+        stream.readable().await.unwrap();
+        let pool = Pool::default();
+        let stream = MaybeHttpsStream::Http(TokioIo::new(stream));
+        pool.put(Connection::new(stream));
+        while has_budget_remaining() {
+            consume_budget().await;
+        }
+        assert!(pool.take().await.is_none());
+    }
+}
