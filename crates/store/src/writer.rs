@@ -50,6 +50,8 @@ pub(crate) struct Writer {
     connection: Option<Connection>,
     open_rows: OpenRows,
     recovered: bool,
+    /// How often the writer has rested since it last looked for dead processes.
+    rests: u32,
     complaints: Complaints,
     /// Whether it was said that there is no journal.
     told_of_journal: bool,
@@ -96,6 +98,7 @@ impl Writer {
             connection,
             open_rows: OpenRows::default(),
             recovered: false,
+            rests: 0,
             complaints: Complaints::default(),
             told_of_journal: false,
             expiring: false,
@@ -162,11 +165,15 @@ impl Writer {
         } else {
             LONGEST_PAUSE
         };
-        if self.intake.sleep(call, at_most) {
+        let idle = !self.intake.sleep(call, at_most);
+        if !idle {
             self.intake.linger(call, LINGER);
-        } else {
-            // Nothing to do: see whether another instance on this file has died meanwhile.
+        }
+        self.rests += 1;
+        if idle || self.rests == RESTS {
+            // See whether another instance on this file has died meanwhile.
             self.recovered = false;
+            self.rests = 0;
         }
     }
 
@@ -397,6 +404,8 @@ const SEGMENT_LENGTH: u64 = 8 << 20;
 /// From the first record to the commit, so that others can join it.
 const LINGER: Duration = Duration::from_millis(50);
 const IDLE: Duration = Duration::from_secs(30);
+/// About as long, under load.
+const RESTS: u32 = 600;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 

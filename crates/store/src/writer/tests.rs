@@ -342,3 +342,21 @@ fn completion_finds_its_opening_in_memory_also_beside_a_record_that_is_refused()
     turn_until_drained(&mut writer);
     assert_eq!(bench.count(), 1);
 }
+
+#[test]
+fn writer_that_is_never_idle_looks_for_dead_processes_all_the_same() {
+    let bench = Bench::new("never-idle", 10);
+    let mut writer = bench.writer(bench.connect());
+    turn_until_drained(&mut writer);
+    let call = bench.intake.call();
+    // News, and nobody to linger for.
+    bench.intake.stop();
+    for _ in 1..RESTS {
+        writer.rest(call);
+        assert!(writer.recovered);
+    }
+    writer.rest(call);
+    assert!(!writer.recovered);
+    turn_until_drained(&mut writer);
+    assert!(writer.recovered);
+}
