@@ -224,6 +224,8 @@ fn another_process_reads_beside_a_server_and_learns_what_is_wrong_with_a_file() 
     assert_eq!(reader.count(&Selection::all()).unwrap(), 4);
     drop(reader);
     assert!(store.request("3").unwrap().is_some());
+    // The thread of the pool that opened a connection for this holds it a moment longer.
+    std::thread::sleep(Duration::from_millis(100));
     assert!(store.close(PATIENCE).is_empty());
     let beside = ["arbstr.db", "arbstr.db.owner-0"];
     assert_eq!(scratch.files(), beside, "closing leaves one file");
