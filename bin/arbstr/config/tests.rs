@@ -729,12 +729,6 @@ fn warns_of_what_works_but_should_be_known() {
             "provider alpha: its key travels unencrypted to http://a.example/v1",
         ),
         (
-            format!("{PROVIDER}api_key = \"${{SHORT}}\""),
-            0o600,
-            Options::default(),
-            "the key of alpha is shorter than 8 characters: an answer that echoes it is passed on as it is",
-        ),
-        (
             PROVIDER
                 .replace("input_rate", "#")
                 .replace("output_rate", "#"),
@@ -767,11 +761,7 @@ fn warns_of_what_works_but_should_be_known() {
             "provider p: its list has no prices, and it has no input_rate and output_rate (0 where it is free); what it costs stays unknown",
         ),
     ] {
-        let env = |name: &str| match name {
-            "K" => Some("long-enough".to_owned()),
-            "SHORT" => Some("seven77".to_owned()),
-            _ => None,
-        };
+        let env = |name: &str| (name == "K").then(|| "long-enough".to_owned());
         let source = Source {
             file: Path::new("a.toml"),
             text: &text,
@@ -780,6 +770,21 @@ fn warns_of_what_works_but_should_be_known() {
         let config = read(&source, &env, &options).unwrap();
         assert_eq!(config.warnings, [warning]);
     }
+}
+
+#[test]
+fn warns_of_secrets_that_are_too_short_to_be_told_from_other_text() {
+    let too_short = |what: &str| {
+        format!(
+            "{what} is shorter than 8 characters: an answer that echoes it is passed on as it is"
+        )
+    };
+    let provider =
+        PROVIDER.to_owned() + "headers = { \"x-key\" = \"seven77\", \"x-org\" = \"4\" }\n";
+    let telemetry = "[telemetry]\nheaders = { \"x-token\" = \"eight888\", \"x-scope\" = \"4\" }\n";
+    let config = good(&(provider + telemetry));
+    assert_eq!(config.warnings, [too_short("the header x-key")]);
+    assert_eq!(config.secrets().collect::<Vec<_>>(), ["eight888"]);
 }
 
 #[test]
