@@ -41,6 +41,8 @@ pub(super) fn tell_cost(headers: &mut HeaderMap, sats: &str) {
 
 /// Leaves what is for the client.
 fn strip(headers: &mut HeaderMap, live: &Live) {
+    // In nearly every answer, and so not left to the list below.
+    headers.remove(header::CONTENT_LENGTH);
     let named_by_connection: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -51,8 +53,10 @@ fn strip(headers: &mut HeaderMap, live: &Live) {
     let dropped: Vec<HeaderName> = headers
         .iter()
         .filter(|(name, value)| {
-            NOT_PASSED_ON.contains(name)
+            OF_THE_CONNECTION.contains(name)
                 || named_by_connection.contains(name)
+                || OF_ITS_SITE.contains(name)
+                || *name == header::CONTENT_ENCODING
                 || name.as_str().starts_with("x-arbstr-")
                 || name.as_str().starts_with("access-control-")
                 || live.is_echoed_in(value.as_bytes())
@@ -70,11 +74,7 @@ fn insert(headers: &mut HeaderMap, name: &HeaderName, value: &str) {
     }
 }
 
-static NOT_PASSED_ON: [HeaderName; 16] = [
-    // Of the body as the provider sent it.
-    header::CONTENT_LENGTH,
-    header::CONTENT_ENCODING,
-    // Of the connection.
+static OF_THE_CONNECTION: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -84,7 +84,10 @@ static NOT_PASSED_ON: [HeaderName; 16] = [
     header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
-    // What a provider says about its own site would, said by arbstr, hold for arbstr's.
+];
+
+/// What a provider says about its own site would, said by arbstr, hold for arbstr's.
+static OF_ITS_SITE: [HeaderName; 5] = [
     header::SET_COOKIE,
     header::ALT_SVC,
     header::STRICT_TRANSPORT_SECURITY,
