@@ -35,7 +35,7 @@ pub(crate) async fn answer(
     mut request: Request<Incoming>,
 ) -> Result<Response<Reply>, Infallible> {
     let arrival = Arrival::now();
-    let _thread = app.lifeline.hold();
+    let _token = app.shutdown.token();
     let origin = request.headers().get(hyper::header::ORIGIN).cloned();
     let refused = gate::check(&app, &request).err();
     let mut reply = match refused {

@@ -18,9 +18,9 @@ use arc_swap::{ArcSwap, Guard};
 use crate::clock;
 use crate::config::{Config, Provider};
 use crate::discover::{self, BtcStanding, Findings, News, Standing, Target};
-use crate::lifeline::Lifeline;
 use crate::metrics::{Meters, Metrics};
 use crate::secret::Secret;
+use crate::shutdown::Shutdown;
 use crate::trace::Tracer;
 use crate::upstream::{Upstream, tls_config};
 use tokio::sync::Notify;
@@ -37,7 +37,7 @@ pub(crate) struct App {
     /// What is counted over all settings.
     pub(crate) metrics: Arc<Metrics>,
     /// Shutdown.
-    pub(crate) lifeline: Lifeline,
+    pub(crate) shutdown: Shutdown,
     /// Traces, where they are wanted.
     pub(crate) tracer: Option<Tracer>,
     listen: SocketAddr,
@@ -70,7 +70,7 @@ impl App {
             changing: Mutex::new(()),
             changed: Notify::new(),
             store,
-            lifeline: Lifeline::new(),
+            shutdown: Shutdown::new(),
             tracer: None,
             listen,
             started_ms,

@@ -26,9 +26,9 @@ use crate::api::Reply;
 use crate::api::fault::Fault;
 use crate::app::{App, Live};
 use crate::arrival::Arrival;
+use crate::buffer_pool;
 use crate::clock;
 use crate::ledger::{About, Bill, Ending, Entry};
-use crate::spare;
 
 /// What a client asked, as it came.
 pub(crate) struct Asked {
@@ -44,7 +44,7 @@ pub(crate) struct Asked {
 
 impl Drop for Asked {
     fn drop(&mut self) {
-        spare::keep_headers(std::mem::take(&mut self.headers));
+        buffer_pool::keep_headers(std::mem::take(&mut self.headers));
     }
 }
 
@@ -54,11 +54,11 @@ impl Drop for Asked {
 /// What arbstr itself refuses or could not do.
 pub(crate) async fn run(app: &Arc<App>, asked: Asked) -> Result<Response<Reply>, Fault> {
     let departure = Departure::default();
-    let thread = app.lifeline.hold();
+    let token = app.shutdown.token();
     Attended::new(
         serve(Arc::clone(app), asked, departure.clone()),
         departure,
-        thread,
+        token,
     )
     .await
 }

@@ -5,6 +5,7 @@
 mod api;
 mod app;
 mod arrival;
+mod buffer_pool;
 mod cli;
 mod clock;
 mod config;
@@ -12,18 +13,17 @@ mod database;
 mod discover;
 mod flow;
 mod ledger;
-mod lifeline;
 mod log;
 mod memory;
 mod metrics;
 mod mock;
+mod read_buffer;
 mod records;
 mod relay;
-mod scratch;
 mod secret;
 mod serve;
 mod server;
-mod spare;
+mod shutdown;
 mod trace;
 mod upstream;
 

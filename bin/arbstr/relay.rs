@@ -32,7 +32,7 @@ use crate::app::Live;
 use crate::clock;
 use crate::config::OnClientDisconnect;
 use crate::ledger::{Bill, Entry, decimal};
-use crate::lifeline::Thread;
+use crate::shutdown::ShutdownToken;
 use crate::upstream::{self, Opened};
 
 /// The body that hyper polls for the client of a stream.
@@ -106,7 +106,7 @@ pub(crate) struct Conditions {
     /// The settings it began under.
     pub(crate) live: Arc<Live>,
     /// Its hold on the process.
-    pub(crate) thread: Thread,
+    pub(crate) shutdown: ShutdownToken,
 }
 
 /// What one step of a course gave.
@@ -141,7 +141,7 @@ impl Course {
             released: opened.released,
             entry: Some(entry),
             permit,
-            cut: conditions.thread.clone().into_cut(),
+            cut: conditions.shutdown.clone().into_cut(),
             conditions,
             watches_cut: false,
         }
@@ -155,7 +155,7 @@ impl Course {
         if !self.released.is_empty() {
             return Poll::Ready(Step::Released(std::mem::take(&mut self.released)));
         }
-        if self.conditions.thread.is_cut() {
+        if self.conditions.shutdown.is_cut() {
             return Poll::Ready(self.break_off(&Fate::ShutDown, SHUTTING_DOWN, audience));
         }
         loop {
@@ -186,7 +186,7 @@ impl Course {
 
     /// Completes the record of a stream that nobody will read on; a shutdown is told as one.
     pub(crate) fn abandon(mut self) {
-        let fate = if self.conditions.thread.is_cut() {
+        let fate = if self.conditions.shutdown.is_cut() {
             Fate::ShutDown
         } else {
             Fate::Abandoned
@@ -196,7 +196,7 @@ impl Course {
 
     /// Whether the process is past its grace period.
     pub(crate) fn is_cut(&self) -> bool {
-        self.conditions.thread.is_cut()
+        self.conditions.shutdown.is_cut()
     }
 
     /// The course is polled by another task from now on, which must be woken at the cut.

@@ -1,9 +1,9 @@
 //! Sockets: accepting clients, bounding what they may cost, and ending in order.
 
-pub(crate) mod crew;
 mod guard;
 mod head;
 mod window;
+pub(crate) mod workers;
 
 use std::convert::Infallible;
 use std::io;
@@ -19,8 +19,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use self::crew::Crew;
 use self::guard::Guard;
+use self::workers::Workers;
 use crate::api;
 use crate::app::App;
 
@@ -34,20 +34,20 @@ pub(crate) async fn run(
     listener: TcpListener,
     mut stop: mpsc::Receiver<()>,
 ) -> io::Result<()> {
-    let mut crew = Crew::start(&app)?;
+    let mut workers = Workers::start(&app)?;
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => crew.seat(stream),
+                Ok((stream, _)) => workers.assign(stream),
                 Err(error) => refuse(&error).await,
             },
             _ = stop.recv() => break,
         }
     }
     drop(listener);
-    finish(&app, &mut crew, stop).await;
-    crew.end().await;
-    if timeout(LINGER, app.lifeline.all_let_go()).await.is_err() {
+    finish(&app, &mut workers, stop).await;
+    workers.end().await;
+    if timeout(LINGER, app.shutdown.all_released()).await.is_err() {
         tracing::warn!("some requests did not end in time; the next start completes their records");
     }
     Ok(())
@@ -147,7 +147,7 @@ async fn refuse(error: &io::Error) {
     }
 }
 
-async fn finish(app: &App, crew: &mut Crew, mut stop: mpsc::Receiver<()>) {
+async fn finish(app: &App, workers: &mut Workers, mut stop: mpsc::Receiver<()>) {
     let grace = app.live().config.server.shutdown_grace;
     tracing::info!(
         grace_secs = grace.as_secs(),
@@ -156,10 +156,10 @@ async fn finish(app: &App, crew: &mut Crew, mut stop: mpsc::Receiver<()>) {
     let all_done = async {
         // A connection that waits for its next request must not hold up the end.
         tokio::select! {
-            () = crew.close() => {}
-            () = async { app.lifeline.all_let_go().await; sleep(LINGER).await } => {}
+            () = workers.close() => {}
+            () = async { app.shutdown.all_released().await; sleep(LINGER).await } => {}
         }
-        app.lifeline.all_let_go().await;
+        app.shutdown.all_released().await;
     };
     tokio::pin!(all_done);
     tokio::select! {
@@ -167,7 +167,7 @@ async fn finish(app: &App, crew: &mut Crew, mut stop: mpsc::Receiver<()>) {
         () = sleep(grace) => tracing::warn!("the grace period is over: breaking off what still runs"),
         _ = stop.recv() => tracing::warn!("told to stop again: breaking off what still runs"),
     }
-    app.lifeline.cut();
+    app.shutdown.cut();
     if timeout(CUT_TIME, all_done).await.is_err() {
         tracing::warn!("some clients did not take their last bytes in time");
     }

@@ -15,9 +15,9 @@ use super::Reply;
 use super::fault::{Fault, json_reply};
 use crate::app::App;
 use crate::arrival::Arrival;
+use crate::buffer_pool;
 use crate::clock;
 use crate::flow;
-use crate::spare;
 
 /// Reads the body and sends the request on its way.
 ///
@@ -125,7 +125,7 @@ impl Collected {
             return;
         }
         if self.joined.is_empty() {
-            self.joined = spare::take(self.expected);
+            self.joined = buffer_pool::take(self.expected);
             self.joined
                 .extend_from_slice(&std::mem::take(&mut self.first));
         }
@@ -140,7 +140,7 @@ impl Collected {
         if self.joined.is_empty() {
             self.first
         } else {
-            spare::share(self.joined)
+            buffer_pool::share(self.joined)
         }
     }
 }

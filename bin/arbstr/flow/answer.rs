@@ -102,7 +102,7 @@ impl Journey {
             requires_done: provider.requires_done,
             patience: Patience::new(provider.timeouts.idle, until, clock::now()),
             live: Arc::clone(&self.live),
-            thread: self.thread,
+            shutdown: self.shutdown,
         };
         let course = Course::new(opened, self.entry, permit, conditions);
         let body = Reply::relayed(relay::Body::new(course, leaving));

@@ -10,12 +10,12 @@ use arbstr_wire::{Edits, Request, Rewriter, Settings, Splicer};
 use super::departure::Departure;
 use super::{Asked, explain};
 use crate::app::{App, Live};
+use crate::buffer_pool;
 use crate::clock;
 use crate::config::{FirstEvent, Provider};
 use crate::ledger::{self, Entry, Fruit};
-use crate::lifeline::Thread;
 use crate::relay::Leaving;
-use crate::spare;
+use crate::shutdown::ShutdownToken;
 use crate::upstream::attempt::{Call, Good, Limits, attempt};
 use crate::upstream::fault::Miss;
 use crate::upstream::{Upstream, reported_cost};
@@ -37,7 +37,7 @@ pub(super) struct Journey {
     pub(super) entry: Entry,
     pub(super) fall: Waterfall,
     pub(super) last_miss: Option<Miss>,
-    pub(super) thread: Thread,
+    pub(super) shutdown: ShutdownToken,
     wish: Wish,
     rolls: u64,
 }
@@ -93,7 +93,7 @@ impl Journey {
             entry,
             fall: Waterfall::new(plan, deadline),
             last_miss: None,
-            thread: app.lifeline.hold(),
+            shutdown: app.shutdown.token(),
             wish,
             rolls: 0,
         }
@@ -102,7 +102,7 @@ impl Journey {
     /// Asks one candidate after another until one gives a good answer or none is left.
     pub(super) async fn attempts(&mut self) -> Outlook {
         loop {
-            if self.thread.is_cut() {
+            if self.shutdown.is_cut() {
                 return Outlook::ShutDown;
             }
             if self.departure.is_gone() {
@@ -183,7 +183,7 @@ impl Journey {
             include_usage: !attempt.omit_stream_options,
         };
         let splicer = &self.wish.splicer;
-        let spliced = splicer.apply_with(&self.asked.body, &edits, spare::join);
+        let spliced = splicer.apply_with(&self.asked.body, &edits, buffer_pool::join);
         let traced = self.entry.trace_headers(&self.asked.headers);
         let mut call = Call {
             upstream,
@@ -198,7 +198,7 @@ impl Journey {
             biased;
             result = self::attempt(&mut call) => result,
             () = self.given_up(attempt, provider) => Err(Miss::cancelled()),
-            () = self.thread.cut() => Err(Miss::cancelled()),
+            () = self.shutdown.cut() => Err(Miss::cancelled()),
         };
         (result, spliced.injected_usage)
     }
@@ -231,7 +231,7 @@ impl Journey {
         tokio::select! {
             () = tokio::time::sleep(duration) => {}
             () = self.departure.is_announced() => {}
-            () = self.thread.cut() => {}
+            () = self.shutdown.cut() => {}
         }
     }
 

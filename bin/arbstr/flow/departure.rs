@@ -19,8 +19,8 @@ use tokio_util::sync::ReusableBoxFuture;
 use crate::api::Reply;
 use crate::api::fault::Fault;
 use crate::config::OnClientDisconnect;
-use crate::lifeline::Thread;
 use crate::relay::Leaving;
+use crate::shutdown::ShutdownToken;
 
 /// Tells the work of a request that its client has gone.
 #[derive(Debug, Clone, Default)]
@@ -65,7 +65,7 @@ impl Departure {
 pub(super) struct Attended {
     work: Option<Work>,
     departure: Departure,
-    thread: Option<Thread>,
+    shutdown: Option<ShutdownToken>,
 }
 
 /// A future on the heap. Its place serves one request after another: it is the largest piece of a small one.
@@ -73,11 +73,11 @@ type Work = ReusableBoxFuture<'static, Answered>;
 type Answered = Result<Response<Reply>, Fault>;
 
 impl Attended {
-    /// `work` for a client whose leaving is told to `departure`; `thread` keeps the process waiting for it.
+    /// `work` for a client whose leaving is told to `departure`; `shutdown` keeps the process waiting for it.
     pub(super) fn new(
         work: impl Future<Output = Answered> + Send + 'static,
         departure: Departure,
-        thread: Thread,
+        shutdown: ShutdownToken,
     ) -> Self {
         let work = match PLACES.with_borrow_mut(Vec::pop) {
             Some(mut place) => {
@@ -89,7 +89,7 @@ impl Attended {
         Self {
             work: Some(work),
             departure,
-            thread: Some(thread),
+            shutdown: Some(shutdown),
         }
     }
 }
@@ -118,11 +118,11 @@ impl Drop for Attended {
         let (Some(work), Ok(runtime)) = (self.work.take(), Handle::try_current()) else {
             return;
         };
-        let thread = self.thread.take();
+        let shutdown = self.shutdown.take();
         self.departure.announce();
         runtime.spawn(async move {
             drop(work.await);
-            drop(thread);
+            drop(shutdown);
         });
     }
 }

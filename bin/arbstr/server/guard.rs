@@ -23,7 +23,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::head::Watch;
 use crate::api::fault::Fault;
-use crate::scratch;
+use crate::read_buffer;
 
 /// A client connection whose writes fail once the client has taken nothing for `limit`, and whose reads fail at a
 /// request with two framings.
@@ -58,14 +58,10 @@ impl Guard {
     /// # Errors
     /// As for a read.
     pub(super) async fn speaks_http2(&mut self) -> io::Result<bool> {
-        std::future::poll_fn(|cx| scratch::lend(|scratch| self.poll_protocol(cx, scratch))).await
+        std::future::poll_fn(|cx| read_buffer::lend(|buffer| self.poll_protocol(cx, buffer))).await
     }
 
-    fn poll_protocol(
-        &mut self,
-        cx: &mut Context<'_>,
-        scratch: &mut [u8],
-    ) -> Poll<io::Result<bool>> {
+    fn poll_protocol(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<bool>> {
         loop {
             let known = self.ahead.len().min(PREFACE.len());
             if self.ahead[..known] != PREFACE[..known] {
@@ -74,7 +70,7 @@ impl Guard {
             if known == PREFACE.len() {
                 return Poll::Ready(Ok(true));
             }
-            let mut buf = ReadBuf::new(scratch);
+            let mut buf = ReadBuf::new(buffer);
             ready!(self.poll_socket(cx, &mut buf))?;
             if buf.filled().is_empty() {
                 return Poll::Ready(Ok(false));

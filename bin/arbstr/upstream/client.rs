@@ -31,7 +31,7 @@ use super::headers::Fields;
 use super::multiplex::{Lanes, Rider, Unsent};
 use super::pool::Pool;
 use super::target::Target;
-use crate::server::crew;
+use crate::server::workers;
 
 /// An HTTP client for one provider.
 pub(crate) struct Client {
@@ -111,7 +111,7 @@ impl Client {
                 https,
                 limit: connect_limit,
             },
-            places: (0..=crew::count()).map(|_| Place::default()).collect(),
+            places: (0..=workers::count()).map(|_| Place::default()).collect(),
         }
     }
 
@@ -178,7 +178,7 @@ impl Client {
     }
 
     fn place(&self) -> &Place {
-        &self.places[crew::index()]
+        &self.places[workers::index()]
     }
 }
 

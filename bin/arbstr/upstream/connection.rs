@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::pool::Pool;
-use crate::{scratch, spare};
+use crate::{buffer_pool, read_buffer};
 
 /// A connection on which no answer is being read.
 pub(super) struct Connection {
@@ -109,7 +109,7 @@ impl Connection {
     ) -> Result<(Head, Answer), Unanswered> {
         let mut exchange = Exchange {
             connection: self,
-            reader: HeadReader::reusing(spare::take_headers()),
+            reader: HeadReader::reusing(buffer_pool::take_headers()),
             request: Outgoing {
                 head,
                 body,
@@ -145,7 +145,7 @@ impl Exchange {
         {
             self.unwritable = Some(error);
         }
-        scratch::lend(|buffer| self.poll_head(cx, &mut buffer[..READ_BYTES]))
+        read_buffer::lend(|buffer| self.poll_head(cx, &mut buffer[..READ_BYTES]))
     }
 
     fn poll_head(
@@ -196,7 +196,7 @@ impl Answer {
         if let Some(fault) = self.fault {
             return Poll::Ready(Some(Err(fault.into())));
         }
-        scratch::lend(|buffer| {
+        read_buffer::lend(|buffer| {
             loop {
                 let Some(connection) = &mut self.connection else {
                     return Poll::Ready(None);

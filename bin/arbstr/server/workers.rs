@@ -1,4 +1,4 @@
-//! The threads that serve: one for each core, each with a runtime of its own.
+//! The threads that serve clients: one for each core, each with a runtime of its own.
 //!
 //! A request stays on the thread that took its connection: its upstream connections are pooled there, and nothing is
 //! woken across threads. What a runtime shared by all threads costs for handing work around is saved; in exchange
@@ -25,8 +25,8 @@ use super::{LINGER, Protocols, serve};
 use crate::app::App;
 
 /// All serving threads.
-pub(super) struct Crew {
-    seats: Vec<Seat>,
+pub(super) struct Workers {
+    handles: Vec<WorkerHandle>,
     phase: watch::Sender<Phase>,
     /// Closed once no thread has a connection left.
     busy: mpsc::Receiver<()>,
@@ -52,7 +52,7 @@ enum Phase {
 }
 
 /// The way to one thread.
-struct Seat {
+struct WorkerHandle {
     connections: mpsc::UnboundedSender<std::net::TcpStream>,
     load: Arc<AtomicUsize>,
     thread: thread::JoinHandle<()>,
@@ -67,7 +67,7 @@ struct Worker {
     busy: mpsc::Sender<()>,
 }
 
-impl Crew {
+impl Workers {
     /// Starts the threads.
     ///
     /// # Errors
@@ -75,38 +75,42 @@ impl Crew {
     pub(super) fn start(app: &Arc<App>) -> io::Result<Self> {
         let (phase, told) = watch::channel(Phase::Serving);
         let (is_busy, busy) = mpsc::channel(1);
-        let seats = (1..=count())
+        let handles = (1..=count())
             .map(|index| {
-                let (connections, seated) = mpsc::unbounded_channel();
+                let (connections, taken) = mpsc::unbounded_channel();
                 let load = Arc::new(AtomicUsize::new(0));
                 let worker = Worker {
                     app: Arc::clone(app),
-                    connections: seated,
+                    connections: taken,
                     load: Arc::clone(&load),
                     phase: told.clone(),
                     busy: is_busy.clone(),
                 };
-                Ok(Seat {
+                Ok(WorkerHandle {
                     connections,
                     load,
                     thread: worker.start(index)?,
                 })
             })
             .collect::<io::Result<_>>()?;
-        Ok(Self { seats, phase, busy })
+        Ok(Self {
+            handles,
+            phase,
+            busy,
+        })
     }
 
     /// Gives a new connection to the thread that has the fewest, give or take: the first few stay together, so that they share
     /// the upstream connections of their thread.
-    pub(super) fn seat(&self, stream: TcpStream) {
-        let load = |seat: &&Seat| seat.load.load(Ordering::Relaxed) / TOGETHER;
-        let (Some(seat), Ok(stream)) = (self.seats.iter().min_by_key(load), stream.into_std())
+    pub(super) fn assign(&self, stream: TcpStream) {
+        let load = |handle: &&WorkerHandle| handle.load.load(Ordering::Relaxed) / TOGETHER;
+        let (Some(handle), Ok(stream)) = (self.handles.iter().min_by_key(load), stream.into_std())
         else {
             return;
         };
-        seat.load.fetch_add(1, Ordering::Relaxed);
+        handle.load.fetch_add(1, Ordering::Relaxed);
         // A thread that is gone has panicked, and the connection closes here.
-        let _ = seat.connections.send(stream);
+        let _ = handle.connections.send(stream);
     }
 
     /// Ends connections as soon as they have no request; resolves when none is left.
@@ -120,7 +124,11 @@ impl Crew {
     /// the process.
     pub(super) async fn end(self) {
         self.phase.send_replace(Phase::Over);
-        let threads: Vec<_> = self.seats.into_iter().map(|seat| seat.thread).collect();
+        let threads: Vec<_> = self
+            .handles
+            .into_iter()
+            .map(|handle| handle.thread)
+            .collect();
         let all =
             tokio::task::spawn_blocking(|| threads.into_iter().for_each(|it| drop(it.join())));
         // A thread's panic has been told of by the panic itself.
@@ -164,12 +172,12 @@ impl Worker {
             _ = self.phase.wait_for(|phase| *phase == Phase::Over) => {}
         }
         drop(self.busy);
-        // An error means that the crew is gone, which ends this as well.
+        // An error means that [`Workers`] is gone, which ends this as well.
         let _ = self.phase.wait_for(|phase| *phase == Phase::Over).await;
         // What is left are clients that take nothing; their streams end with their connections.
         connections.shutdown().await;
         // Streams that are read on for their usage run here too.
-        let _ = timeout(LINGER, self.app.lifeline.all_let_go()).await;
+        let _ = timeout(LINGER, self.app.shutdown.all_released()).await;
     }
 
     fn count<T>(&self, connections: &JoinSet<T>) {

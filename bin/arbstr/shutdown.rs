@@ -2,7 +2,7 @@
 //!
 //! Shutdown has two moments: the grace period, in which streams may finish, and the cut, at which whatever still runs
 //! is broken off. Work that outlives its connection (a drained stream, an attempt whose client left) holds a
-//! [`Thread`] so that the process waits for it.
+//! [`ShutdownToken`] so that the process waits for it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,36 +11,36 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-use crate::server::crew;
+use crate::server::workers;
 
-/// The process's end of the line.
+/// The end of the process, as those who bring it about see it.
 #[derive(Debug)]
-pub(crate) struct Lifeline(Arc<Line>);
+pub(crate) struct Shutdown(Arc<State>);
 
 #[derive(Debug)]
-struct Line {
+struct State {
     is_cut: AtomicBool,
     /// One for each serving thread and one for all others, so that requests do not queue to wait.
     cut: Box<[Notify]>,
     held: AtomicUsize,
-    let_go: Notify,
+    released: Notify,
 }
 
-impl Lifeline {
+impl Shutdown {
     /// A process that is not ending.
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Line {
+        Self(Arc::new(State {
             is_cut: AtomicBool::new(false),
-            cut: (0..=crew::count()).map(|_| Notify::new()).collect(),
+            cut: (0..=workers::count()).map(|_| Notify::new()).collect(),
             held: AtomicUsize::new(0),
-            let_go: Notify::new(),
+            released: Notify::new(),
         }))
     }
 
-    /// Takes hold of the line for work that the process should wait for.
-    pub(crate) fn hold(&self) -> Thread {
+    /// A token for work that the process should wait for.
+    pub(crate) fn token(&self) -> ShutdownToken {
         self.0.held.fetch_add(1, Ordering::Relaxed);
-        Thread(Arc::clone(&self.0))
+        ShutdownToken(Arc::clone(&self.0))
     }
 
     /// Breaks off whatever still runs.
@@ -51,10 +51,10 @@ impl Lifeline {
         }
     }
 
-    /// Resolves when nobody holds the line any more.
-    pub(crate) async fn all_let_go(&self) {
+    /// Resolves when nobody holds a token any more.
+    pub(crate) async fn all_released(&self) {
         loop {
-            let told = self.0.let_go.notified();
+            let told = self.0.released.notified();
             if self.0.held.load(Ordering::Acquire) == 0 {
                 return;
             }
@@ -63,11 +63,11 @@ impl Lifeline {
     }
 }
 
-/// One piece of work's hold on the [`Lifeline`].
+/// Held by a piece of work that the process waits for, and tells it when it is broken off.
 #[derive(Debug)]
-pub(crate) struct Thread(Arc<Line>);
+pub(crate) struct ShutdownToken(Arc<State>);
 
-impl Thread {
+impl ShutdownToken {
     /// Whether the cut has come. Cheap enough for every chunk of every stream.
     pub(crate) fn is_cut(&self) -> bool {
         self.0.is_cut.load(Ordering::Acquire)
@@ -75,7 +75,7 @@ impl Thread {
 
     /// Resolves when the cut comes.
     pub(crate) async fn cut(&self) {
-        let told = self.0.cut[crew::index()].notified();
+        let told = self.0.cut[workers::index()].notified();
         if !self.is_cut() {
             told.await;
         }
@@ -87,17 +87,17 @@ impl Thread {
     }
 }
 
-impl Clone for Thread {
+impl Clone for ShutdownToken {
     fn clone(&self) -> Self {
         self.0.held.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(&self.0))
     }
 }
 
-impl Drop for Thread {
+impl Drop for ShutdownToken {
     fn drop(&mut self) {
         if self.0.held.fetch_sub(1, Ordering::Release) == 1 {
-            self.0.let_go.notify_waiters();
+            self.0.released.notify_waiters();
         }
     }
 }

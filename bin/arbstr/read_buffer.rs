@@ -6,11 +6,11 @@ use std::cell::RefCell;
 
 /// Lends the thread's buffer of [`BYTES`]. Not to be called again from within `read`.
 pub(crate) fn lend<R>(read: impl FnOnce(&mut [u8]) -> R) -> R {
-    SCRATCH.with_borrow_mut(|scratch| read(scratch))
+    BUFFER.with_borrow_mut(|buffer| read(buffer))
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; BYTES].into_boxed_slice());
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; BYTES].into_boxed_slice());
 }
 
 /// Its size.

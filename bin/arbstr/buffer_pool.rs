@@ -1,4 +1,4 @@
-//! What a thread keeps of one request for the next: the buffers of large bodies, and header maps.
+//! Each thread's pool of what one request leaves for the next: the buffers of large bodies, and header maps.
 //!
 //! An allocator gives a large buffer's memory back to the system at once, and the pages of the next one are then taken and
 //! cleared one by one: a fifth of all that a prompt of 1 MB cost. A header map is the largest piece of a small request.
@@ -23,7 +23,7 @@ pub(crate) fn share(buffer: Vec<u8>) -> Bytes {
     if buffer.capacity() < LARGE {
         buffer.into()
     } else {
-        Bytes::from_owner(Shared(buffer))
+        Bytes::from_owner(PooledBuffer(buffer))
     }
 }
 
@@ -55,15 +55,15 @@ pub(crate) fn keep_headers(mut headers: HeaderMap) {
     }
 }
 
-struct Shared(Vec<u8>);
+struct PooledBuffer(Vec<u8>);
 
-impl AsRef<[u8]> for Shared {
+impl AsRef<[u8]> for PooledBuffer {
     fn as_ref(&self) -> &[u8] {
         &self.0
     }
 }
 
-impl Drop for Shared {
+impl Drop for PooledBuffer {
     fn drop(&mut self) {
         let buffer = std::mem::take(&mut self.0);
         // A thread that ends keeps nothing.
