@@ -9,7 +9,7 @@
 
 mod answer;
 mod attempts;
-mod departure;
+mod disconnect;
 pub(crate) mod explain;
 mod headers;
 
@@ -20,18 +20,18 @@ use arbstr_wire::{Endpoint, Request};
 use bytes::Bytes;
 use hyper::{HeaderMap, Response};
 
-use self::attempts::{Journey, Wish};
-use self::departure::{Attended, Departure};
+use self::attempts::{InFlight, RequestOptions};
+use self::disconnect::{DetachOnDrop, Disconnect};
 use crate::api::Reply;
 use crate::api::fault::Fault;
 use crate::app::{App, Live};
 use crate::arrival::Arrival;
 use crate::buffer_pool;
 use crate::clock;
-use crate::ledger::{About, Bill, Ending, Entry};
+use crate::ledger::{Bill, RequestInfo, RequestOutcome, RequestRecord};
 
-/// What a client asked, as it came.
-pub(crate) struct Asked {
+/// One request as it came from a client.
+pub(crate) struct InboundRequest {
     /// When, and the request's name.
     pub(crate) arrival: Arrival,
     /// Which API.
@@ -42,7 +42,7 @@ pub(crate) struct Asked {
     pub(crate) body: Bytes,
 }
 
-impl Drop for Asked {
+impl Drop for InboundRequest {
     fn drop(&mut self) {
         buffer_pool::keep_headers(std::mem::take(&mut self.headers));
     }
@@ -52,12 +52,12 @@ impl Drop for Asked {
 ///
 /// # Errors
 /// What arbstr itself refuses or could not do.
-pub(crate) async fn run(app: &Arc<App>, asked: Asked) -> Result<Response<Reply>, Fault> {
-    let departure = Departure::default();
+pub(crate) async fn run(app: &Arc<App>, inbound: InboundRequest) -> Result<Response<Reply>, Fault> {
+    let disconnect = Disconnect::default();
     let token = app.shutdown.token();
-    Attended::new(
-        serve(Arc::clone(app), asked, departure.clone()),
-        departure,
+    DetachOnDrop::new(
+        serve(Arc::clone(app), inbound, disconnect.clone()),
+        disconnect,
         token,
     )
     .await
@@ -65,39 +65,39 @@ pub(crate) async fn run(app: &Arc<App>, asked: Asked) -> Result<Response<Reply>,
 
 async fn serve(
     app: Arc<App>,
-    asked: Asked,
-    departure: Departure,
+    inbound: InboundRequest,
+    disconnect: Disconnect,
 ) -> Result<Response<Reply>, Fault> {
-    let mut journey = begin(&app, asked, departure)?;
-    let end = journey.attempts().await;
-    journey.answer(end)
+    let mut in_flight = begin(&app, inbound, disconnect)?;
+    let end = in_flight.attempts().await;
+    in_flight.answer(end)
 }
 
 /// Plans a request and puts it on record. Apart from [`serve`], whose future would else carry what is needed only here.
-fn begin(app: &App, asked: Asked, departure: Departure) -> Result<Journey, Fault> {
+fn begin(app: &App, inbound: InboundRequest, disconnect: Disconnect) -> Result<InFlight, Fault> {
     let live = app.keep_live();
-    let request =
-        Request::parse(asked.endpoint, &asked.body).map_err(|error| Fault::malformed(&error))?;
-    let policy = policy(&asked.headers)?;
-    let about = About::of(&request, policy, &asked.headers);
+    let request = Request::parse(inbound.endpoint, &inbound.body)
+        .map_err(|error| Fault::malformed(&error))?;
+    let policy = policy(&inbound.headers)?;
+    let info = RequestInfo::of(&request, policy, &inbound.headers);
     let plan = match plan(&live, policy, &request) {
         Ok(plan) => plan,
-        Err(fault) => return Err(refuse(app, &live, &asked, about, fault)),
+        Err(fault) => return Err(refuse(app, &live, &inbound, info, fault)),
     };
-    let entry = Entry::open(
+    let record = RequestRecord::open(
         app,
         &live,
-        &asked.arrival,
-        about.planned(&plan, explain::plan(&plan)),
+        &inbound.arrival,
+        info.planned(&plan, explain::plan(&plan)),
     );
-    let wish = Wish::of(&request);
-    Ok(Journey::begin(
+    let options = RequestOptions::of(&request);
+    Ok(InFlight::begin(
         app,
         live,
-        asked,
-        wish,
-        departure,
-        (entry, plan),
+        inbound,
+        options,
+        disconnect,
+        (record, plan),
     ))
 }
 
@@ -148,10 +148,16 @@ pub(crate) fn preview(
 }
 
 /// A request that nobody could serve is on record too.
-fn refuse(app: &App, live: &Arc<Live>, asked: &Asked, about: About, fault: Fault) -> Fault {
-    let entry = Entry::open(app, live, &asked.arrival, about);
-    entry.complete(
-        &Ending::Refused(fault.status(), fault.code().to_owned()),
+fn refuse(
+    app: &App,
+    live: &Arc<Live>,
+    inbound: &InboundRequest,
+    info: RequestInfo,
+    fault: Fault,
+) -> Fault {
+    let record = RequestRecord::open(app, live, &inbound.arrival, info);
+    record.complete(
+        &RequestOutcome::Refused(fault.status(), fault.code().to_owned()),
         &Bill::default(),
         None,
     );

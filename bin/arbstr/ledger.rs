@@ -1,9 +1,9 @@
 //! What one request cost: attempts, usage and rates become the request's record.
 //!
-//! An [`Entry`] is opened before the first upstream byte and completed exactly once: by the stage that knows the
+//! A [`RequestRecord`] is opened before the first upstream byte and completed exactly once: by the stage that knows the
 //! outcome, or by `Drop` when a panic or a lost task took that stage away.
 
-mod watch;
+mod telemetry;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,18 +15,18 @@ use arbstr_store::{Attempt, Completion, Opening, Store};
 use arbstr_wire::{Endpoint, Observation, Request, Usage};
 use hyper::HeaderMap;
 
-use self::watch::Watch;
+use self::telemetry::RequestTelemetry;
 use crate::app::{App, Live};
 use crate::arrival::Arrival;
 use crate::clock;
 
 /// The open record of one request.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct RequestRecord {
     store: Store,
-    watch: Watch,
+    telemetry: RequestTelemetry,
     arrival: Arrival,
-    about: About,
+    info: RequestInfo,
     attempts: Vec<Attempt>,
     winner: Option<Winner>,
     completed: bool,
@@ -34,7 +34,7 @@ pub(crate) struct Entry {
 
 /// What is known of a request before anyone is asked.
 #[derive(Debug)]
-pub(crate) struct About {
+pub(crate) struct RequestInfo {
     endpoint: Endpoint,
     model: String,
     policy: Option<String>,
@@ -67,9 +67,9 @@ pub(crate) struct Winner {
     pub(crate) btc_price: Option<BtcPrice>,
 }
 
-/// What came of one attempt beside its outcome.
+/// What goes on record of one attempt, beside its outcome.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Fruit {
+pub(crate) struct AttemptRecord {
     /// The status of its answer, if there was one.
     pub(crate) status: Option<u16>,
     /// What it cost although it failed, as far as the provider told.
@@ -78,7 +78,7 @@ pub(crate) struct Fruit {
 
 /// How a request ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum RequestOutcome {
     /// The answer is complete and was handed to the client.
     Complete,
     /// The client left first.
@@ -108,7 +108,7 @@ pub(crate) struct Bill {
     pub(crate) implausible: bool,
 }
 
-impl About {
+impl RequestInfo {
     /// What `request` says, and what its client calls it.
     pub(crate) fn of(request: &Request<'_>, policy: Option<&str>, headers: &HeaderMap) -> Self {
         let text =
@@ -144,23 +144,23 @@ impl About {
     }
 }
 
-impl Entry {
+impl RequestRecord {
     /// Puts the request on record.
-    pub(crate) fn open(app: &App, live: &Arc<Live>, arrival: &Arrival, about: About) -> Self {
+    pub(crate) fn open(app: &App, live: &Arc<Live>, arrival: &Arrival, info: RequestInfo) -> Self {
         app.store.open_request(&Opening {
             correlation_id: &*arrival.id,
             timestamp_ms: arrival.timestamp_ms,
-            endpoint: endpoint_word(about.endpoint),
-            model: &about.model,
-            policy: about.policy.as_deref(),
-            streaming: about.streaming,
-            plan: about.plan.as_deref(),
+            endpoint: endpoint_word(info.endpoint),
+            model: &info.model,
+            policy: info.policy.as_deref(),
+            streaming: info.streaming,
+            plan: info.plan.as_deref(),
         });
         Self {
             store: app.store.clone(),
-            watch: Watch::begin(app, live, about.traceparent.as_deref(), arrival),
+            telemetry: RequestTelemetry::begin(app, live, info.traceparent.as_deref(), arrival),
             arrival: arrival.clone(),
-            about,
+            info,
             attempts: Vec::new(),
             winner: None,
             completed: false,
@@ -179,13 +179,13 @@ impl Entry {
     }
 
     /// Notes how the attempt that began last came out, and what it cost if it failed.
-    pub(crate) fn attempt_ended(&mut self, outcome: &str, fruit: Fruit, now: Instant) {
+    pub(crate) fn attempt_ended(&mut self, outcome: &str, on_record: AttemptRecord, now: Instant) {
         let Some(attempt) = self.attempts.last_mut() else {
             return;
         };
         outcome.clone_into(&mut attempt.outcome);
-        attempt.status = fruit.status;
-        attempt.sunk_cost = fruit.sunk_cost;
+        attempt.status = on_record.status;
+        attempt.sunk_cost = on_record.sunk_cost;
         attempt.duration = now
             .saturating_duration_since(self.arrival.at)
             .saturating_sub(attempt.started_after);
@@ -193,17 +193,17 @@ impl Entry {
 
     /// Notes that nobody was asked for this long, on purpose.
     pub(crate) fn paused(&mut self, pause: Duration) {
-        self.watch.paused(pause);
+        self.telemetry.paused(pause);
     }
 
     /// A client's headers as the attempt that began last should pass them on, where its trace makes a difference.
     pub(crate) fn trace_headers(&self, client: &HeaderMap) -> Option<HeaderMap> {
-        self.watch.trace_headers(client, self.attempts.len())
+        self.telemetry.trace_headers(client, self.attempts.len())
     }
 
     /// Notes that the answer is relayed from now on.
     pub(crate) fn streams(&mut self) {
-        self.watch.streams();
+        self.telemetry.streams();
     }
 
     /// Notes whose answer the client gets.
@@ -278,11 +278,21 @@ impl Entry {
     }
 
     /// Completes the record.
-    pub(crate) fn complete(mut self, ending: &Ending, bill: &Bill, finish_reason: Option<&str>) {
-        self.record(ending, bill, finish_reason);
+    pub(crate) fn complete(
+        mut self,
+        outcome: &RequestOutcome,
+        bill: &Bill,
+        finish_reason: Option<&str>,
+    ) {
+        self.write_completion(outcome, bill, finish_reason);
     }
 
-    fn record(&mut self, ending: &Ending, bill: &Bill, finish_reason: Option<&str>) {
+    fn write_completion(
+        &mut self,
+        outcome: &RequestOutcome,
+        bill: &Bill,
+        finish_reason: Option<&str>,
+    ) {
         self.completed = true;
         let now = clock::now();
         let overhead = self.overhead(now);
@@ -292,7 +302,7 @@ impl Entry {
             let btc = winner.and_then(|winner| winner.btc_price);
             arbstr_price::reported_cost(&bill.usage, btc)
         });
-        let (success, status, message) = ending.columns();
+        let (success, status, message) = outcome.columns();
         let completion = Completion {
             correlation_id: &*self.arrival.id,
             ended_ms: clock::unix_ms(),
@@ -314,7 +324,7 @@ impl Entry {
             implausible_usage: bill.implausible,
             latency: winner.map(|winner| winner.latency),
             stream_duration: winner
-                .filter(|_| self.about.streaming)
+                .filter(|_| self.info.streaming)
                 .map(|winner| now.saturating_duration_since(winner.sent_at)),
             duration: now.saturating_duration_since(self.arrival.at),
             finish_reason: finish_reason.map(|reason| bounded(reason, NAME_CHARS)),
@@ -330,15 +340,15 @@ impl Entry {
                 .map(|attempt| attempt.map(String::as_str))
                 .collect(),
         };
-        self.watch.ended(&self.about, &completion, overhead);
+        self.telemetry.ended(&self.info, &completion, overhead);
         self.store.complete(&completion);
     }
 
     /// What arbstr added to an answered request; to be asked while the last attempt's duration is still that to its answer.
     fn overhead(&self, now: Instant) -> Option<Duration> {
         self.winner.as_ref()?;
-        let done = (!self.watch.is_stream()).then_some(now);
-        Some(self.watch.overhead(&self.arrival, &self.attempts, done))
+        let done = (!self.telemetry.is_stream()).then_some(now);
+        Some(self.telemetry.overhead(&self.arrival, &self.attempts, done))
     }
 
     /// The winning attempt lasts until its last byte, which may be where its stream broke.
@@ -358,31 +368,31 @@ impl Entry {
         self.winner
             .as_ref()
             .and_then(|winner| winner.rates)
-            .and_then(|rates| charge(self.about.endpoint, usage, &rates))
+            .and_then(|rates| charge(self.info.endpoint, usage, &rates))
     }
 
     fn reference(&self, usage: &Usage) -> Option<Sats> {
-        let rates = self.about.candidate_rates.iter();
+        let rates = self.info.candidate_rates.iter();
         rates
-            .filter_map(|rates| charge(self.about.endpoint, usage, rates))
+            .filter_map(|rates| charge(self.info.endpoint, usage, rates))
             .max()
     }
 
     fn estimate(&self, reported: &Usage, streamed: u64) -> Option<Sats> {
         let mut usage = *reported;
         usage.insane = false;
-        let has_output = self.about.endpoint != Endpoint::Embeddings;
-        usage.input = reported.input.or(Some(self.about.input_estimate));
+        let has_output = self.info.endpoint != Endpoint::Embeddings;
+        usage.input = reported.input.or(Some(self.info.input_estimate));
         usage.output = reported.output.or_else(|| has_output.then_some(streamed));
         self.cost_of(&usage)
     }
 }
 
-impl Drop for Entry {
+impl Drop for RequestRecord {
     fn drop(&mut self) {
         if !self.completed {
-            self.record(
-                &Ending::Broke("internal".to_owned()),
+            self.write_completion(
+                &RequestOutcome::Broke("internal".to_owned()),
                 &Bill::default(),
                 None,
             );
@@ -390,7 +400,7 @@ impl Drop for Entry {
     }
 }
 
-impl Ending {
+impl RequestOutcome {
     fn columns(&self) -> (bool, Option<u16>, Option<Cow<'_, str>>) {
         match self {
             Self::Complete => (true, None, None),

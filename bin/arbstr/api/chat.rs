@@ -32,7 +32,7 @@ pub(crate) async fn serve(
     let body = read(app, request).await?;
     flow::run(
         app,
-        flow::Asked {
+        flow::InboundRequest {
             arrival: Arrival {
                 read_at: clock::now(),
                 ..arrival.clone()

@@ -8,21 +8,21 @@ use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
 
-use super::attempts::{Journey, Outlook, leaving};
+use super::attempts::{FlowOutcome, InFlight, disconnect_policy};
 use super::explain;
 use super::headers::tell_cost;
 use crate::api::Reply;
 use crate::api::fault::Fault;
 use crate::clock;
-use crate::ledger::{Bill, Ending, Winner, decimal};
-use crate::relay::{self, Conditions, Course, Patience};
+use crate::ledger::{Bill, RequestOutcome, Winner, decimal};
+use crate::relay::{self, StreamContext, StreamPump, StreamTimeouts};
 use crate::upstream::{Head, Opened, attempt::Good, reported_cost};
 
-impl Journey {
+impl InFlight {
     /// Turns the outcome into the client's answer and, unless a stream goes on, completes the record.
-    pub(super) fn answer(mut self, outlook: Outlook) -> Result<Response<Reply>, Fault> {
-        match outlook {
-            Outlook::Served {
+    pub(super) fn answer(mut self, outcome: FlowOutcome) -> Result<Response<Reply>, Fault> {
+        match outcome {
+            FlowOutcome::Served {
                 good,
                 offer,
                 permit,
@@ -33,14 +33,16 @@ impl Journey {
                     Good::Stream(head, opened) => self.stream(&offer, head, *opened, permit),
                 })
             }
-            Outlook::Unserved(finish) => Ok(self.unserved(finish)),
-            Outlook::ShutDown => Ok(self.told_fault(&Ending::ShutDown, Fault::shutting_down())),
+            FlowOutcome::Unserved(finish) => Ok(self.unserved(finish)),
+            FlowOutcome::ShutDown => {
+                Ok(self.told_fault(&RequestOutcome::ShutDown, Fault::shutting_down()))
+            }
         }
     }
 
     fn won(&mut self, offer: &Offer, head: &Head) {
-        let sent_at = self.entry.last_attempt_at();
-        self.entry.won(Winner {
+        let sent_at = self.record.last_attempt_at();
+        self.record.won(Winner {
             provider: offer.provider().to_owned(),
             tier: offer.tier().as_str().to_owned(),
             served_model: offer.upstream_model().to_owned(),
@@ -59,7 +61,7 @@ impl Journey {
         answer: &Answer,
         permit: Option<Permit>,
     ) -> Response<Reply> {
-        let mut bill = self.entry.bill_answer(answer.usage, body.len() as u64);
+        let mut bill = self.record.bill_answer(answer.usage, body.len() as u64);
         let mut headers = self.told(head.headers);
         if let Some(cost) = decimal(bill.cost) {
             tell_cost(&mut headers, &cost);
@@ -73,13 +75,13 @@ impl Journey {
             bill.implausible = permit.finish(PermitEnd::Complete, &report, clock::now());
         }
         self.live.log_changes();
-        let ending = if self.departure.is_gone() {
-            Ending::ClientLeft
+        let outcome = if self.disconnect.is_gone() {
+            RequestOutcome::ClientLeft
         } else {
-            Ending::Complete
+            RequestOutcome::Complete
         };
-        self.entry
-            .complete(&ending, &bill, answer.finish_reason.as_deref());
+        self.record
+            .complete(&outcome, &bill, answer.finish_reason.as_deref());
         reply
     }
 
@@ -91,21 +93,21 @@ impl Journey {
         permit: Option<Permit>,
     ) -> Response<Reply> {
         let headers = self.told(head.headers);
-        self.entry.streams();
+        self.record.streams();
         let (provider, _) = self.live.provider(offer);
         let until = provider
             .timeouts
             .total
-            .map(|total| self.asked.arrival.at + total);
-        let leaving = leaving(&self.live, provider);
-        let conditions = Conditions {
+            .map(|total| self.inbound.arrival.at + total);
+        let on_disconnect = disconnect_policy(&self.live, provider);
+        let context = StreamContext {
             requires_done: provider.requires_done,
-            patience: Patience::new(provider.timeouts.idle, until, clock::now()),
+            timeouts: StreamTimeouts::new(provider.timeouts.idle, until, clock::now()),
             live: Arc::clone(&self.live),
             shutdown: self.shutdown,
         };
-        let course = Course::new(opened, self.entry, permit, conditions);
-        let body = Reply::relayed(relay::Body::new(course, leaving));
+        let pump = StreamPump::new(opened, self.record, permit, context);
+        let body = Reply::relayed(relay::Body::new(pump, on_disconnect));
         respond(head.status, headers, body)
     }
 
@@ -121,30 +123,32 @@ impl Journey {
                     _ => Fault::unavailable(
                         "upstream_unavailable",
                         reason,
-                        self.fall.retry_after(now),
+                        self.waterfall.retry_after(now),
                     ),
                 };
-                let ending = Ending::Refused(fault.status(), self.upstream_error());
-                self.told_fault(&ending, fault)
+                let outcome = RequestOutcome::Refused(fault.status(), self.upstream_error());
+                self.told_fault(&outcome, fault)
             }
             Finish::AllFailed { retry_after } => {
-                let fault = Fault::all_failed(explain::tried(&self.fall, &self.live), retry_after);
-                let ending = Ending::Refused(fault.status(), fault.code().to_owned());
-                self.told_fault(&ending, fault)
+                let fault =
+                    Fault::all_failed(explain::tried(&self.waterfall, &self.live), retry_after);
+                let outcome = RequestOutcome::Refused(fault.status(), fault.code().to_owned());
+                self.told_fault(&outcome, fault)
             }
             Finish::OutOfTime => {
                 let fault =
                     Fault::gateway_timeout("the request took longer than the total timeout");
-                let ending = Ending::Refused(fault.status(), "upstream_error: timeout".to_owned());
-                self.told_fault(&ending, fault)
+                let outcome =
+                    RequestOutcome::Refused(fault.status(), "upstream_error: timeout".to_owned());
+                self.told_fault(&outcome, fault)
             }
             Finish::ClientGone => {
                 let fault = Fault::internal("the client left before it was answered");
-                self.told_fault(&Ending::ClientLeft, fault)
+                self.told_fault(&RequestOutcome::ClientLeft, fault)
             }
             Finish::Accepted => {
                 let fault = Fault::internal("an accepted answer was lost");
-                self.told_fault(&Ending::Broke("internal".to_owned()), fault)
+                self.told_fault(&RequestOutcome::Broke("internal".to_owned()), fault)
             }
         }
     }
@@ -153,7 +157,7 @@ impl Journey {
     fn transparent(mut self) -> Response<Reply> {
         let Some(mut miss) = self.last_miss.take() else {
             return self.told_fault(
-                &Ending::Broke("internal".to_owned()),
+                &RequestOutcome::Broke("internal".to_owned()),
                 Fault::internal("an error answer was lost"),
             );
         };
@@ -170,24 +174,24 @@ impl Journey {
         }
         let status_code = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
         let reply = respond(status_code, headers, Reply::whole(body));
-        let ending = Ending::Refused(status, self.upstream_error());
-        self.entry.complete(&ending, &Bill::default(), None);
+        let outcome = RequestOutcome::Refused(status, self.upstream_error());
+        self.record.complete(&outcome, &Bill::default(), None);
         reply
     }
 
-    fn told_fault(self, ending: &Ending, fault: Fault) -> Response<Reply> {
+    fn told_fault(self, outcome: &RequestOutcome, fault: Fault) -> Response<Reply> {
         let mut reply = fault.into_reply();
         self.tell(reply.headers_mut());
-        self.entry.complete(ending, &Bill::default(), None);
+        self.record.complete(outcome, &Bill::default(), None);
         reply
     }
 
     fn reason(&self) -> String {
-        let last = self.fall.attempts().last();
+        let last = self.waterfall.attempts().last();
         let text = last.map(|tried| {
             format!(
                 "provider {}: {}",
-                self.fall.offer_of(tried).provider(),
+                self.waterfall.offer_of(tried).provider(),
                 tried.outcome.reason()
             )
         });
@@ -199,7 +203,7 @@ impl Journey {
 
     fn upstream_error(&self) -> String {
         let kind = self
-            .fall
+            .waterfall
             .attempts()
             .last()
             .map_or("unavailable", |tried| tried.outcome.kind());

@@ -7,43 +7,43 @@ use arbstr_price::Sats;
 use arbstr_route::{Attempt, Finish, Offer, Outcome, Permit, Plan, Step, Waterfall};
 use arbstr_wire::{Edits, Request, Rewriter, Settings, Splicer};
 
-use super::departure::Departure;
-use super::{Asked, explain};
+use super::disconnect::Disconnect;
+use super::{InboundRequest, explain};
 use crate::app::{App, Live};
 use crate::buffer_pool;
 use crate::clock;
 use crate::config::{FirstEvent, Provider};
-use crate::ledger::{self, Entry, Fruit};
-use crate::relay::Leaving;
+use crate::ledger::{self, AttemptRecord, RequestRecord};
+use crate::relay::DisconnectPolicy;
 use crate::shutdown::ShutdownToken;
 use crate::upstream::attempt::{Call, Good, Limits, attempt};
 use crate::upstream::fault::Miss;
 use crate::upstream::{Upstream, reported_cost};
 
-/// What of the request the attempts still need.
+/// What the request asks for, as far as its attempts must know it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wish {
+pub(super) struct RequestOptions {
     splicer: Splicer,
     streaming: bool,
     asked_for_usage: bool,
     choices: u32,
 }
 
-/// One request on its way through its candidates.
-pub(super) struct Journey {
+/// One request on its way through its candidates: planned, on record, not answered yet.
+pub(super) struct InFlight {
     pub(super) live: Arc<Live>,
-    pub(super) asked: Asked,
-    pub(super) departure: Departure,
-    pub(super) entry: Entry,
-    pub(super) fall: Waterfall,
+    pub(super) inbound: InboundRequest,
+    pub(super) disconnect: Disconnect,
+    pub(super) record: RequestRecord,
+    pub(super) waterfall: Waterfall,
     pub(super) last_miss: Option<Miss>,
     pub(super) shutdown: ShutdownToken,
-    wish: Wish,
+    options: RequestOptions,
     rolls: u64,
 }
 
 /// How the attempts came out.
-pub(super) enum Outlook {
+pub(super) enum FlowOutcome {
     /// Somebody answered.
     Served {
         /// What.
@@ -59,8 +59,8 @@ pub(super) enum Outlook {
     ShutDown,
 }
 
-impl Wish {
-    /// What `request` wishes.
+impl RequestOptions {
+    /// What `request` asks for.
     pub(super) fn of(request: &Request<'_>) -> Self {
         Self {
             splicer: request.splicer(),
@@ -71,73 +71,73 @@ impl Wish {
     }
 }
 
-impl Journey {
+impl InFlight {
     /// A request that is planned and on record.
     pub(super) fn begin(
         app: &App,
         live: Arc<Live>,
-        asked: Asked,
-        wish: Wish,
-        departure: Departure,
-        (entry, plan): (Entry, Plan),
+        inbound: InboundRequest,
+        options: RequestOptions,
+        disconnect: Disconnect,
+        (record, plan): (RequestRecord, Plan),
     ) -> Self {
         let deadline = live
             .config
             .timeouts
             .total
-            .map(|total| asked.arrival.at + total);
+            .map(|total| inbound.arrival.at + total);
         Self {
             live,
-            asked,
-            departure,
-            entry,
-            fall: Waterfall::new(plan, deadline),
+            inbound,
+            disconnect,
+            record,
+            waterfall: Waterfall::new(plan, deadline),
             last_miss: None,
             shutdown: app.shutdown.token(),
-            wish,
+            options,
             rolls: 0,
         }
     }
 
     /// Asks one candidate after another until one gives a good answer or none is left.
-    pub(super) async fn attempts(&mut self) -> Outlook {
+    pub(super) async fn attempts(&mut self) -> FlowOutcome {
         loop {
             if self.shutdown.is_cut() {
-                return Outlook::ShutDown;
+                return FlowOutcome::ShutDown;
             }
-            if self.departure.is_gone() {
-                self.fall.on_client_gone();
+            if self.disconnect.is_gone() {
+                self.waterfall.on_client_gone();
             }
             let dice = self.roll();
-            match self.fall.next(clock::now(), dice) {
+            match self.waterfall.next(clock::now(), dice) {
                 Step::Attempt(attempt) => {
                     if let Some(served) = self.attempt(attempt).await {
                         return served;
                     }
                 }
                 Step::Wait(duration) => {
-                    self.entry.paused(duration);
+                    self.record.paused(duration);
                     self.wait(duration).await;
                 }
-                Step::Finish(finish) => return Outlook::Unserved(finish),
+                Step::Finish(finish) => return FlowOutcome::Unserved(finish),
             }
         }
     }
 
-    async fn attempt(&mut self, mut attempt: Attempt) -> Option<Outlook> {
+    async fn attempt(&mut self, mut attempt: Attempt) -> Option<FlowOutcome> {
         let live = Arc::clone(&self.live);
         let offer = Arc::clone(&attempt.offer);
         let (provider, upstream) = live.provider(&offer);
-        self.entry
+        self.record
             .attempt_started(offer.provider(), offer.upstream_model(), clock::now());
         let (result, injected) = self.call(&attempt, provider, upstream).await;
         let now = clock::now();
-        let fruit = match &result {
-            Ok(good) => Fruit {
+        let on_record = match &result {
+            Ok(good) => AttemptRecord {
                 status: Some(good.head().status.as_u16()),
                 sunk_cost: None,
             },
-            Err(miss) => Fruit {
+            Err(miss) => AttemptRecord {
                 status: miss.status(),
                 sunk_cost: self.sunk_cost(miss, &offer),
             },
@@ -146,23 +146,24 @@ impl Journey {
             Ok(good) => Outcome::Good {
                 status: good.head().status.as_u16(),
             },
-            Err(miss) => miss.outcome(self.wish.streaming, injected),
+            Err(miss) => miss.outcome(self.options.streaming, injected),
         };
         live.meters
-            .attempt_ended(offer.provider(), outcome.kind(), fruit.status);
-        self.entry.attempt_ended(&outcome.to_string(), fruit, now);
-        attempt.sunk_cost = fruit.sunk_cost;
-        let after = self.fall.on_outcome(attempt, outcome, now);
+            .attempt_ended(offer.provider(), outcome.kind(), on_record.status);
+        self.record
+            .attempt_ended(&outcome.to_string(), on_record, now);
+        attempt.sunk_cost = on_record.sunk_cost;
+        let after = self.waterfall.on_outcome(attempt, outcome, now);
         live.log_changes();
         match result {
-            Ok(good) => Some(Outlook::Served {
+            Ok(good) => Some(FlowOutcome::Served {
                 good: Box::new(good),
                 offer,
                 permit: after.permit,
             }),
             Err(miss) => {
-                if let Some(tried) = self.fall.attempts().last() {
-                    explain::miss(&self.asked.arrival, &live, &offer, &miss, tried);
+                if let Some(tried) = self.waterfall.attempts().last() {
+                    explain::miss(&self.inbound.arrival, &live, &offer, &miss, tried);
                 }
                 self.last_miss = Some(miss);
                 None
@@ -179,18 +180,18 @@ impl Journey {
     ) -> (Result<Good, Miss>, bool) {
         let upstream_model = attempt.offer.upstream_model();
         let edits = Edits {
-            model: (upstream_model != self.fall.plan().model).then_some(upstream_model),
+            model: (upstream_model != self.waterfall.plan().model).then_some(upstream_model),
             include_usage: !attempt.omit_stream_options,
         };
-        let splicer = &self.wish.splicer;
-        let spliced = splicer.apply_with(&self.asked.body, &edits, buffer_pool::join);
-        let traced = self.entry.trace_headers(&self.asked.headers);
+        let splicer = &self.options.splicer;
+        let spliced = splicer.apply_with(&self.inbound.body, &edits, buffer_pool::join);
+        let traced = self.record.trace_headers(&self.inbound.headers);
         let mut call = Call {
             upstream,
-            endpoint: self.asked.endpoint,
-            client_headers: traced.as_ref().unwrap_or(&self.asked.headers),
+            endpoint: self.inbound.endpoint,
+            client_headers: traced.as_ref().unwrap_or(&self.inbound.headers),
             body: spliced.body,
-            stream: self.wish.streaming.then(|| self.rewriter(provider)),
+            stream: self.options.streaming.then(|| self.rewriter(provider)),
             limits: self.limits(attempt, provider),
         };
         let result = tokio::select! {
@@ -205,13 +206,13 @@ impl Journey {
 
     /// Resolves when the client has gone and the attempt should not be waited for any longer.
     async fn given_up(&self, attempt: &Attempt, provider: &Provider) {
-        self.departure.is_announced().await;
+        self.disconnect.is_announced().await;
         let now = clock::now();
-        let waited = now.saturating_duration_since(self.entry.last_attempt_at());
+        let waited = now.saturating_duration_since(self.record.last_attempt_at());
         attempt.on_client_gone(waited, now);
         self.live.log_changes();
-        let leaving = leaving(&self.live, provider);
-        self.departure.is_final(leaving).await;
+        let on_disconnect = disconnect_policy(&self.live, provider);
+        self.disconnect.is_final(on_disconnect).await;
     }
 
     fn sunk_cost(&self, miss: &Miss, offer: &Offer) -> Option<Sats> {
@@ -224,24 +225,24 @@ impl Journey {
         let reported = usage
             .and_then(|usage| arbstr_price::reported_cost(usage, btc))
             .or(reported);
-        ledger::sunk_cost(self.asked.endpoint, usage, offer.rates(), reported)
+        ledger::sunk_cost(self.inbound.endpoint, usage, offer.rates(), reported)
     }
 
     async fn wait(&self, duration: Duration) {
         tokio::select! {
             () = tokio::time::sleep(duration) => {}
-            () = self.departure.is_announced() => {}
+            () = self.disconnect.is_announced() => {}
             () = self.shutdown.cut() => {}
         }
     }
 
     fn rewriter(&self, provider: &Provider) -> Box<Rewriter> {
         let settings = Settings {
-            endpoint: self.asked.endpoint,
-            hide_usage: !self.wish.asked_for_usage,
+            endpoint: self.inbound.endpoint,
+            hide_usage: !self.options.asked_for_usage,
             metadata: self.live.config.stream.metadata,
             requires_done: provider.requires_done,
-            choices: self.wish.choices,
+            choices: self.options.choices,
         };
         let live: Arc<Live> = Arc::clone(&self.live);
         Box::new(Rewriter::new(settings).redacting(live))
@@ -250,11 +251,11 @@ impl Journey {
     fn limits(&self, attempt: &Attempt, provider: &Provider) -> Limits {
         let timeouts = &provider.timeouts;
         let (first, extended) = match timeouts.first_event {
-            _ if !self.wish.streaming || attempt.last => (timeouts.response, timeouts.response),
+            _ if !self.options.streaming || attempt.last => (timeouts.response, timeouts.response),
             FirstEvent::Fixed(limit) => (limit, limit),
             FirstEvent::Auto => (attempt.first_event_auto, timeouts.response),
         };
-        let until = timeouts.total.map(|total| self.asked.arrival.at + total);
+        let until = timeouts.total.map(|total| self.inbound.arrival.at + total);
         Limits {
             first,
             extended,
@@ -266,7 +267,7 @@ impl Journey {
     /// A number that no other call of this request got, where routing needs chance.
     fn roll(&mut self) -> u64 {
         self.rolls += 1;
-        self.asked
+        self.inbound
             .arrival
             .random
             .wrapping_add(self.rolls)
@@ -275,8 +276,8 @@ impl Journey {
 }
 
 /// What happens to the provider's answer when the client leaves.
-pub(super) fn leaving(live: &Live, provider: &Provider) -> Leaving {
-    Leaving {
+pub(super) fn disconnect_policy(live: &Live, provider: &Provider) -> DisconnectPolicy {
+    DisconnectPolicy {
         then: provider.on_client_disconnect,
         drain_max: live.config.stream.drain_max,
     }

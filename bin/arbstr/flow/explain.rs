@@ -33,10 +33,15 @@ pub(crate) fn plan(plan: &Plan) -> String {
 }
 
 /// Each attempt's provider and reason, for the error that tells that all failed.
-pub(crate) fn tried(fall: &Waterfall, live: &Live) -> Vec<(String, String)> {
+pub(crate) fn tried(waterfall: &Waterfall, live: &Live) -> Vec<(String, String)> {
     let reason = |tried: &Tried| live.redact(&tried.outcome.reason()).into_owned();
-    let line = |tried: &Tried| (fall.offer_of(tried).provider().to_owned(), reason(tried));
-    fall.attempts().iter().map(line).collect()
+    let line = |tried: &Tried| {
+        (
+            waterfall.offer_of(tried).provider().to_owned(),
+            reason(tried),
+        )
+    };
+    waterfall.attempts().iter().map(line).collect()
 }
 
 /// One line per failed attempt. Bodies and keys stay out of it; text from outside is quoted, so that it cannot forge a
@@ -171,7 +176,7 @@ impl Json {
 }
 
 const GROWS: &str = "a Vec takes all that is written";
-/// About as much as one candidate takes.
+/// RequestInfo as much as one candidate takes.
 const CANDIDATE_BYTES: usize = 512;
 /// Enough for an error of the system, too little for a prompt.
 const CAUSE_CHARS: usize = 200;

@@ -6,11 +6,11 @@
 
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::attempts::Journey;
+use super::attempts::InFlight;
 use crate::app::Live;
 use crate::clock;
 
-impl Journey {
+impl InFlight {
     /// What the client gets of a provider's headers, with how the answer came about.
     pub(super) fn told(&self, mut of_provider: HeaderMap) -> HeaderMap {
         strip(&mut of_provider, &self.live);
@@ -20,16 +20,16 @@ impl Journey {
 
     /// Adds how the answer came about, if anybody was asked.
     pub(super) fn tell(&self, headers: &mut HeaderMap) {
-        let Some(last) = self.fall.attempts().last() else {
+        let Some(last) = self.waterfall.attempts().last() else {
             return;
         };
         let latency = self
-            .entry
+            .record
             .winner()
             .map_or(last.took, |winner| winner.latency);
-        insert(headers, &PROVIDER, self.fall.offer_of(last).provider());
-        insert(headers, &ATTEMPTS, &self.fall.story());
-        headers.insert(RETRIES, HeaderValue::from(self.entry.retries()));
+        insert(headers, &PROVIDER, self.waterfall.offer_of(last).provider());
+        insert(headers, &ATTEMPTS, &self.waterfall.story());
+        headers.insert(RETRIES, HeaderValue::from(self.record.retries()));
         headers.insert(LATENCY, HeaderValue::from(clock::whole_ms(latency)));
     }
 }

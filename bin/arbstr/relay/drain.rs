@@ -6,18 +6,18 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::{Audience, Course, Leaving, Step};
+use super::{Audience, DisconnectPolicy, PumpStep, StreamPump};
 use crate::config::OnClientDisconnect;
 use crate::upstream;
 
 /// Takes over the stream of a client that left.
-pub(crate) fn take_over(course: Box<Course>, leaving: Leaving) {
-    tracing::debug!(then = ?leaving.then, "client left its stream");
-    match (leaving.then, Handle::try_current()) {
-        (OnClientDisconnect::Drain, Ok(runtime)) if !course.is_cut() => {
-            runtime.spawn(read_on(*course, leaving.drain_max));
+pub(crate) fn take_over(pump: Box<StreamPump>, on_disconnect: DisconnectPolicy) {
+    tracing::debug!(then = ?on_disconnect.then, "client left its stream");
+    match (on_disconnect.then, Handle::try_current()) {
+        (OnClientDisconnect::Drain, Ok(runtime)) if !pump.is_cut() => {
+            runtime.spawn(read_on(*pump, on_disconnect.drain_max));
         }
-        _ => course.abandon(),
+        _ => pump.abandon(),
     }
 }
 
@@ -44,14 +44,14 @@ pub(crate) fn give_back(mut upstream: upstream::Body, cx: &mut Context<'_>) {
     }
 }
 
-async fn read_on(mut course: Course, drain_max: Duration) {
-    course.changed_task();
+async fn read_on(mut pump: StreamPump, drain_max: Duration) {
+    pump.changed_task();
     let mut left = DRAIN_BYTES;
     let reading = async {
         while left > 0 {
-            match std::future::poll_fn(|cx| course.poll_step(cx, Audience::Gone)).await {
-                Step::Released(bytes) => left = left.saturating_sub(bytes.len()),
-                Step::Ended(_) => return true,
+            match std::future::poll_fn(|cx| pump.poll_step(cx, Audience::Gone)).await {
+                PumpStep::Released(bytes) => left = left.saturating_sub(bytes.len()),
+                PumpStep::Ended(_) => return true,
             }
             // A provider that always has more must not keep the time limit from being looked at.
             tokio::task::consume_budget().await;
@@ -59,7 +59,7 @@ async fn read_on(mut course: Course, drain_max: Duration) {
         false
     };
     if timeout(drain_max, reading).await != Ok(true) {
-        course.abandon();
+        pump.abandon();
     }
 }
 

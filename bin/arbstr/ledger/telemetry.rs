@@ -8,7 +8,7 @@ use arbstr_store::{Attempt, Completion};
 use arbstr_wire::Endpoint;
 use hyper::HeaderMap;
 
-use super::{About, decimal};
+use super::{RequestInfo, decimal};
 use crate::app::{App, Live};
 use crate::arrival::Arrival;
 use crate::clock;
@@ -17,7 +17,7 @@ use crate::trace::{Told, TraceContext, Tracer};
 
 /// What is seen of a request while it lasts.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct RequestTelemetry {
     live: Arc<Live>,
     trace: Option<(Tracer, TraceContext)>,
     paused: Duration,
@@ -25,7 +25,7 @@ pub(super) struct Watch {
     stream: Option<Held>,
 }
 
-impl Watch {
+impl RequestTelemetry {
     /// A request that begins under `live`.
     pub(super) fn begin(
         app: &App,
@@ -87,16 +87,21 @@ impl Watch {
     }
 
     /// Tells how it ended.
-    pub(super) fn ended(&self, about: &About, row: &Completion<&str>, overhead: Option<Duration>) {
+    pub(super) fn ended(
+        &self,
+        info: &RequestInfo,
+        row: &Completion<&str>,
+        overhead: Option<Duration>,
+    ) {
         self.live
             .meters
-            .request_ended(&about.model, about.streaming, row, overhead);
-        log(about, row);
+            .request_ended(&info.model, info.streaming, row, overhead);
+        log(info, row);
         for doubt in self.live.meters.price_doubted(row, clock::now()) {
             tracing::warn!(
                 request_id = row.correlation_id,
                 provider = row.provider.unwrap_or("-"),
-                model = about.model.as_str(),
+                model = info.model.as_str(),
                 kind = doubt.word(),
                 cost_sats = decimal(row.cost),
                 provider_cost_sats = decimal(row.provider_cost),
@@ -105,15 +110,15 @@ impl Watch {
             );
         }
         if let Some((tracer, context)) = &self.trace {
-            let (operation, route) = words(about.endpoint);
+            let (operation, route) = words(info.endpoint);
             tracer.tell(Told {
                 context: context.clone(),
                 live: Arc::clone(&self.live),
                 operation,
                 route,
-                model: about.model.clone(),
-                policy: about.policy.clone(),
-                streaming: about.streaming,
+                model: info.model.clone(),
+                policy: info.policy.clone(),
+                streaming: info.streaming,
                 row: row.map(|text| (*text).to_owned()),
                 ended_micros: clock::unix_micros(),
             });
@@ -130,14 +135,14 @@ fn words(endpoint: Endpoint) -> (&'static str, &'static str) {
     }
 }
 
-fn log(about: &About, row: &Completion<&str>) {
+fn log(info: &RequestInfo, row: &Completion<&str>) {
     tracing::info!(
         request_id = row.correlation_id,
-        model = about.model.as_str(),
+        model = info.model.as_str(),
         provider = row.provider.unwrap_or("-"),
-        streaming = about.streaming,
-        client_id = about.client_id,
-        traceparent = about.traceparent,
+        streaming = info.streaming,
+        client_id = info.client_id,
+        traceparent = info.traceparent,
         input_tokens = row.input_tokens,
         output_tokens = row.output_tokens,
         cost_sats = decimal(row.cost),

@@ -14,7 +14,7 @@ use crate::clock;
 
 /// The limits of one stream, running.
 #[derive(Debug)]
-pub(crate) struct Patience {
+pub(crate) struct StreamTimeouts {
     idle: Duration,
     until: Option<Instant>,
     renewed: Instant,
@@ -23,14 +23,14 @@ pub(crate) struct Patience {
 
 /// Which limit a stream passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lost {
+pub(crate) enum Expired {
     /// Nothing came for too long.
     Idle,
     /// The whole request took too long.
     Total,
 }
 
-impl Lost {
+impl Expired {
     /// For the client and the log.
     pub(crate) fn message(self) -> &'static str {
         match self {
@@ -40,7 +40,7 @@ impl Lost {
     }
 }
 
-impl Patience {
+impl StreamTimeouts {
     /// At most `idle` between two reads, and none after `until`.
     pub(crate) fn new(idle: Duration, until: Option<Instant>, now: Instant) -> Self {
         let due = due(idle, until, now);
@@ -58,14 +58,14 @@ impl Patience {
     }
 
     /// Ready once a limit is passed.
-    pub(crate) fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
+    pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
         loop {
             ready!(self.timer.as_mut().poll(cx));
             let due = due(self.idle, self.until, self.renewed);
             let now = clock::now();
             if now >= due {
                 let total = self.until.is_some_and(|until| now >= until);
-                return Poll::Ready(if total { Lost::Total } else { Lost::Idle });
+                return Poll::Ready(if total { Expired::Total } else { Expired::Idle });
             }
             self.timer.as_mut().reset(due.into());
         }

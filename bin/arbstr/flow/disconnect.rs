@@ -19,12 +19,12 @@ use tokio_util::sync::ReusableBoxFuture;
 use crate::api::Reply;
 use crate::api::fault::Fault;
 use crate::config::OnClientDisconnect;
-use crate::relay::Leaving;
+use crate::relay::DisconnectPolicy;
 use crate::shutdown::ShutdownToken;
 
 /// Tells the work of a request that its client has gone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Departure(Arc<Signal>);
+pub(crate) struct Disconnect(Arc<Signal>);
 
 #[derive(Debug, Default)]
 struct Signal {
@@ -32,7 +32,7 @@ struct Signal {
     told: Notify,
 }
 
-impl Departure {
+impl Disconnect {
     /// Whether the client has gone.
     pub(crate) fn is_gone(&self) -> bool {
         self.0.gone.load(Ordering::Acquire)
@@ -47,11 +47,11 @@ impl Departure {
     }
 
     /// Resolves when the client has gone and the attempt in flight should not be waited for any longer.
-    pub(crate) async fn is_final(&self, leaving: Leaving) {
+    pub(crate) async fn is_final(&self, on_disconnect: DisconnectPolicy) {
         self.is_announced().await;
-        match leaving.then {
+        match on_disconnect.then {
             OnClientDisconnect::Abort => {}
-            OnClientDisconnect::Drain => tokio::time::sleep(leaving.drain_max).await,
+            OnClientDisconnect::Drain => tokio::time::sleep(on_disconnect.drain_max).await,
         }
     }
 
@@ -61,10 +61,10 @@ impl Departure {
     }
 }
 
-/// The work of one request, which survives its client.
-pub(super) struct Attended {
+/// The work of one request. Dropped before it is done, because its client left, it goes on in a task of its own.
+pub(super) struct DetachOnDrop {
     work: Option<Work>,
-    departure: Departure,
+    disconnect: Disconnect,
     shutdown: Option<ShutdownToken>,
 }
 
@@ -72,11 +72,11 @@ pub(super) struct Attended {
 type Work = ReusableBoxFuture<'static, Answered>;
 type Answered = Result<Response<Reply>, Fault>;
 
-impl Attended {
-    /// `work` for a client whose leaving is told to `departure`; `shutdown` keeps the process waiting for it.
+impl DetachOnDrop {
+    /// `work` for a client whose leaving is announced to `disconnect`; `shutdown` keeps the process waiting for it.
     pub(super) fn new(
         work: impl Future<Output = Answered> + Send + 'static,
-        departure: Departure,
+        disconnect: Disconnect,
         shutdown: ShutdownToken,
     ) -> Self {
         let work = match PLACES.with_borrow_mut(Vec::pop) {
@@ -88,13 +88,13 @@ impl Attended {
         };
         Self {
             work: Some(work),
-            departure,
+            disconnect,
             shutdown: Some(shutdown),
         }
     }
 }
 
-impl Future for Attended {
+impl Future for DetachOnDrop {
     type Output = Answered;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answered> {
@@ -113,13 +113,13 @@ impl Future for Attended {
     }
 }
 
-impl Drop for Attended {
+impl Drop for DetachOnDrop {
     fn drop(&mut self) {
         let (Some(work), Ok(runtime)) = (self.work.take(), Handle::try_current()) else {
             return;
         };
         let shutdown = self.shutdown.take();
-        self.departure.announce();
+        self.disconnect.announce();
         runtime.spawn(async move {
             drop(work.await);
             drop(shutdown);
