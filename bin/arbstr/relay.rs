@@ -33,7 +33,7 @@ use crate::clock;
 use crate::config::OnClientDisconnect;
 use crate::ledger::{Bill, RequestRecord, decimal};
 use crate::shutdown::ShutdownToken;
-use crate::upstream::{self, Opened};
+use crate::upstream::{self, OpenedStream};
 
 /// The body that hyper polls for the client of a stream.
 #[derive(Debug)]
@@ -130,7 +130,7 @@ pub(crate) enum Audience {
 impl StreamPump {
     /// A stream whose first event has come.
     pub(crate) fn new(
-        opened: Opened,
+        opened: OpenedStream,
         record: RequestRecord,
         permit: Option<Permit>,
         context: StreamContext,

@@ -7,7 +7,7 @@ mod connection;
 pub(crate) mod fault;
 pub(crate) mod fetch;
 mod headers;
-mod multiplex;
+mod http2;
 mod pool;
 mod target;
 
@@ -18,7 +18,7 @@ use bytes::Bytes;
 use hyper::{HeaderMap, Method, StatusCode};
 
 pub(crate) use self::body::Body;
-pub(crate) use self::client::{Client, Outgoing, tls_config};
+pub(crate) use self::client::{Client, OutgoingRequest, tls_config};
 pub(crate) use self::headers::{Fields, reported_cost};
 pub(crate) use self::target::Target;
 use crate::config::Provider;
@@ -36,7 +36,7 @@ pub(crate) struct Head {
 
 /// A stream whose first event has come.
 #[derive(Debug)]
-pub(crate) struct Opened {
+pub(crate) struct OpenedStream {
     /// What is still to come.
     pub(crate) body: Body,
     /// The machine that reads it and writes it for the client.

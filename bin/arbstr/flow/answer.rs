@@ -16,7 +16,7 @@ use crate::api::fault::Fault;
 use crate::clock;
 use crate::ledger::{Bill, RequestOutcome, Winner, decimal};
 use crate::relay::{self, StreamContext, StreamPump, StreamTimeouts};
-use crate::upstream::{Head, Opened, attempt::Good, reported_cost};
+use crate::upstream::{Head, OpenedStream, attempt::GoodAnswer, reported_cost};
 
 impl InFlight {
     /// Turns the outcome into the client's answer and, unless a stream goes on, completes the record.
@@ -29,8 +29,10 @@ impl InFlight {
             } => {
                 self.won(&offer, good.head());
                 Ok(match *good {
-                    Good::Whole(head, body, answer) => self.whole(head, body, &answer, permit),
-                    Good::Stream(head, opened) => self.stream(&offer, head, *opened, permit),
+                    GoodAnswer::Whole(head, body, answer) => {
+                        self.whole(head, body, &answer, permit)
+                    }
+                    GoodAnswer::Stream(head, opened) => self.stream(&offer, head, *opened, permit),
                 })
             }
             FlowOutcome::Unserved(finish) => Ok(self.unserved(finish)),
@@ -89,7 +91,7 @@ impl InFlight {
         mut self,
         offer: &Offer,
         head: Head,
-        opened: Opened,
+        opened: OpenedStream,
         permit: Option<Permit>,
     ) -> Response<Reply> {
         let headers = self.told(head.headers);

@@ -16,7 +16,7 @@ use crate::config::{FirstEvent, Provider};
 use crate::ledger::{self, AttemptRecord, RequestRecord};
 use crate::relay::DisconnectPolicy;
 use crate::shutdown::ShutdownToken;
-use crate::upstream::attempt::{Call, Good, Limits, attempt};
+use crate::upstream::attempt::{Call, GoodAnswer, Limits, attempt};
 use crate::upstream::fault::Miss;
 use crate::upstream::{Upstream, reported_cost};
 
@@ -47,7 +47,7 @@ pub(super) enum FlowOutcome {
     /// Somebody answered.
     Served {
         /// What.
-        good: Box<Good>,
+        good: Box<GoodAnswer>,
         /// Who.
         offer: Arc<Offer>,
         /// To be held until the last byte.
@@ -177,7 +177,7 @@ impl InFlight {
         attempt: &Attempt,
         provider: &Provider,
         upstream: &Upstream,
-    ) -> (Result<Good, Miss>, bool) {
+    ) -> (Result<GoodAnswer, Miss>, bool) {
         let upstream_model = attempt.offer.upstream_model();
         let edits = Edits {
             model: (upstream_model != self.waterfall.plan().model).then_some(upstream_model),

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::{Counts, Told, span};
 use crate::clock;
 use crate::config::Telemetry;
-use crate::upstream::{Body, Client, Fields, Outgoing, Target, tls_config};
+use crate::upstream::{Body, Client, Fields, OutgoingRequest, Target, tls_config};
 
 /// The way to the collector.
 pub(super) struct Exporter {
@@ -119,7 +119,7 @@ impl Exporter {
     }
 
     async fn post(&self, body: Bytes) -> Result<(), Refusal> {
-        let outgoing = Outgoing {
+        let outgoing = OutgoingRequest {
             target: &self.target,
             fields: Fields::own(&self.headers),
             body: &body,

@@ -10,10 +10,10 @@ use bytes::{Bytes, BytesMut};
 use hyper::header::{self, HeaderMap};
 use tokio::time::timeout_at;
 
-use super::client::{Outgoing, Response};
+use super::client::{OutgoingRequest, Response};
 use super::fault::{Miss, MissKind};
 use super::headers::Fields;
-use super::{Body, Head, Opened, Upstream};
+use super::{Body, Head, OpenedStream, Upstream};
 use crate::clock;
 
 /// One request to one provider.
@@ -46,14 +46,14 @@ pub(crate) struct Limits {
 }
 
 /// An answer that the client may see.
-pub(crate) enum Good {
+pub(crate) enum GoodAnswer {
     /// A JSON answer, read whole: its bytes, decoded, and what they say.
     Whole(Head, Bytes, Answer),
     /// A stream whose first event is good.
-    Stream(Head, Box<Opened>),
+    Stream(Head, Box<OpenedStream>),
 }
 
-impl Good {
+impl GoodAnswer {
     /// Its head.
     pub(crate) fn head(&self) -> &Head {
         match self {
@@ -66,7 +66,7 @@ impl Good {
 ///
 /// # Errors
 /// Why the client must not see what came.
-pub(crate) async fn attempt(call: &mut Call<'_>) -> Result<Good, Miss> {
+pub(crate) async fn attempt(call: &mut Call<'_>) -> Result<GoodAnswer, Miss> {
     let rewriter = call.stream.take();
     let sent_at = clock::now();
     let due = call.limits.bounded(sent_at + call.limits.first);
@@ -131,21 +131,21 @@ async fn send(call: &Call<'_>) -> Result<Response, Miss> {
         .map_err(|fault| Miss::unsent(&fault))
 }
 
-fn request<'a>(call: &'a Call<'_>) -> Outgoing<'a> {
-    Outgoing {
+fn request<'a>(call: &'a Call<'_>) -> OutgoingRequest<'a> {
+    OutgoingRequest {
         target: call.upstream.target(call.endpoint),
         fields: Fields::passed_on(call.client_headers, &call.upstream.headers),
         body: &call.body,
     }
 }
 
-async fn whole(call: &Call<'_>, head: Head, mut body: Body) -> Result<Good, Miss> {
+async fn whole(call: &Call<'_>, head: Head, mut body: Body) -> Result<GoodAnswer, Miss> {
     let bytes = match read_to(&mut body, call.limits, ANSWER_BYTES).await {
         Ok(bytes) => bytes,
         Err(kind) => return Err(Miss::answered(head, kind)),
     };
     match Answer::read(call.endpoint, &bytes) {
-        Ok(answer) if answer.has_result => Ok(Good::Whole(head, bytes, answer)),
+        Ok(answer) if answer.has_result => Ok(GoodAnswer::Whole(head, bytes, answer)),
         Ok(answer) => Err(Miss::answered(head, MissKind::NoResult).having_used(answer.usage)),
         Err(error) => {
             Err(Miss::answered(head, MissKind::BadAnswer(error)).having_used(usage_in(&bytes)))
@@ -159,10 +159,10 @@ async fn open_stream(
     head: Head,
     mut body: Body,
     sent_at: Instant,
-) -> Result<Good, Miss> {
+) -> Result<GoodAnswer, Miss> {
     let limits = call.limits;
     let mut due = limits.bounded(sent_at + limits.first);
-    let mut held = Held::default();
+    let mut held = HeldBack::default();
     loop {
         let chunk = match timeout_at(due.into(), body.chunk()).await {
             Err(_) => return Err(Miss::answered(head, limits.lost(MissKind::FirstTimeout))),
@@ -187,24 +187,24 @@ async fn open_stream(
             FirstEvent::Done => return Err(Miss::answered(head, MissKind::NoEvent)),
         }
     }
-    let opened = Opened {
+    let opened = OpenedStream {
         body,
         rewriter,
         released: held.bytes.freeze(),
     };
-    Ok(Good::Stream(head, Box::new(opened)))
+    Ok(GoodAnswer::Stream(head, Box::new(opened)))
 }
 
 /// What may go to the client once the attempt is good. Before the first event that is comments, which say nothing new
 /// once there are many of them: then whole lines of them are left out.
 #[derive(Default)]
-struct Held {
+struct HeldBack {
     bytes: BytesMut,
     /// The last byte of what was left out.
     left_out: Option<u8>,
 }
 
-impl Held {
+impl HeldBack {
     fn add(&mut self, bytes: &[u8], first: FirstEvent) {
         let is_room = self.left_out.is_none() && self.bytes.len() + bytes.len() <= HELD_BYTES;
         if first != FirstEvent::None {

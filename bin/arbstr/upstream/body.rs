@@ -12,12 +12,12 @@ use bytes::{Buf, Bytes};
 use flate2::write::MultiGzDecoder;
 use hyper::header::{self, HeaderMap};
 
-use super::client::Source;
+use super::client::BodySource;
 
 /// A provider's body, decoded.
 #[derive(Debug)]
 pub(crate) struct Body {
-    source: Source,
+    source: BodySource,
     coding: Coding,
 }
 
@@ -62,7 +62,7 @@ impl Body {
     ///
     /// # Errors
     /// When the coding is neither gzip nor none.
-    pub(crate) fn new(headers: &HeaderMap, source: Source) -> Result<Self, UnknownCoding> {
+    pub(crate) fn new(headers: &HeaderMap, source: BodySource) -> Result<Self, UnknownCoding> {
         let declared = headers
             .get(header::CONTENT_ENCODING)
             .map(|coding| coding.to_str().unwrap_or("?").trim());

@@ -4,8 +4,8 @@
 //! provider had just closed; the attempt is then made once more on a fresh connection ([`Client::send_fresh`]).
 //! Redirects are not followed and proxy environment variables are not read.
 //!
-//! HTTP/1.1 is spoken by [`Connection`], HTTP/2 by hyper on connections that requests share ([`Lanes`]); TLS decides between
-//! them.
+//! HTTP/1.1 is spoken by [`Connection`], HTTP/2 by hyper on connections that requests share ([`Http2Pool`]); TLS decides
+//! between them.
 
 use std::error::Error;
 use std::future::Future;
@@ -25,10 +25,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::connection::{Answer, Connection, Unanswered};
+use super::connection::{Connection, ExchangeError, Http1Body};
 use super::fault::{ConnectTimeout, DnsFault};
 use super::headers::Fields;
-use super::multiplex::{Lanes, Rider, Unsent};
+use super::http2::{Http2Pool, Http2SendError, StreamCount};
 use super::pool::Pool;
 use super::target::Target;
 use crate::server::workers;
@@ -37,19 +37,19 @@ use crate::server::workers;
 pub(crate) struct Client {
     dialer: Dialer,
     /// One for each serving thread and one for all others: a connection wakes the thread that it was opened on.
-    places: Box<[Place]>,
+    per_thread: Box<[ThreadConnections]>,
 }
 
 /// The open connections of one thread.
 #[derive(Default)]
-struct Place {
-    pool: Pool,
-    lanes: Lanes,
+struct ThreadConnections {
+    http1: Pool,
+    http2: Http2Pool,
 }
 
 /// A request to a provider, of which nothing is copied before it is written.
 #[derive(Clone, Copy)]
-pub(crate) struct Outgoing<'a> {
+pub(crate) struct OutgoingRequest<'a> {
     /// Where to.
     pub(crate) target: &'a Target,
     /// What goes along.
@@ -65,20 +65,20 @@ pub(crate) struct Response {
     /// Its headers.
     pub(crate) headers: HeaderMap,
     /// What reads its body.
-    pub(crate) body: Source,
+    pub(crate) body: BodySource,
 }
 
 /// Where the bytes of an answer come from.
 #[derive(Debug)]
-pub(crate) enum Source {
+pub(crate) enum BodySource {
     /// A connection of its own.
-    Http1(Box<Answer>),
+    Http1(Box<Http1Body>),
     /// A stream of a shared one.
     Http2 {
         /// What is still to come.
         incoming: Incoming,
         /// The stream's place on its connection.
-        _rider: Rider,
+        _count: StreamCount,
     },
 }
 
@@ -111,13 +111,15 @@ impl Client {
                 https,
                 limit: connect_limit,
             },
-            places: (0..=workers::count()).map(|_| Place::default()).collect(),
+            per_thread: (0..=workers::count())
+                .map(|_| ThreadConnections::default())
+                .collect(),
         }
     }
 
     /// Sends on a connection that is open, or on a new one when none is free.
-    pub(crate) async fn send(&self, request: Outgoing<'_>) -> Result<Response, SendFault> {
-        match self.place().pool.take().await {
+    pub(crate) async fn send(&self, request: OutgoingRequest<'_>) -> Result<Response, SendFault> {
+        match self.connections().http1.take().await {
             Some(connection) => self.exchange(connection, request).await,
             // Boxed, so that the usual request does not carry, and move, the room for dialling.
             None => Box::pin(self.send_shared(request)).await,
@@ -125,8 +127,11 @@ impl Client {
     }
 
     /// Sends on a new connection, which cannot have grown stale.
-    pub(crate) async fn send_fresh(&self, request: Outgoing<'_>) -> Result<Response, SendFault> {
-        let lanes = &self.place().lanes;
+    pub(crate) async fn send_fresh(
+        &self,
+        request: OutgoingRequest<'_>,
+    ) -> Result<Response, SendFault> {
+        let http2 = &self.connections().http2;
         let stream = self
             .dialer
             .dial(request.target.uri.clone())
@@ -136,22 +141,22 @@ impl Client {
             return self.exchange(Connection::new(stream), request).await;
         }
         // Boxed like the dialling: a handshake has more to keep in mind than the exchange that follows it.
-        let seat = Box::pin(lanes.open(stream))
+        let slot = Box::pin(http2.open(stream))
             .await
             .map_err(|error| SendFault::connecting(error.into()))?;
-        seat.send(request).await.map_err(|unsent| match unsent {
-            Unsent::Failed(fault) => fault,
-            Unsent::Returned => SendFault::sending("a new connection takes no request"),
+        slot.send(request).await.map_err(|error| match error {
+            Http2SendError::Failed(fault) => fault,
+            Http2SendError::NotProcessed => SendFault::sending("a new connection takes no request"),
         })
     }
 
     /// Sends on an HTTP/2 connection that has room, or on a new one.
-    async fn send_shared(&self, request: Outgoing<'_>) -> Result<Response, SendFault> {
-        if let Some(seat) = self.place().lanes.board() {
-            match seat.send(request).await {
+    async fn send_shared(&self, request: OutgoingRequest<'_>) -> Result<Response, SendFault> {
+        if let Some(slot) = self.connections().http2.reserve() {
+            match slot.send(request).await {
                 Ok(response) => return Ok(response),
-                Err(Unsent::Failed(fault)) => return Err(fault),
-                Err(Unsent::Returned) => {}
+                Err(Http2SendError::Failed(fault)) => return Err(fault),
+                Err(Http2SendError::NotProcessed) => {}
             }
         }
         self.send_fresh(request).await
@@ -160,25 +165,25 @@ impl Client {
     async fn exchange(
         &self,
         connection: Connection,
-        request: Outgoing<'_>,
+        request: OutgoingRequest<'_>,
     ) -> Result<Response, SendFault> {
-        let Outgoing {
+        let OutgoingRequest {
             target,
             fields,
             body,
         } = request;
         let head = target.opening.head(fields.iter(), body.len());
-        let home = &self.place().pool;
+        let home = &self.connections().http1;
         let (head, answer) = connection.exchange(head, body.clone(), home).await?;
         Ok(Response {
             status: head.status,
             headers: head.headers,
-            body: Source::Http1(Box::new(answer)),
+            body: BodySource::Http1(Box::new(answer)),
         })
     }
 
-    fn place(&self) -> &Place {
-        &self.places[workers::index()]
+    fn connections(&self) -> &ThreadConnections {
+        &self.per_thread[workers::index()]
     }
 }
 
@@ -188,7 +193,7 @@ impl std::fmt::Debug for Client {
     }
 }
 
-impl Source {
+impl BodySource {
     /// The next bytes, never empty; `None` at a clean end.
     pub(super) fn poll_data(
         &mut self,
@@ -231,11 +236,11 @@ impl SendFault {
     }
 }
 
-impl From<Unanswered> for SendFault {
-    fn from(unanswered: Unanswered) -> Self {
+impl From<ExchangeError> for SendFault {
+    fn from(error: ExchangeError) -> Self {
         Self {
-            is_stale: unanswered.is_stale,
-            ..Self::sending(unanswered.cause)
+            is_stale: error.is_stale,
+            ..Self::sending(error.cause)
         }
     }
 }

@@ -26,20 +26,20 @@ pub(super) struct Connection {
 }
 
 /// The body of an answer, on its connection.
-pub(crate) struct Answer {
+pub(crate) struct Http1Body {
     connection: Option<Connection>,
     body: BodyReader,
     /// Came along with the head.
     first: Vec<u8>,
     fault: Option<BodyFault>,
-    request: Outgoing,
+    request: Unwritten,
     /// Where the connection goes when another request may follow on it.
     home: Option<Pool>,
 }
 
 /// A request that got no head of an answer.
 #[derive(Debug)]
-pub(super) struct Unanswered {
+pub(super) struct ExchangeError {
     /// Why.
     pub(super) cause: Cause,
     /// The connection had carried an answer before, and none of this one came: it may only have met a keep-alive that the
@@ -63,7 +63,7 @@ pub(super) enum Cause {
 
 /// What can break while the body of an answer is read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum AnswerFault {
+pub(super) enum Http1BodyError {
     /// The connection broke.
     #[error(transparent)]
     Broken(#[from] io::Error),
@@ -74,13 +74,13 @@ pub(super) enum AnswerFault {
 
 enum Stream {
     Plain(TcpStream),
-    Tls(Box<Secured>),
+    Tls(Box<HttpsStream>),
 }
 
-type Secured = MaybeHttpsStream<TokioIo<TcpStream>>;
+type HttpsStream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
 /// What of a request is still to be written.
-struct Outgoing {
+struct Unwritten {
     head: Vec<u8>,
     body: Bytes,
     sent: usize,
@@ -88,7 +88,7 @@ struct Outgoing {
 
 impl Connection {
     /// A connection that was just opened.
-    pub(super) fn new(stream: Secured) -> Self {
+    pub(super) fn new(stream: HttpsStream) -> Self {
         let stream = match stream {
             MaybeHttpsStream::Http(plain) => Stream::Plain(plain.into_inner()),
             tls @ MaybeHttpsStream::Https(_) => Stream::Tls(Box::new(tls)),
@@ -106,11 +106,11 @@ impl Connection {
         head: Vec<u8>,
         body: Bytes,
         home: &Pool,
-    ) -> Result<(Head, Answer), Unanswered> {
+    ) -> Result<(Head, Http1Body), ExchangeError> {
         let mut exchange = Exchange {
             connection: self,
             reader: HeadReader::reusing(buffer_pool::take_headers()),
-            request: Outgoing {
+            request: Unwritten {
                 head,
                 body,
                 sent: 0,
@@ -118,8 +118,8 @@ impl Connection {
             unwritable: None,
         };
         let (head, rest) = std::future::poll_fn(|cx| exchange.poll(cx)).await?;
-        let answer = exchange.into_answer(&head, &rest, home);
-        Ok((head, answer))
+        let body = exchange.into_body(&head, &rest, home);
+        Ok((head, body))
     }
 
     /// Whether it is open and silent, as one must be that waits for its next request. `cx` is woken when that changes.
@@ -132,14 +132,14 @@ impl Connection {
 struct Exchange {
     connection: Connection,
     reader: HeadReader,
-    request: Outgoing,
+    request: Unwritten,
     /// A provider may refuse a request before it has read it all, and close: its answer counts more than the broken pipe.
     unwritable: Option<io::Error>,
 }
 
 impl Exchange {
     /// The head, and what came behind it.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Head, Vec<u8>), Unanswered>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Head, Vec<u8>), ExchangeError>> {
         if self.unwritable.is_none()
             && let Poll::Ready(Err(error)) = self.request.poll_send(&mut self.connection.stream, cx)
         {
@@ -152,7 +152,7 @@ impl Exchange {
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut [u8],
-    ) -> Poll<Result<(Head, Vec<u8>), Unanswered>> {
+    ) -> Poll<Result<(Head, Vec<u8>), ExchangeError>> {
         loop {
             let cause = match ready!(self.connection.stream.poll_read(cx, buffer)) {
                 Ok(0) => self.unwritable.take().map_or(Cause::Closed, Cause::Broken),
@@ -166,12 +166,12 @@ impl Exchange {
                 },
             };
             let is_stale = self.connection.was_used && !self.reader.has_begun();
-            return Poll::Ready(Err(Unanswered { cause, is_stale }));
+            return Poll::Ready(Err(ExchangeError { cause, is_stale }));
         }
     }
 
-    fn into_answer(self, head: &Head, rest: &[u8], home: &Pool) -> Answer {
-        let mut answer = Answer {
+    fn into_body(self, head: &Head, rest: &[u8], home: &Pool) -> Http1Body {
+        let mut body = Http1Body {
             connection: Some(self.connection),
             body: BodyReader::new(head.framing),
             first: Vec::new(),
@@ -179,17 +179,17 @@ impl Exchange {
             request: self.request,
             home: head.persists.then(|| home.clone()),
         };
-        answer.first = answer.take_in(rest);
-        answer
+        body.first = body.take_in(rest);
+        body
     }
 }
 
-impl Answer {
+impl Http1Body {
     /// The next bytes of the body, all that came since, never empty; `None` at its clean end.
     pub(super) fn poll_data(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, AnswerFault>>> {
+    ) -> Poll<Option<Result<Bytes, Http1BodyError>>> {
         if !self.first.is_empty() {
             return Poll::Ready(Some(Ok(std::mem::take(&mut self.first).into())));
         }
@@ -246,15 +246,15 @@ impl Answer {
     }
 }
 
-impl std::fmt::Debug for Answer {
+impl std::fmt::Debug for Http1Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Answer")
+        f.debug_struct("Http1Body")
             .field("body", &self.body)
             .finish_non_exhaustive()
     }
 }
 
-impl Outgoing {
+impl Unwritten {
     fn is_sent(&self) -> bool {
         self.head.is_empty()
     }
@@ -280,7 +280,7 @@ impl Outgoing {
     }
 }
 
-impl Default for Outgoing {
+impl Default for Unwritten {
     fn default() -> Self {
         Self {
             head: Vec::new(),

@@ -9,7 +9,7 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode, Uri};
 
 use super::body::{BodyFault, UnknownCoding};
-use super::client::{Client, Outgoing, tls_config};
+use super::client::{Client, OutgoingRequest, tls_config};
 use super::fault::{Miss, MissKind};
 use super::headers::Fields;
 use super::{Body, Target, Upstream};
@@ -53,7 +53,7 @@ impl Upstream {
     /// # Errors
     /// When it does not come whole, in time and within bounds.
     pub(crate) async fn list_models(&self) -> Result<Bytes, FetchFault> {
-        Ask::new(&self.models, self.headers.clone(), LIST_BYTES)
+        Fetch::new(&self.models, self.headers.clone(), LIST_BYTES)
             .fetch(&self.client)
             .await
     }
@@ -62,7 +62,7 @@ impl Upstream {
     pub(crate) async fn lists_without_key(&self) -> bool {
         let mut headers = self.headers.clone();
         headers.remove(header::AUTHORIZATION);
-        Ask::new(&self.models, headers, LIST_BYTES)
+        Fetch::new(&self.models, headers, LIST_BYTES)
             .fetch(&self.client)
             .await
             .is_ok()
@@ -78,16 +78,16 @@ pub(crate) async fn fetch_document(uri: &Uri, most: usize) -> Result<Bytes, Fetc
     let client = Client::new(tls_config(is_https), CONNECT);
     let headers = HeaderMap::new();
     let target = Target::new(Method::GET, uri.clone(), &headers);
-    Ask::new(&target, headers, most).fetch(&client).await
+    Fetch::new(&target, headers, most).fetch(&client).await
 }
 
-struct Ask<'a> {
+struct Fetch<'a> {
     target: &'a Target,
     headers: HeaderMap,
     most: usize,
 }
 
-impl<'a> Ask<'a> {
+impl<'a> Fetch<'a> {
     fn new(target: &'a Target, mut headers: HeaderMap, most: usize) -> Self {
         headers.remove(header::CONTENT_TYPE);
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
@@ -136,9 +136,9 @@ impl<'a> Ask<'a> {
         Ok(read.freeze())
     }
 
-    fn request(&self) -> Outgoing<'_> {
+    fn request(&self) -> OutgoingRequest<'_> {
         static NO_BODY: Bytes = Bytes::new();
-        Outgoing {
+        OutgoingRequest {
             target: self.target,
             fields: Fields::own(&self.headers),
             body: &NO_BODY,

@@ -6,7 +6,7 @@
 //!
 //! A connection ends in ways that say nothing about the provider: it is retired (GOAWAY), refuses a stream more than it
 //! takes, or was dropped by somebody on the way while nobody used it. Whether the request may then be sent once more is
-//! said by [`Unsent`]. What nobody used for a while is closed from this side.
+//! said by [`Http2SendError`]. What nobody used for a while is closed from this side.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -23,92 +23,96 @@ use hyper::header;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::sleep;
 
-use super::client::{Outgoing, Response, SendFault, Source, Stream};
+use super::client::{BodySource, OutgoingRequest, Response, SendFault, Stream};
 use super::fault::find_source;
 
 /// The connections of one thread to one provider.
 #[derive(Default)]
-pub(super) struct Lanes(Arc<Mutex<Open>>);
+pub(super) struct Http2Pool(Arc<Mutex<Connections>>);
 
 #[derive(Default)]
-struct Open {
-    lanes: Vec<Lane>,
+struct Connections {
+    list: Vec<Http2Connection>,
     is_watched: bool,
 }
 
 /// One connection.
-struct Lane {
+struct Http2Connection {
     sender: http2::SendRequest<Full<Bytes>>,
-    known: Arc<Known>,
+    peer: Arc<PeerState>,
     /// Held here once, and once by each request on it.
-    riders: Arc<()>,
-    /// Somebody came on board since the last look.
+    streams: Arc<()>,
+    /// A stream was opened on it since the last look.
     is_used: bool,
 }
 
 /// What is known of a connection.
-struct Known {
+struct PeerState {
     /// How many streams the provider takes at once.
     most: AtomicUsize,
     has_answered: AtomicBool,
 }
 
 /// A request's place on a connection.
-pub(super) struct Seat {
+pub(super) struct StreamSlot {
     sender: http2::SendRequest<Full<Bytes>>,
-    known: Arc<Known>,
-    rider: Rider,
+    peer: Arc<PeerState>,
+    count: StreamCount,
 }
 
 /// Keeps the place until the answer is read.
 #[derive(Debug)]
-pub(crate) struct Rider(#[expect(dead_code, reason = "it is held to be counted")] Arc<()>);
+pub(crate) struct StreamCount(#[expect(dead_code, reason = "it is held to be counted")] Arc<()>);
 
 /// A request that an HTTP/2 connection did not answer.
-pub(super) enum Unsent {
+pub(super) enum Http2SendError {
     /// The provider may have seen it.
     Failed(SendFault),
     /// It certainly did nothing about it.
-    Returned,
+    NotProcessed,
 }
 
-impl Lanes {
+impl Http2Pool {
     /// A place on a connection that is open and has room.
-    pub(super) fn board(&self) -> Option<Seat> {
+    pub(super) fn reserve(&self) -> Option<StreamSlot> {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        open.lanes.retain(|lane| !lane.sender.is_closed());
-        let lane = open.lanes.iter_mut().find(|lane| lane.has_room());
-        lane.map(Lane::board)
+        open.list
+            .retain(|connection| !connection.sender.is_closed());
+        let connection = open
+            .list
+            .iter_mut()
+            .find(|connection| connection.has_room());
+        connection.map(Http2Connection::reserve)
     }
 
     /// A place on a new connection, which later requests may use too unless another has room for them by now.
-    pub(super) async fn open(&self, stream: Stream) -> Result<Seat, hyper::Error> {
-        let mut lane = Lane::open(stream).await?;
-        let seat = lane.board();
+    pub(super) async fn open(&self, stream: Stream) -> Result<StreamSlot, hyper::Error> {
+        let mut connection = Http2Connection::open(stream).await?;
+        let slot = connection.reserve();
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.lanes.iter().any(Lane::has_room) {
-            return Ok(seat);
+        if open.list.iter().any(Http2Connection::has_room) {
+            return Ok(slot);
         }
-        open.lanes.push(lane);
+        open.list.push(connection);
         if !open.is_watched {
             open.is_watched = true;
             tokio::spawn(watch(Arc::downgrade(&self.0)));
         }
-        Ok(seat)
+        Ok(slot)
     }
 }
 
-impl Open {
+impl Connections {
     /// Closes what nobody used since the last look.
     fn look(&mut self) {
-        self.lanes
-            .retain_mut(|lane| !lane.sender.is_closed() && lane.was_used());
-        self.is_watched = !self.lanes.is_empty();
+        self.list
+            .retain_mut(|connection| !connection.sender.is_closed() && connection.was_used());
+        self.is_watched = !self.list.is_empty();
     }
 }
 
 /// Looks after the connections until there is none, or the provider is gone.
-async fn watch(open: Weak<Mutex<Open>>) {
+async fn watch(open: Weak<Mutex<Connections>>) {
     loop {
         sleep(KEPT).await;
         let Some(open) = open.upgrade() else {
@@ -122,7 +126,7 @@ async fn watch(open: Weak<Mutex<Open>>) {
     }
 }
 
-impl Lane {
+impl Http2Connection {
     async fn open(stream: Stream) -> Result<Self, hyper::Error> {
         let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -131,11 +135,11 @@ impl Lane {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .handshake(stream)
             .await?;
-        let known = Arc::new(Known {
+        let peer = Arc::new(PeerState {
             most: AtomicUsize::new(connection.current_max_send_streams()),
             has_answered: AtomicBool::new(false),
         });
-        let told = Arc::clone(&known);
+        let told = Arc::clone(&peer);
         tokio::spawn(async move {
             let ended = std::future::poll_fn(|cx| {
                 let ended = Pin::new(&mut connection).poll(cx);
@@ -149,37 +153,40 @@ impl Lane {
         });
         Ok(Self {
             sender,
-            known,
-            riders: Arc::default(),
+            peer,
+            streams: Arc::default(),
             is_used: false,
         })
     }
 
-    fn board(&mut self) -> Seat {
+    fn reserve(&mut self) -> StreamSlot {
         self.is_used = true;
-        Seat {
+        StreamSlot {
             sender: self.sender.clone(),
-            known: Arc::clone(&self.known),
-            rider: Rider(Arc::clone(&self.riders)),
+            peer: Arc::clone(&self.peer),
+            count: StreamCount(Arc::clone(&self.streams)),
         }
     }
 
     fn has_room(&self) -> bool {
-        let riders = Arc::strong_count(&self.riders) - 1;
-        !self.sender.is_closed() && riders < self.known.most.load(Ordering::Relaxed)
+        let streams = Arc::strong_count(&self.streams) - 1;
+        !self.sender.is_closed() && streams < self.peer.most.load(Ordering::Relaxed)
     }
 
     /// Whether somebody used it since this was asked last.
     fn was_used(&mut self) -> bool {
-        std::mem::take(&mut self.is_used) || Arc::strong_count(&self.riders) > 1
+        std::mem::take(&mut self.is_used) || Arc::strong_count(&self.streams) > 1
     }
 }
 
-impl Seat {
+impl StreamSlot {
     /// Sends a request and reads the head of its answer.
-    pub(super) async fn send(mut self, outgoing: Outgoing<'_>) -> Result<Response, Unsent> {
+    pub(super) async fn send(
+        mut self,
+        outgoing: OutgoingRequest<'_>,
+    ) -> Result<Response, Http2SendError> {
         if self.sender.ready().await.is_err() {
-            return Err(Unsent::Returned);
+            return Err(Http2SendError::NotProcessed);
         }
         let mut request = Request::new(Full::new(outgoing.body.clone()));
         *request.method_mut() = outgoing.target.method.clone();
@@ -191,25 +198,25 @@ impl Seat {
         }
         match self.sender.try_send_request(request).await {
             Ok(response) => {
-                self.known.has_answered.store(true, Ordering::Relaxed);
+                self.peer.has_answered.store(true, Ordering::Relaxed);
                 let (head, incoming): (_, Incoming) = response.into_parts();
                 Ok(Response {
                     status: head.status,
                     headers: head.headers,
-                    body: Source::Http2 {
+                    body: BodySource::Http2 {
                         incoming,
-                        _rider: self.rider,
+                        _count: self.count,
                     },
                 })
             }
             Err(mut error) => Err(match error.take_message() {
-                Some(_) => Unsent::Returned,
-                None => self.unsent(error.into_error()),
+                Some(_) => Http2SendError::NotProcessed,
+                None => self.send_error(error.into_error()),
             }),
         }
     }
 
-    fn unsent(&self, error: hyper::Error) -> Unsent {
+    fn send_error(&self, error: hyper::Error) -> Http2SendError {
         let cause = find_source::<h2::Error>(&error).filter(|cause| cause.is_remote());
         let reason = cause.and_then(h2::Error::reason);
         let is_reset = cause.is_some_and(h2::Error::is_reset);
@@ -221,10 +228,10 @@ impl Seat {
             h2::Reason::NO_ERROR
         };
         if reason == Some(untouched) {
-            return Unsent::Returned;
+            return Http2SendError::NotProcessed;
         }
-        Unsent::Failed(SendFault {
-            is_stale: !is_reset && self.known.has_answered.load(Ordering::Relaxed),
+        Http2SendError::Failed(SendFault {
+            is_stale: !is_reset && self.peer.has_answered.load(Ordering::Relaxed),
             ..SendFault::sending(error)
         })
     }
@@ -259,17 +266,17 @@ mod tests {
             while let Some(Ok(_)) = connection.accept().await {}
         });
         let stream = TcpStream::connect(address).await.unwrap();
-        let lanes = Lanes::default();
+        let pool = Http2Pool::default();
         let stream = MaybeHttpsStream::Http(TokioIo::new(stream));
-        let seat = lanes.open(stream).await.unwrap();
+        let slot = pool.open(stream).await.unwrap();
         let look = || {
-            let mut open = lanes.0.lock().unwrap();
+            let mut open = pool.0.lock().unwrap();
             open.look();
             open.is_watched
         };
-        assert_eq!([look(), look()], [true; 2], "somebody is on board");
-        drop(seat);
-        drop(lanes.board());
+        assert_eq!([look(), look()], [true; 2], "a stream is open");
+        drop(slot);
+        drop(pool.reserve());
         assert_eq!([look(), look()], [true, false]);
         let closed = timeout(Duration::from_secs(5), provider).await;
         assert!(closed.is_ok(), "the provider still waits");
