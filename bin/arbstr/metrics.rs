@@ -55,7 +55,7 @@ pub(crate) struct Metrics {
 
 /// Holds a gauge one higher for as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Held(IntGauge);
+pub(crate) struct GaugeGuard(IntGauge);
 
 impl Metrics {
     /// Nothing counted yet.
@@ -115,18 +115,18 @@ impl Metrics {
     }
 
     /// A client connected; it has left when the result is dropped.
-    pub(crate) fn connection(&self) -> Held {
-        Held::new(&self.connections)
+    pub(crate) fn connection(&self) -> GaugeGuard {
+        GaugeGuard::new(&self.connections)
     }
 
     /// A request is being served until the result is dropped.
-    pub(crate) fn request(&self) -> Held {
-        Held::new(&self.requests_in_flight)
+    pub(crate) fn request(&self) -> GaugeGuard {
+        GaugeGuard::new(&self.requests_in_flight)
     }
 
     /// A stream is being relayed until the result is dropped.
-    pub(crate) fn stream(&self) -> Held {
-        Held::new(&self.streams_in_flight)
+    pub(crate) fn stream(&self) -> GaugeGuard {
+        GaugeGuard::new(&self.streams_in_flight)
     }
 
     /// Takes out what `keeps` says is no longer of interest, asked with a model (empty: any) and a provider.
@@ -152,14 +152,14 @@ impl Metrics {
     }
 }
 
-impl Held {
+impl GaugeGuard {
     fn new(gauge: &IntGauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
     }
 }
 
-impl Drop for Held {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -1,7 +1,7 @@
 //! Sockets: accepting clients, bounding what they may cost, and ending in order.
 
 mod guard;
-mod head;
+mod smuggling;
 mod window;
 pub(crate) mod workers;
 

@@ -12,7 +12,7 @@ use super::{RequestInfo, decimal};
 use crate::app::{App, Live};
 use crate::arrival::Arrival;
 use crate::clock;
-use crate::metrics::Held;
+use crate::metrics::GaugeGuard;
 use crate::trace::{Told, TraceContext, Tracer};
 
 /// What is seen of a request while it lasts.
@@ -21,8 +21,8 @@ pub(super) struct RequestTelemetry {
     live: Arc<Live>,
     trace: Option<(Tracer, TraceContext)>,
     paused: Duration,
-    _in_flight: Held,
-    stream: Option<Held>,
+    _in_flight: GaugeGuard,
+    stream: Option<GaugeGuard>,
 }
 
 impl RequestTelemetry {

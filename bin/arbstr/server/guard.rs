@@ -6,7 +6,7 @@
 //! Leaving: while a request is answered hyper would read on, to notice a client that closes, and set 8 KiB aside for that.
 //! It is told not to; the socket is looked at here instead, whenever the connection is polled.
 //!
-//! Reading: a head that was begun must be complete in time, and what comes in passes the [`Watch`] for smuggled requests
+//! Reading: a head that was begun must be complete in time, and what comes in passes the [`SmugglingDetector`]
 //! on its way to hyper.
 
 use std::future::Future;
@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-use super::head::Watch;
+use super::smuggling::SmugglingDetector;
 use crate::api::fault::Fault;
 use crate::read_buffer;
 
@@ -29,7 +29,7 @@ use crate::read_buffer;
 /// request with two framings.
 pub(super) struct Guard {
     stream: TokioIo<TcpStream>,
-    watch: Watch,
+    detector: SmugglingDetector,
     stall_limit: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
     head_limit: Duration,
@@ -44,7 +44,7 @@ impl Guard {
     pub(super) fn new(stream: TcpStream, stall_limit: Duration, head_limit: Duration) -> Self {
         Self {
             stream: TokioIo::new(stream),
-            watch: Watch::new(),
+            detector: SmugglingDetector::new(),
             stall_limit,
             stalled: None,
             head_limit,
@@ -92,7 +92,7 @@ impl Guard {
         )))
     }
 
-    /// Reads what there is, if the watches let it pass; nothing at the end.
+    /// Reads what there is, if it may pass; nothing at the end.
     fn poll_socket(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         if Pin::new(self.stream.inner_mut())
@@ -101,7 +101,7 @@ impl Guard {
         {
             return self.watch_head(cx);
         }
-        if self.watch.push(&buf.filled()[before..]).is_err() {
+        if self.detector.push(&buf.filled()[before..]).is_err() {
             self.refuse(&Fault::two_framings());
             return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -109,7 +109,7 @@ impl Guard {
             )));
         }
         self.head_due = match self.head_due.take() {
-            _ if !self.watch.is_in_head() => None,
+            _ if !self.detector.is_in_head() => None,
             Some(due) => Some(due),
             None => Some(Box::pin(sleep(self.head_limit))),
         };
@@ -119,7 +119,7 @@ impl Guard {
     /// An error once the client has closed its side: nobody waits for what is being answered.
     fn watch_leaving(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         // What is left of a body is hyper's to read, and its end is behind that.
-        if !self.watch.is_between_bodies() || !self.ahead.is_empty() {
+        if !self.detector.is_between_bodies() || !self.ahead.is_empty() {
             return Ok(());
         }
         let mut byte = [0];
@@ -184,14 +184,14 @@ impl Read for Guard {
             }
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut TokioIo::new(Seen(&mut self))).poll_read(cx, cursor)
+        Pin::new(&mut TokioIo::new(Inspected(&mut self))).poll_read(cx, cursor)
     }
 }
 
 /// What is read for hyper straight into its buffer, which shows its contents to no one but a [`TokioIo`].
-struct Seen<'a>(&'a mut Guard);
+struct Inspected<'a>(&'a mut Guard);
 
-impl AsyncRead for Seen<'_> {
+impl AsyncRead for Inspected<'_> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -20,7 +20,7 @@ use crate::api::Reply;
 use crate::clock;
 
 /// A body that is dropped once its client has taken nothing for too long.
-pub(super) struct Watched {
+pub(super) struct WatchedBody {
     window: Arc<Mutex<Window>>,
     /// Goes with the body: one that slept on would still stand there when thousands of answers are long read.
     watcher: Option<AbortHandle>,
@@ -34,7 +34,7 @@ struct Window {
 }
 
 /// Watches the body of `reply`, unless it is at its end or `limit` is zero: for ever.
-pub(super) fn watch(reply: Response<Reply>, limit: Duration) -> Response<Watched> {
+pub(super) fn watch(reply: Response<Reply>, limit: Duration) -> Response<WatchedBody> {
     reply.map(|body| {
         let is_watched = !limit.is_zero() && !body.is_end_stream();
         let window = Arc::new(Mutex::new(Window {
@@ -43,11 +43,11 @@ pub(super) fn watch(reply: Response<Reply>, limit: Duration) -> Response<Watched
         }));
         let watcher = is_watched
             .then(|| tokio::spawn(give_up(Arc::downgrade(&window), limit)).abort_handle());
-        Watched { window, watcher }
+        WatchedBody { window, watcher }
     })
 }
 
-impl Drop for Watched {
+impl Drop for WatchedBody {
     fn drop(&mut self) {
         if let Some(watcher) = &self.watcher {
             watcher.abort();
@@ -76,7 +76,7 @@ async fn give_up(window: Weak<Mutex<Window>>, limit: Duration) {
     }
 }
 
-impl Body for Watched {
+impl Body for WatchedBody {
     type Data = Bytes;
     type Error = io::Error;
 

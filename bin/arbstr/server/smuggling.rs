@@ -2,7 +2,7 @@
 //!
 //! A request with both `Content-Length` and `Transfer-Encoding` is read differently by different servers on its way,
 //! which is how a second request is smuggled past the first server (RFC 9112, section 6.1). hyper drops the one header
-//! silently; this watch sees both and has the connection refused. It follows the framing of each request to know where
+//! silently; the detector sees both and has the connection refused. It follows the framing of each request to know where
 //! the next head begins, and keeps nothing but an unfinished head.
 //!
 //! ```text
@@ -16,7 +16,7 @@ use memchr::{memchr, memmem};
 
 /// Follows the requests of one connection.
 #[derive(Debug)]
-pub(super) struct Watch(State);
+pub(super) struct SmugglingDetector(State);
 
 /// A request that two servers would read differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ enum Chunk {
     Trailer { line: usize },
 }
 
-impl Watch {
+impl SmugglingDetector {
     /// A connection that nothing was read from.
     pub(super) fn new() -> Self {
         Self(State::Head { seen: Vec::new() })
@@ -201,7 +201,7 @@ fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
 }
 
 /// How the body behind a head is framed. What is no head at all is refused as well: hyper would refuse it, or read it in
-/// a way that this watch does not know.
+/// a way that this detector does not know.
 fn framing(head: &[u8]) -> Result<State, Smuggled> {
     if head.starts_with(b"PRI * HTTP/2.0\r\n") {
         return Ok(State::Blind);
@@ -258,8 +258,8 @@ mod tests {
         splits
             .chain(single)
             .map(|pieces: Vec<&[u8]>| {
-                let mut watch = Watch::new();
-                pieces.iter().any(|piece| watch.push(piece).is_err())
+                let mut detector = SmugglingDetector::new();
+                pieces.iter().any(|piece| detector.push(piece).is_err())
             })
             .collect()
     }
@@ -282,10 +282,10 @@ mod tests {
     #[test]
     fn a_head_in_two_reads_is_seen_however_large_the_second() {
         let (first, second) = BOTH.split_at(20);
-        let mut watch = Watch::new();
-        assert_eq!(watch.push(first.as_bytes()), Ok(()));
+        let mut detector = SmugglingDetector::new();
+        assert_eq!(detector.push(first.as_bytes()), Ok(()));
         let second = [second.as_bytes(), &[b'x'; 2 * MAX_HEAD]].concat();
-        assert_eq!(watch.push(&second), Err(Smuggled));
+        assert_eq!(detector.push(&second), Err(Smuggled));
     }
 
     #[test]
