@@ -5,7 +5,7 @@
 
 pub(crate) mod chat;
 pub(crate) mod dashboard;
-pub(crate) mod fault;
+pub(crate) mod error;
 pub(crate) mod gate;
 pub(crate) mod health;
 mod metrics;
@@ -21,7 +21,7 @@ use hyper::body::Incoming;
 use hyper::header::HeaderValue;
 use hyper::{Method, Request, Response};
 
-use self::fault::Fault;
+use self::error::ApiError;
 pub(crate) use self::reply::Reply;
 use crate::app::App;
 use crate::arrival::Arrival;
@@ -39,11 +39,11 @@ pub(crate) async fn answer(
     let origin = request.headers().get(hyper::header::ORIGIN).cloned();
     let refused = gate::check(&app, &request).err();
     let mut reply = match refused {
-        Some(fault) => fault.into_reply(),
+        Some(error) => error.into_reply(),
         None if request.method() == Method::OPTIONS && origin.is_some() => gate::preflight(),
         None => match route(&app, &arrival, &mut request).await {
             Ok(reply) => reply,
-            Err(fault) => fault.into_reply(),
+            Err(error) => error.into_reply(),
         },
     };
     reply.headers_mut().insert(REQUEST_ID, id_header(&arrival));
@@ -56,10 +56,10 @@ async fn route(
     app: &Arc<App>,
     arrival: &Arrival,
     request: &mut Request<Incoming>,
-) -> Result<Response<Reply>, Fault> {
+) -> Result<Response<Reply>, ApiError> {
     let path = request.uri().path().to_owned();
     let route = Route::of(&path).ok_or_else(|| {
-        Fault::not_found(
+        ApiError::not_found(
             "unknown_path",
             format!("there is nothing at {path}; see /v1/models, /v1/chat/completions"),
         )
@@ -71,7 +71,7 @@ async fn route(
         request.method()
     };
     if wanted.as_str() != allow.split(',').next().unwrap_or_default() {
-        return Err(Fault::method_not_allowed(request.method(), &path, allow));
+        return Err(ApiError::method_not_allowed(request.method(), &path, allow));
     }
     match route {
         Route::Inference(endpoint) => chat::serve(app, arrival, endpoint, request).await,
@@ -95,11 +95,11 @@ async fn route(
 async fn apart(
     app: &Arc<App>,
     write: impl FnOnce(&Arc<App>) -> Response<Reply> + Send + 'static,
-) -> Result<Response<Reply>, Fault> {
+) -> Result<Response<Reply>, ApiError> {
     let app = Arc::clone(app);
     tokio::task::spawn_blocking(move || write(&app))
         .await
-        .map_err(|error| Fault::internal(format!("the answer was lost: {error}")))
+        .map_err(|error| ApiError::internal(format!("the answer was lost: {error}")))
 }
 
 /// The paths arbstr knows.

@@ -23,7 +23,7 @@ use hyper::{HeaderMap, Response};
 use self::attempts::{InFlight, RequestOptions};
 use self::disconnect::{DetachOnDrop, Disconnect};
 use crate::api::Reply;
-use crate::api::fault::Fault;
+use crate::api::error::ApiError;
 use crate::app::{App, Live};
 use crate::arrival::Arrival;
 use crate::buffer_pool;
@@ -52,7 +52,10 @@ impl Drop for InboundRequest {
 ///
 /// # Errors
 /// What arbstr itself refuses or could not do.
-pub(crate) async fn run(app: &Arc<App>, inbound: InboundRequest) -> Result<Response<Reply>, Fault> {
+pub(crate) async fn run(
+    app: &Arc<App>,
+    inbound: InboundRequest,
+) -> Result<Response<Reply>, ApiError> {
     let disconnect = Disconnect::default();
     let token = app.shutdown.token();
     DetachOnDrop::new(
@@ -67,22 +70,22 @@ async fn serve(
     app: Arc<App>,
     inbound: InboundRequest,
     disconnect: Disconnect,
-) -> Result<Response<Reply>, Fault> {
+) -> Result<Response<Reply>, ApiError> {
     let mut in_flight = begin(&app, inbound, disconnect)?;
     let end = in_flight.attempts().await;
     in_flight.answer(end)
 }
 
 /// Plans a request and puts it on record. Apart from [`serve`], whose future would else carry what is needed only here.
-fn begin(app: &App, inbound: InboundRequest, disconnect: Disconnect) -> Result<InFlight, Fault> {
+fn begin(app: &App, inbound: InboundRequest, disconnect: Disconnect) -> Result<InFlight, ApiError> {
     let live = app.keep_live();
     let request = Request::parse(inbound.endpoint, &inbound.body)
-        .map_err(|error| Fault::malformed(&error))?;
+        .map_err(|error| ApiError::malformed(&error))?;
     let policy = policy(&inbound.headers)?;
     let info = RequestInfo::of(&request, policy, &inbound.headers);
     let plan = match plan(&live, policy, &request) {
         Ok(plan) => plan,
-        Err(fault) => return Err(refuse(app, &live, &inbound, info, fault)),
+        Err(error) => return Err(refuse(app, &live, &inbound, info, error)),
     };
     let record = RequestRecord::open(
         app,
@@ -105,9 +108,9 @@ fn begin(app: &App, inbound: InboundRequest, disconnect: Disconnect) -> Result<I
 ///
 /// # Errors
 /// A name that is not text.
-pub(crate) fn policy(headers: &HeaderMap) -> Result<Option<&str>, Fault> {
+pub(crate) fn policy(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     let not_text = |_| {
-        Fault::invalid_request(
+        ApiError::invalid_request(
             "unknown_policy",
             None,
             "the x-arbstr-policy header is not plain text",
@@ -127,10 +130,10 @@ pub(crate) fn plan(
     live: &Live,
     policy: Option<&str>,
     request: &Request<'_>,
-) -> Result<Plan, Fault> {
+) -> Result<Plan, ApiError> {
     live.market
         .plan(&Facts::of(request, policy), clock::now())
-        .map_err(|refusal| Fault::refused(&refusal))
+        .map_err(|refusal| ApiError::refused(&refusal))
 }
 
 /// The ranked candidates of a request that is not going to be sent.
@@ -141,10 +144,10 @@ pub(crate) fn preview(
     live: &Live,
     policy: Option<&str>,
     request: &Request<'_>,
-) -> Result<Plan, Fault> {
+) -> Result<Plan, ApiError> {
     live.market
         .preview(&Facts::of(request, policy), clock::now())
-        .map_err(|refusal| Fault::refused(&refusal))
+        .map_err(|refusal| ApiError::refused(&refusal))
 }
 
 /// A request that nobody could serve is on record too.
@@ -153,13 +156,13 @@ fn refuse(
     live: &Arc<Live>,
     inbound: &InboundRequest,
     info: RequestInfo,
-    fault: Fault,
-) -> Fault {
+    error: ApiError,
+) -> ApiError {
     let record = RequestRecord::open(app, live, &inbound.arrival, info);
     record.complete(
-        &RequestOutcome::Refused(fault.status(), fault.code().to_owned()),
+        &RequestOutcome::Refused(error.status(), error.code().to_owned()),
         &Bill::default(),
         None,
     );
-    fault
+    error
 }

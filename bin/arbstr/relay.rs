@@ -174,9 +174,9 @@ impl StreamPump {
                         return Poll::Ready(PumpStep::Released(bytes));
                     }
                 }
-                Poll::Ready(Some(Err(fault))) => {
-                    let end = UpstreamEnd::Broke(fault.kind());
-                    return Poll::Ready(self.break_off(&end, &fault.to_string(), audience));
+                Poll::Ready(Some(Err(error))) => {
+                    let end = UpstreamEnd::Broke(error.kind());
+                    return Poll::Ready(self.break_off(&end, &error.to_string(), audience));
                 }
                 Poll::Ready(None) => return Poll::Ready(self.ended(audience)),
                 Poll::Pending => return self.poll_limits(cx, audience),
@@ -262,7 +262,7 @@ impl StreamPump {
         } else {
             BreakCode::UpstreamStreamInterrupted
         };
-        let is_told = self.rewriter.observation().fault.is_some();
+        let is_told = self.rewriter.observation().error.is_some();
         PumpStep::Ended(self.conclude(end, audience, |rewriter, trailer| {
             if is_told {
                 Bytes::new()
@@ -282,7 +282,7 @@ impl StreamPump {
         self.upstream = None;
         let mut bill = self.bill(end.is_trusted());
         let bytes = self.with_trailer(&bill, write);
-        let fault = self.fault_kind();
+        let error = self.error_kind();
         let seen = self.rewriter.observation();
         if let Some(permit) = self.permit.take() {
             let report = Report {
@@ -290,11 +290,11 @@ impl StreamPump {
                 text_bytes: Some(seen.text_bytes),
             };
             bill.implausible =
-                permit.finish(end.permit_end(fault.is_some()), &report, clock::now());
+                permit.finish(end.permit_end(error.is_some()), &report, clock::now());
         }
         if let Some(record) = self.record.take() {
             record.complete(
-                &end.request_outcome(audience, fault),
+                &end.request_outcome(audience, error),
                 &bill,
                 seen.finish_reason,
             );
@@ -304,12 +304,12 @@ impl StreamPump {
     }
 
     /// What the provider's own error event is called in the record, if one came.
-    fn fault_kind(&self) -> Option<String> {
-        let fault = self.rewriter.observation().fault?;
-        let named = fault
+    fn error_kind(&self) -> Option<String> {
+        let error = self.rewriter.observation().error?;
+        let named = error
             .code
             .as_deref()
-            .or(fault.kind.as_deref())
+            .or(error.kind.as_deref())
             .unwrap_or("error_event");
         Some(self.context.live.redact(named).into_owned())
     }

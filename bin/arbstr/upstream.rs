@@ -4,7 +4,7 @@ pub(crate) mod attempt;
 mod body;
 mod client;
 mod connection;
-pub(crate) mod fault;
+pub(crate) mod error;
 pub(crate) mod fetch;
 mod headers;
 mod http2;

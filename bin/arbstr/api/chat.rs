@@ -12,7 +12,7 @@ use hyper::{Request, Response, StatusCode};
 use tokio::time::{timeout, timeout_at};
 
 use super::Reply;
-use super::fault::{Fault, json_reply};
+use super::error::{ApiError, json_reply};
 use crate::app::App;
 use crate::arrival::Arrival;
 use crate::buffer_pool;
@@ -28,7 +28,7 @@ pub(crate) async fn serve(
     arrival: &Arrival,
     endpoint: Endpoint,
     request: &mut Request<Incoming>,
-) -> Result<Response<Reply>, Fault> {
+) -> Result<Response<Reply>, ApiError> {
     let body = read(app, request).await?;
     flow::run(
         app,
@@ -52,22 +52,22 @@ pub(crate) async fn serve(
 pub(crate) async fn cost(
     app: &Arc<App>,
     request: &mut Request<Incoming>,
-) -> Result<Response<Reply>, Fault> {
+) -> Result<Response<Reply>, ApiError> {
     let body = read(app, request).await?;
     let live = app.keep_live();
     let asked = arbstr_wire::Request::parse(Endpoint::Chat, &body)
-        .map_err(|error| Fault::malformed(&error))?;
+        .map_err(|error| ApiError::malformed(&error))?;
     let policy = flow::policy(request.headers())?;
     let plan = flow::preview(&live, policy, &asked)?;
     Ok(json_reply(StatusCode::OK, flow::explain::plan(&plan)))
 }
 
 /// The body, whole. Of the request nothing is moved: a future holds what is moved into it twice.
-async fn read(app: &App, request: &mut Request<Incoming>) -> Result<Bytes, Fault> {
+async fn read(app: &App, request: &mut Request<Incoming>) -> Result<Bytes, ApiError> {
     let limit = app.live().config.server.max_body_bytes;
     let expects_continue = request.headers().contains_key(header::EXPECT);
     let incoming = request.body_mut();
-    let too_large = || Fault::too_large(limit as u64);
+    let too_large = || ApiError::too_large(limit as u64);
     if incoming.size_hint().lower() > limit as u64 {
         // A client that waits for `100 Continue` has sent nothing yet and is told at once.
         if !expects_continue {
@@ -86,13 +86,13 @@ async fn read(app: &App, request: &mut Request<Incoming>) -> Result<Bytes, Fault
             Ok(None) => return Ok(collected.finish()),
             Ok(Some(Ok(frame))) => collected.push(frame.into_data().unwrap_or_default()),
             Ok(Some(Err(error))) => {
-                return Err(Fault::invalid_request(
+                return Err(ApiError::invalid_request(
                     "unreadable_body",
                     None,
                     format!("the request body broke off: {error}"),
                 ));
             }
-            Err(_) => return Err(Fault::request_timeout()),
+            Err(_) => return Err(ApiError::request_timeout()),
         }
         if collected.len() > limit {
             drop(collected);

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
 
-use super::fault::Fault;
+use super::error::ApiError;
 use super::{Reply, dashboard};
 use crate::app::App;
 
@@ -17,7 +17,7 @@ use crate::app::App;
 ///
 /// # Errors
 /// 403 for a foreign origin or host, 401 without the token.
-pub(crate) fn check<B>(app: &App, request: &Request<B>) -> Result<(), Fault> {
+pub(crate) fn check<B>(app: &App, request: &Request<B>) -> Result<(), ApiError> {
     let headers = request.headers();
     let host = request
         .uri()
@@ -29,14 +29,14 @@ pub(crate) fn check<B>(app: &App, request: &Request<B>) -> Result<(), Fault> {
                 .and_then(|host| host.to_str().ok())
         });
     if headers.get_all(header::HOST).iter().nth(1).is_some() {
-        return Err(Fault::invalid_request(
+        return Err(ApiError::invalid_request(
             "duplicate_host",
             None,
             "a request has one Host header (RFC 9112, section 3.2)",
         ));
     }
     if host.is_none() && request.version() == Version::HTTP_11 {
-        return Err(Fault::invalid_request(
+        return Err(ApiError::invalid_request(
             "missing_host",
             None,
             "an HTTP/1.1 request needs a Host header (RFC 9112, section 3.2)",
@@ -52,7 +52,7 @@ pub(crate) fn check<B>(app: &App, request: &Request<B>) -> Result<(), Fault> {
     if open || has_token(app, headers) {
         Ok(())
     } else {
-        Err(Fault::unauthorized())
+        Err(ApiError::unauthorized())
     }
 }
 
@@ -110,12 +110,12 @@ pub(crate) fn allow_origin(app: &App, origin: Option<&HeaderValue>, headers: &mu
     }
 }
 
-fn check_host(app: &App, host: Option<&str>) -> Result<(), Fault> {
+fn check_host(app: &App, host: Option<&str>) -> Result<(), ApiError> {
     if !app.listens_on_loopback() {
         return Ok(());
     }
     match host {
-        Some(host) if !is_loopback(host_name(host)) => Err(Fault::forbidden(
+        Some(host) if !is_loopback(host_name(host)) => Err(ApiError::forbidden(
             "host_not_allowed",
             format!(
                 "this arbstr listens on loopback and is not known as `{host}`; call it by 127.0.0.1 or localhost"
@@ -125,7 +125,11 @@ fn check_host(app: &App, host: Option<&str>) -> Result<(), Fault> {
     }
 }
 
-fn check_origin(app: &App, origin: Option<&HeaderValue>, host: Option<&str>) -> Result<(), Fault> {
+fn check_origin(
+    app: &App,
+    origin: Option<&HeaderValue>,
+    host: Option<&str>,
+) -> Result<(), ApiError> {
     let Some(origin) = origin else { return Ok(()) };
     let text = origin.to_str().unwrap_or_default();
     let own = host.is_some_and(|host| {
@@ -135,7 +139,7 @@ fn check_origin(app: &App, origin: Option<&HeaderValue>, host: Option<&str>) -> 
     if own || app.live().is_listed_origin(text) {
         return Ok(());
     }
-    Err(Fault::forbidden(
+    Err(ApiError::forbidden(
         "origin_not_allowed",
         format!(
             "the page at `{text}` may not use this arbstr; its operator can add the origin to server.cors_origins"

@@ -10,7 +10,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::Reply;
-use super::fault::json_reply;
+use super::error::json_reply;
 use crate::app::App;
 use crate::clock::{self, age_secs, whole_ms};
 use crate::discover::{BtcStanding, Standing as Discovery};

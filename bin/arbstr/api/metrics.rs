@@ -6,7 +6,7 @@ use hyper::Response;
 use hyper::header::{self, HeaderValue};
 
 use super::Reply;
-use super::fault::Fault;
+use super::error::ApiError;
 use crate::app::App;
 use crate::metrics::scrape;
 
@@ -14,11 +14,11 @@ use crate::metrics::scrape;
 ///
 /// # Errors
 /// 500 when that thread was lost.
-pub(crate) async fn metrics(app: &Arc<App>) -> Result<Response<Reply>, Fault> {
+pub(crate) async fn metrics(app: &Arc<App>) -> Result<Response<Reply>, ApiError> {
     let shared = Arc::clone(app);
     let text = tokio::task::spawn_blocking(move || scrape::text(&shared))
         .await
-        .map_err(|_| Fault::internal("the metrics could not be put together"))?;
+        .map_err(|_| ApiError::internal("the metrics could not be put together"))?;
     let mut reply = Response::new(Reply::whole(text));
     reply.headers_mut().insert(
         header::CONTENT_TYPE,

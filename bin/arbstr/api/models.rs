@@ -7,7 +7,7 @@ use arbstr_wire::{Model, Offer, write_model, write_models};
 use hyper::{Response, StatusCode};
 
 use super::Reply;
-use super::fault::{Fault, json_reply};
+use super::error::{ApiError, json_reply};
 use crate::app::App;
 
 /// `GET /v1/models`: the union over all providers.
@@ -25,7 +25,7 @@ pub(crate) fn list(app: &Arc<App>) -> Response<Reply> {
 ///
 /// # Errors
 /// 404 when no provider has the model.
-pub(crate) fn one(app: &Arc<App>, path: &str) -> Result<Response<Reply>, Fault> {
+pub(crate) fn one(app: &Arc<App>, path: &str) -> Result<Response<Reply>, ApiError> {
     let id = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
     let live = app.live();
     match live.market.model(&id) {
@@ -33,7 +33,7 @@ pub(crate) fn one(app: &Arc<App>, path: &str) -> Result<Response<Reply>, Fault> 
             StatusCode::OK,
             write_model(&model(app, &listing)),
         )),
-        None => Err(Fault::model_not_found(format!(
+        None => Err(ApiError::model_not_found(format!(
             "no provider has the model `{id}`; see /v1/models"
         ))),
     }

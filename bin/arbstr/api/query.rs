@@ -7,7 +7,7 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 
 use super::Reply;
-use super::fault::{Fault, json_reply};
+use super::error::{ApiError, json_reply};
 use crate::app::App;
 use crate::clock;
 use crate::records::figures::StatsJson;
@@ -18,7 +18,10 @@ use crate::records::row::{Detail, Record};
 ///
 /// # Errors
 /// 400 for a bad parameter, 503 while the database cannot be read.
-pub(crate) async fn stats(app: &Arc<App>, query: Option<&str>) -> Result<Response<Reply>, Fault> {
+pub(crate) async fn stats(
+    app: &Arc<App>,
+    query: Option<&str>,
+) -> Result<Response<Reply>, ApiError> {
     let now_ms = clock::unix_ms();
     let asked = Parameters::of_query(query)
         .and_then(|parameters| parameters.stats(now_ms))
@@ -32,7 +35,7 @@ pub(crate) async fn stats(app: &Arc<App>, query: Option<&str>) -> Result<Respons
 ///
 /// # Errors
 /// 400 for a bad parameter, 503 while the database cannot be read.
-pub(crate) async fn list(app: &Arc<App>, query: Option<&str>) -> Result<Response<Reply>, Fault> {
+pub(crate) async fn list(app: &Arc<App>, query: Option<&str>) -> Result<Response<Reply>, ApiError> {
     let asked = Parameters::of_query(query)
         .and_then(|parameters| parameters.page(clock::unix_ms()))
         .map_err(|refusal| bad_parameter(&refusal))?;
@@ -52,14 +55,14 @@ pub(crate) async fn request(
     app: &Arc<App>,
     id: &str,
     query: Option<&str>,
-) -> Result<Response<Reply>, Fault> {
+) -> Result<Response<Reply>, ApiError> {
     Parameters::of_query(query)
         .and_then(|parameters| parameters.check(&[]))
         .map_err(|refusal| bad_parameter(&refusal))?;
     let wanted = id.to_owned();
     match read(app, move |reader| reader.request(&wanted)).await? {
         Some(detail) => Ok(json(&Detail(&detail))),
-        None => Err(Fault::not_found(
+        None => Err(ApiError::not_found(
             "request_not_found",
             format!("no request `{id}` is on record"),
         )),
@@ -76,25 +79,25 @@ struct PageJson<'a> {
 async fn read<T: Send + 'static>(
     app: &App,
     ask: impl FnOnce(&Reader) -> Result<T, QueryError> + Send + 'static,
-) -> Result<T, Fault> {
+) -> Result<T, ApiError> {
     let store = app.store.clone();
     let answer = tokio::task::spawn_blocking(move || ask(store.reader()))
         .await
-        .map_err(|error| Fault::internal(format!("the query was lost: {error}")))?;
+        .map_err(|error| ApiError::internal(format!("the query was lost: {error}")))?;
     answer.map_err(|error| match error {
         QueryError::Cursor => bad_parameter(&Refusal::new("cursor", error.to_string())),
         QueryError::TooMuch { .. } => bad_parameter(&Refusal::new("sort", error.to_string())),
         QueryError::Unavailable(ref cause) | QueryError::Failed(ref cause) => {
             tracing::warn!(%error, %cause, "records cannot be read");
             let message = format!("records cannot be read now: {error}");
-            Fault::unavailable("records_unavailable", message, None)
+            ApiError::unavailable("records_unavailable", message, None)
         }
     })
 }
 
-fn bad_parameter(refusal: &Refusal) -> Fault {
+fn bad_parameter(refusal: &Refusal) -> ApiError {
     let parameter = Some(refusal.parameter.clone());
-    Fault::invalid_request("invalid_parameter", parameter, refusal.to_string())
+    ApiError::invalid_request("invalid_parameter", parameter, refusal.to_string())
 }
 
 fn json(value: &impl Serialize) -> Response<Reply> {

@@ -17,7 +17,7 @@ pub(crate) struct BaseUrl {
 
 /// Why a text is no base URL. No text says what was found: it may contain a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum UrlFault {
+pub(super) enum UrlError {
     /// Not an absolute URL at all.
     #[error("something that is no absolute URL")]
     NotAbsolute,
@@ -37,31 +37,31 @@ pub(super) enum UrlFault {
 
 impl BaseUrl {
     /// Checks a URL.
-    pub(super) fn parse(text: &str) -> Result<Self, UrlFault> {
+    pub(super) fn parse(text: &str) -> Result<Self, UrlError> {
         if text.contains(['?', '#']) {
-            return Err(UrlFault::Query);
+            return Err(UrlError::Query);
         }
-        let uri: Uri = text.parse().map_err(|_| UrlFault::NotAbsolute)?;
+        let uri: Uri = text.parse().map_err(|_| UrlError::NotAbsolute)?;
         let parts = uri.into_parts();
         let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
-            return Err(UrlFault::NotAbsolute);
+            return Err(UrlError::NotAbsolute);
         };
         if scheme != Scheme::HTTP && scheme != Scheme::HTTPS {
-            return Err(UrlFault::Scheme);
+            return Err(UrlError::Scheme);
         }
         if authority.as_str().contains('@') {
-            return Err(UrlFault::Credentials);
+            return Err(UrlError::Credentials);
         }
         let has_port_text = authority.as_str().rsplit_once(':').map(|(_, port)| port);
         let is_bad_port = has_port_text.is_some_and(|port| !port.ends_with(']'))
             && authority.port_u16().is_none();
         if authority.host().is_empty() || is_bad_port {
-            return Err(UrlFault::NotAbsolute);
+            return Err(UrlError::NotAbsolute);
         }
         let path = parts.path_and_query.as_ref().map_or("", PathAndQuery::path);
         let path = path.trim_end_matches('/').to_owned();
         if OPERATIONS.iter().any(|operation| path.ends_with(operation)) {
-            return Err(UrlFault::Operation);
+            return Err(UrlError::Operation);
         }
         Ok(Self {
             scheme,
@@ -166,20 +166,20 @@ mod tests {
     #[test]
     fn refuses_everything_else() {
         for (text, fault) in [
-            ("", UrlFault::NotAbsolute),
-            ("/v1", UrlFault::NotAbsolute),
-            ("a.example", UrlFault::NotAbsolute),
-            ("a.example/v1", UrlFault::NotAbsolute),
-            ("https://", UrlFault::NotAbsolute),
-            ("https://a.example:99999/v1", UrlFault::NotAbsolute),
-            ("https://a.example/v 1", UrlFault::NotAbsolute),
-            ("ftp://a.example/v1", UrlFault::Scheme),
-            ("https://user:pass@a.example/v1", UrlFault::Credentials),
-            ("https://user@a.example/v1", UrlFault::Credentials),
-            ("https://a.example/v1?key=1", UrlFault::Query),
-            ("https://a.example/v1#x", UrlFault::Query),
-            ("https://a.example/v1/chat/completions", UrlFault::Operation),
-            ("https://a.example/v1/models/", UrlFault::Operation),
+            ("", UrlError::NotAbsolute),
+            ("/v1", UrlError::NotAbsolute),
+            ("a.example", UrlError::NotAbsolute),
+            ("a.example/v1", UrlError::NotAbsolute),
+            ("https://", UrlError::NotAbsolute),
+            ("https://a.example:99999/v1", UrlError::NotAbsolute),
+            ("https://a.example/v 1", UrlError::NotAbsolute),
+            ("ftp://a.example/v1", UrlError::Scheme),
+            ("https://user:pass@a.example/v1", UrlError::Credentials),
+            ("https://user@a.example/v1", UrlError::Credentials),
+            ("https://a.example/v1?key=1", UrlError::Query),
+            ("https://a.example/v1#x", UrlError::Query),
+            ("https://a.example/v1/chat/completions", UrlError::Operation),
+            ("https://a.example/v1/models/", UrlError::Operation),
         ] {
             assert_eq!(BaseUrl::parse(text), Err(fault), "{text}");
         }

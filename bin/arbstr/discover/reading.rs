@@ -11,7 +11,7 @@ use arbstr_wire::{Catalog, CatalogError};
 use crate::app::Live;
 use crate::config::{BtcSource, Provider};
 use crate::upstream::Upstream;
-use crate::upstream::fetch::{FetchFault, fetch_document};
+use crate::upstream::fetch::{FetchError, fetch_document};
 
 /// Something that is read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -75,7 +75,7 @@ pub(super) async fn read(live: Arc<Live>, wanted: Target) -> (Target, News) {
     ) {
         (Some(index), _) => {
             let read = read_list(&live.upstreams[index]).await;
-            News::List(read.map_err(|fault| fault.to_string()))
+            News::List(read.map_err(|error| error.to_string()))
         }
         (None, Some(source)) => {
             News::Bitcoin(read_bitcoin(source, live.config.prices.usd_per_btc).await)
@@ -87,19 +87,19 @@ pub(super) async fn read(live: Arc<Live>, wanted: Target) -> (Target, News) {
 
 /// Why there is no list.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ListFault {
+pub(crate) enum ListError {
     /// No answer.
     #[error(transparent)]
-    Unfetched(#[from] FetchFault),
+    Unfetched(#[from] FetchError),
     /// An answer that is none.
     #[error("the answer {0}")]
     Unreadable(#[from] CatalogError),
 }
 
-impl ListFault {
+impl ListError {
     /// Whether the provider did not accept the key.
     pub(crate) fn is_key_refused(&self) -> bool {
-        matches!(self, Self::Unfetched(fault) if fault.is_key_refused())
+        matches!(self, Self::Unfetched(error) if error.is_key_refused())
     }
 }
 
@@ -107,7 +107,7 @@ impl ListFault {
 ///
 /// # Errors
 /// Why there is none.
-pub(crate) async fn read_list(upstream: &Upstream) -> Result<Catalog, ListFault> {
+pub(crate) async fn read_list(upstream: &Upstream) -> Result<Catalog, ListError> {
     let body = upstream.list_models().await?;
     // Megabytes take their time.
     Ok(tokio::task::block_in_place(|| Catalog::read(&body))?)
@@ -123,7 +123,7 @@ pub(crate) async fn read_bitcoin(
 ) -> Result<BtcPrice, String> {
     let body = fetch_document(&source.url, PRICE_BYTES)
         .await
-        .map_err(|fault| fault.to_string())?;
+        .map_err(|error| error.to_string())?;
     let found = scalar_at(&body, &source.pointer)
         .map_err(|error| format!("the answer is not JSON: {error}"))?;
     let text = found.ok_or_else(|| format!("the answer has no number at {:?}", source.pointer))?;

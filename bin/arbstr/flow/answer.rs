@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arbstr_route::{End as PermitEnd, Failure, Finish, Offer, Permit, Report};
-use arbstr_wire::{Answer, relay_fault};
+use arbstr_wire::{Answer, relay_error};
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
@@ -12,7 +12,7 @@ use super::attempts::{FlowOutcome, InFlight, disconnect_policy};
 use super::explain;
 use super::headers::tell_cost;
 use crate::api::Reply;
-use crate::api::fault::Fault;
+use crate::api::error::ApiError;
 use crate::clock;
 use crate::ledger::{Bill, RequestOutcome, Winner, decimal};
 use crate::relay::{self, StreamContext, StreamPump, StreamTimeouts};
@@ -20,7 +20,7 @@ use crate::upstream::{Head, OpenedStream, attempt::GoodAnswer, reported_cost};
 
 impl InFlight {
     /// Turns the outcome into the client's answer and, unless a stream goes on, completes the record.
-    pub(super) fn answer(mut self, outcome: FlowOutcome) -> Result<Response<Reply>, Fault> {
+    pub(super) fn answer(mut self, outcome: FlowOutcome) -> Result<Response<Reply>, ApiError> {
         match outcome {
             FlowOutcome::Served {
                 good,
@@ -37,7 +37,7 @@ impl InFlight {
             }
             FlowOutcome::Unserved(finish) => Ok(self.unserved(finish)),
             FlowOutcome::ShutDown => {
-                Ok(self.told_fault(&RequestOutcome::ShutDown, Fault::shutting_down()))
+                Ok(self.told_error(&RequestOutcome::ShutDown, ApiError::shutting_down()))
             }
         }
     }
@@ -119,56 +119,56 @@ impl InFlight {
             Finish::ReturnLast | Finish::Transparent(Failure::Answered) => self.transparent(),
             Finish::Transparent(failure) => {
                 let reason = self.reason();
-                let fault = match failure {
-                    Failure::TimedOut => Fault::gateway_timeout(reason),
-                    Failure::BadAnswer => Fault::bad_gateway(reason),
-                    _ => Fault::unavailable(
+                let error = match failure {
+                    Failure::TimedOut => ApiError::gateway_timeout(reason),
+                    Failure::BadAnswer => ApiError::bad_gateway(reason),
+                    _ => ApiError::unavailable(
                         "upstream_unavailable",
                         reason,
                         self.waterfall.retry_after(now),
                     ),
                 };
-                let outcome = RequestOutcome::Refused(fault.status(), self.upstream_error());
-                self.told_fault(&outcome, fault)
+                let outcome = RequestOutcome::Refused(error.status(), self.upstream_error());
+                self.told_error(&outcome, error)
             }
             Finish::AllFailed { retry_after } => {
-                let fault =
-                    Fault::all_failed(explain::tried(&self.waterfall, &self.live), retry_after);
-                let outcome = RequestOutcome::Refused(fault.status(), fault.code().to_owned());
-                self.told_fault(&outcome, fault)
+                let error =
+                    ApiError::all_failed(explain::tried(&self.waterfall, &self.live), retry_after);
+                let outcome = RequestOutcome::Refused(error.status(), error.code().to_owned());
+                self.told_error(&outcome, error)
             }
             Finish::OutOfTime => {
-                let fault =
-                    Fault::gateway_timeout("the request took longer than the total timeout");
+                let error =
+                    ApiError::gateway_timeout("the request took longer than the total timeout");
                 let outcome =
-                    RequestOutcome::Refused(fault.status(), "upstream_error: timeout".to_owned());
-                self.told_fault(&outcome, fault)
+                    RequestOutcome::Refused(error.status(), "upstream_error: timeout".to_owned());
+                self.told_error(&outcome, error)
             }
             Finish::ClientGone => {
-                let fault = Fault::internal("the client left before it was answered");
-                self.told_fault(&RequestOutcome::ClientLeft, fault)
+                let error = ApiError::internal("the client left before it was answered");
+                self.told_error(&RequestOutcome::ClientLeft, error)
             }
             Finish::Accepted => {
-                let fault = Fault::internal("an accepted answer was lost");
-                self.told_fault(&RequestOutcome::Broke("internal".to_owned()), fault)
+                let error = ApiError::internal("an accepted answer was lost");
+                self.told_error(&RequestOutcome::Broke("internal".to_owned()), error)
             }
         }
     }
 
     /// The last provider's own status and error body, keys redacted.
     fn transparent(mut self) -> Response<Reply> {
-        let Some(mut miss) = self.last_miss.take() else {
-            return self.told_fault(
+        let Some(mut error) = self.last_error.take() else {
+            return self.told_error(
                 &RequestOutcome::Broke("internal".to_owned()),
-                Fault::internal("an error answer was lost"),
+                ApiError::internal("an error answer was lost"),
             );
         };
-        let status = miss.status().unwrap_or(502);
+        let status = error.status().unwrap_or(502);
         let secrets = self.live.secrets();
-        let body = relay_fault(status, &miss.body, &secrets);
-        let head = miss.head.take();
+        let body = relay_error(status, &error.body, &secrets);
+        let head = error.head.take();
         let mut headers = self.told(head.map(|head| head.headers).unwrap_or_default());
-        if body != miss.body || !headers.contains_key(header::CONTENT_TYPE) {
+        if body != error.body || !headers.contains_key(header::CONTENT_TYPE) {
             headers.insert(
                 header::CONTENT_TYPE,
                 HeaderValue::from_static("application/json"),
@@ -181,8 +181,8 @@ impl InFlight {
         reply
     }
 
-    fn told_fault(self, outcome: &RequestOutcome, fault: Fault) -> Response<Reply> {
-        let mut reply = fault.into_reply();
+    fn told_error(self, outcome: &RequestOutcome, error: ApiError) -> Response<Reply> {
+        let mut reply = error.into_reply();
         self.tell(reply.headers_mut());
         self.record.complete(outcome, &Bill::default(), None);
         reply

@@ -17,7 +17,7 @@ use crate::ledger::{self, AttemptRecord, RequestRecord};
 use crate::relay::DisconnectPolicy;
 use crate::shutdown::ShutdownToken;
 use crate::upstream::attempt::{Call, GoodAnswer, Limits, attempt};
-use crate::upstream::fault::Miss;
+use crate::upstream::error::AttemptError;
 use crate::upstream::{Upstream, reported_cost};
 
 /// What the request asks for, as far as its attempts must know it.
@@ -36,7 +36,7 @@ pub(super) struct InFlight {
     pub(super) disconnect: Disconnect,
     pub(super) record: RequestRecord,
     pub(super) waterfall: Waterfall,
-    pub(super) last_miss: Option<Miss>,
+    pub(super) last_error: Option<AttemptError>,
     pub(super) shutdown: ShutdownToken,
     options: RequestOptions,
     rolls: u64,
@@ -92,7 +92,7 @@ impl InFlight {
             disconnect,
             record,
             waterfall: Waterfall::new(plan, deadline),
-            last_miss: None,
+            last_error: None,
             shutdown: app.shutdown.token(),
             options,
             rolls: 0,
@@ -137,16 +137,16 @@ impl InFlight {
                 status: Some(good.head().status.as_u16()),
                 sunk_cost: None,
             },
-            Err(miss) => AttemptRecord {
-                status: miss.status(),
-                sunk_cost: self.sunk_cost(miss, &offer),
+            Err(error) => AttemptRecord {
+                status: error.status(),
+                sunk_cost: self.sunk_cost(error, &offer),
             },
         };
         let outcome = match &result {
             Ok(good) => Outcome::Good {
                 status: good.head().status.as_u16(),
             },
-            Err(miss) => miss.outcome(self.options.streaming, injected),
+            Err(error) => error.outcome(self.options.streaming, injected),
         };
         live.meters
             .attempt_ended(offer.provider(), outcome.kind(), on_record.status);
@@ -161,11 +161,11 @@ impl InFlight {
                 offer,
                 permit: after.permit,
             }),
-            Err(miss) => {
+            Err(error) => {
                 if let Some(tried) = self.waterfall.attempts().last() {
-                    explain::miss(&self.inbound.arrival, &live, &offer, &miss, tried);
+                    explain::attempt_failed(&self.inbound.arrival, &live, &offer, &error, tried);
                 }
-                self.last_miss = Some(miss);
+                self.last_error = Some(error);
                 None
             }
         }
@@ -177,7 +177,7 @@ impl InFlight {
         attempt: &Attempt,
         provider: &Provider,
         upstream: &Upstream,
-    ) -> (Result<GoodAnswer, Miss>, bool) {
+    ) -> (Result<GoodAnswer, AttemptError>, bool) {
         let upstream_model = attempt.offer.upstream_model();
         let edits = Edits {
             model: (upstream_model != self.waterfall.plan().model).then_some(upstream_model),
@@ -198,8 +198,8 @@ impl InFlight {
             // An answer that is there is not asked whether anybody waits for it.
             biased;
             result = self::attempt(&mut call) => result,
-            () = self.given_up(attempt, provider) => Err(Miss::cancelled()),
-            () = self.shutdown.cut() => Err(Miss::cancelled()),
+            () = self.given_up(attempt, provider) => Err(AttemptError::cancelled()),
+            () = self.shutdown.cut() => Err(AttemptError::cancelled()),
         };
         (result, spliced.injected_usage)
     }
@@ -215,12 +215,12 @@ impl InFlight {
         self.disconnect.is_final(on_disconnect).await;
     }
 
-    fn sunk_cost(&self, miss: &Miss, offer: &Offer) -> Option<Sats> {
-        let reported = miss
+    fn sunk_cost(&self, error: &AttemptError, offer: &Offer) -> Option<Sats> {
+        let reported = error
             .head
             .as_ref()
             .and_then(|head| reported_cost(&head.headers));
-        let usage = miss.usage.as_ref();
+        let usage = error.usage.as_ref();
         let btc = self.live.btc_price();
         let reported = usage
             .and_then(|usage| arbstr_price::reported_cost(usage, btc))

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::ReusableBoxFuture;
 
 use crate::api::Reply;
-use crate::api::fault::Fault;
+use crate::api::error::ApiError;
 use crate::config::OnClientDisconnect;
 use crate::relay::DisconnectPolicy;
 use crate::shutdown::ShutdownToken;
@@ -70,7 +70,7 @@ pub(super) struct DetachOnDrop {
 
 /// A future on the heap. Its place serves one request after another: it is the largest piece of a small one.
 type Work = ReusableBoxFuture<'static, Answered>;
-type Answered = Result<Response<Reply>, Fault>;
+type Answered = Result<Response<Reply>, ApiError>;
 
 impl DetachOnDrop {
     /// `work` for a client whose leaving is announced to `disconnect`; `shutdown` keeps the process waiting for it.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::app::Live;
 use crate::arrival::Arrival;
 use crate::clock::{self, age_secs, whole_ms};
-use crate::upstream::fault::{Miss, MissKind};
+use crate::upstream::error::{AttemptError, AttemptErrorKind};
 
 /// The plan as `/v1/cost` and `/v1/requests/{id}` show it.
 ///
@@ -46,9 +46,15 @@ pub(crate) fn tried(waterfall: &Waterfall, live: &Live) -> Vec<(String, String)>
 
 /// One line per failed attempt. Bodies and keys stay out of it; text from outside is quoted, so that it cannot forge a
 /// line.
-pub(crate) fn miss(arrival: &Arrival, live: &Live, offer: &Offer, miss: &Miss, tried: &Tried) {
+pub(crate) fn attempt_failed(
+    arrival: &Arrival,
+    live: &Live,
+    offer: &Offer,
+    error: &AttemptError,
+    tried: &Tried,
+) {
     let reason = live.redact(&tried.outcome.reason()).into_owned();
-    let cause = miss.kind.cause().map(|cause| {
+    let cause = error.kind.cause().map(|cause| {
         live.redact(&cause)
             .chars()
             .take(CAUSE_CHARS)
@@ -56,7 +62,7 @@ pub(crate) fn miss(arrival: &Arrival, live: &Live, offer: &Offer, miss: &Miss, t
     });
     let (request_id, provider, model) = (arrival.id.as_ref(), offer.provider(), offer.model());
     let duration_ms = whole_ms(tried.took);
-    if matches!(miss.kind, MissKind::Cancelled) {
+    if matches!(error.kind, AttemptErrorKind::Cancelled) {
         tracing::debug!(
             request_id,
             provider,

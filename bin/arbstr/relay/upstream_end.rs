@@ -33,13 +33,13 @@ impl UpstreamEnd {
         *self == Self::Whole
     }
 
-    /// For the record; `fault`: what the provider's own error event was called, if one came.
+    /// For the record; `error`: what the provider's own error event was called, if one came.
     pub(super) fn request_outcome(
         &self,
         audience: Audience,
-        fault: Option<String>,
+        error: Option<String>,
     ) -> RequestOutcome {
-        match (audience, self, fault) {
+        match (audience, self, error) {
             (Audience::Gone, ..) | (_, Self::Abandoned, _) => RequestOutcome::ClientLeft,
             (Audience::Present, Self::ShutDown, _) => RequestOutcome::ShutDown,
             (Audience::Present, _, Some(kind)) => RequestOutcome::Broke(kind),
@@ -57,9 +57,9 @@ impl UpstreamEnd {
     }
 
     /// For routing: what it says about the provider.
-    pub(super) fn permit_end(&self, has_fault: bool) -> PermitEnd {
+    pub(super) fn permit_end(&self, has_error: bool) -> PermitEnd {
         match self {
-            Self::Whole if has_fault => PermitEnd::Broken,
+            Self::Whole if has_error => PermitEnd::Broken,
             Self::Whole => PermitEnd::Complete,
             Self::Incomplete | Self::Broke(_) => PermitEnd::Broken,
             Self::Unmarked | Self::OutOfTime | Self::ShutDown | Self::Abandoned => {

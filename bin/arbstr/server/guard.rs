@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use super::smuggling::SmugglingDetector;
-use crate::api::fault::Fault;
+use crate::api::error::ApiError;
 use crate::read_buffer;
 
 /// A client connection whose writes fail once the client has taken nothing for `limit`, and whose reads fail at a
@@ -85,7 +85,7 @@ impl Guard {
             return Poll::Pending;
         };
         ready!(due.as_mut().poll(cx));
-        self.refuse(&Fault::head_timeout());
+        self.refuse(&ApiError::head_timeout());
         Poll::Ready(Err(io::Error::new(
             io::ErrorKind::TimedOut,
             "the head of a request took too long",
@@ -102,7 +102,7 @@ impl Guard {
             return self.watch_head(cx);
         }
         if self.detector.push(&buf.filled()[before..]).is_err() {
-            self.refuse(&Fault::two_framings());
+            self.refuse(&ApiError::two_framings());
             return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "a request with two framings",
@@ -139,9 +139,9 @@ impl Guard {
     }
 
     /// Answers past hyper, which never gets to see the request.
-    fn refuse(&self, fault: &Fault) {
+    fn refuse(&self, error: &ApiError) {
         // Most sockets have room for it; one that has not gets a bare close.
-        let _ = self.stream.inner().try_write(&fault.to_wire());
+        let _ = self.stream.inner().try_write(&error.to_wire());
     }
 
     fn watch_write<T>(

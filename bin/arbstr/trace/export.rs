@@ -126,10 +126,10 @@ impl Exporter {
         };
         let exchange = async {
             let response = match self.client.send(outgoing).await {
-                Err(fault) if fault.is_stale => self.client.send_fresh(outgoing).await,
+                Err(error) if error.is_stale => self.client.send_fresh(outgoing).await,
                 sent => sent,
             };
-            let response = response.map_err(|fault| Refusal::Later(fault.error.to_string()))?;
+            let response = response.map_err(|error| Refusal::Later(error.cause.to_string()))?;
             // Read to its end, so that the connection can carry the next batch.
             if let Ok(mut body) = Body::new(&response.headers, response.body) {
                 let mut left = ANSWER_BYTES;

@@ -11,7 +11,7 @@ use hyper::header::{self, HeaderMap};
 use tokio::time::timeout_at;
 
 use super::client::{OutgoingRequest, Response};
-use super::fault::{Miss, MissKind};
+use super::error::{AttemptError, AttemptErrorKind};
 use super::headers::Fields;
 use super::{Body, Head, OpenedStream, Upstream};
 use crate::clock;
@@ -66,13 +66,17 @@ impl GoodAnswer {
 ///
 /// # Errors
 /// Why the client must not see what came.
-pub(crate) async fn attempt(call: &mut Call<'_>) -> Result<GoodAnswer, Miss> {
+pub(crate) async fn attempt(call: &mut Call<'_>) -> Result<GoodAnswer, AttemptError> {
     let rewriter = call.stream.take();
     let sent_at = clock::now();
     let due = call.limits.bounded(sent_at + call.limits.first);
     let response = match timeout_at(due.into(), send(call)).await {
         Ok(sent) => sent?,
-        Err(_) => return Err(Miss::new(call.limits.lost(MissKind::FirstTimeout))),
+        Err(_) => {
+            return Err(AttemptError::new(
+                call.limits.lost(AttemptErrorKind::FirstTimeout),
+            ));
+        }
     };
     let head = Head {
         status: response.status,
@@ -85,7 +89,12 @@ pub(crate) async fn attempt(call: &mut Call<'_>) -> Result<GoodAnswer, Miss> {
     }
     let body = match body {
         Ok(body) => body,
-        Err(coding) => return Err(Miss::answered(head, MissKind::Coding(coding))),
+        Err(coding) => {
+            return Err(AttemptError::answered(
+                head,
+                AttemptErrorKind::Coding(coding),
+            ));
+        }
     };
     match (content(&head.headers), rewriter) {
         (Content::EventStream | Content::Unsaid, Some(rewriter)) => {
@@ -96,8 +105,14 @@ pub(crate) async fn attempt(call: &mut Call<'_>) -> Result<GoodAnswer, Miss> {
         (Content::Json | Content::Text, _) | (Content::Unsaid | Content::Other(_), None) => {
             whole(call, head, body).await
         }
-        (Content::EventStream, None) => Err(Miss::answered(head, MissKind::UnexpectedStream)),
-        (Content::Other(kind), Some(_)) => Err(Miss::answered(head, MissKind::WrongContent(kind))),
+        (Content::EventStream, None) => Err(AttemptError::answered(
+            head,
+            AttemptErrorKind::UnexpectedStream,
+        )),
+        (Content::Other(kind), Some(_)) => Err(AttemptError::answered(
+            head,
+            AttemptErrorKind::WrongContent(kind),
+        )),
     }
 }
 
@@ -107,28 +122,28 @@ impl Limits {
     }
 
     /// What to call a limit that was passed: the end of the whole request is not the provider's fault.
-    fn lost(&self, kind: MissKind) -> MissKind {
+    fn lost(&self, kind: AttemptErrorKind) -> AttemptErrorKind {
         if self.until.is_some_and(|until| clock::now() >= until) {
-            MissKind::TotalTimeout
+            AttemptErrorKind::TotalTimeout
         } else {
             kind
         }
     }
 }
 
-async fn send(call: &Call<'_>) -> Result<Response, Miss> {
+async fn send(call: &Call<'_>) -> Result<Response, AttemptError> {
     let client = &call.upstream.client;
-    let fault = match client.send(request(call)).await {
+    let error = match client.send(request(call)).await {
         Ok(response) => return Ok(response),
-        Err(fault) => fault,
+        Err(error) => error,
     };
-    if !fault.is_stale {
-        return Err(Miss::unsent(&fault));
+    if !error.is_stale {
+        return Err(AttemptError::unsent(&error));
     }
     // The connection was idle and may have been closed under the request: that says nothing about the provider yet.
     Box::pin(client.send_fresh(request(call)))
         .await
-        .map_err(|fault| Miss::unsent(&fault))
+        .map_err(|error| AttemptError::unsent(&error))
 }
 
 fn request<'a>(call: &'a Call<'_>) -> OutgoingRequest<'a> {
@@ -139,17 +154,20 @@ fn request<'a>(call: &'a Call<'_>) -> OutgoingRequest<'a> {
     }
 }
 
-async fn whole(call: &Call<'_>, head: Head, mut body: Body) -> Result<GoodAnswer, Miss> {
+async fn whole(call: &Call<'_>, head: Head, mut body: Body) -> Result<GoodAnswer, AttemptError> {
     let bytes = match read_to(&mut body, call.limits, ANSWER_BYTES).await {
         Ok(bytes) => bytes,
-        Err(kind) => return Err(Miss::answered(head, kind)),
+        Err(kind) => return Err(AttemptError::answered(head, kind)),
     };
     match Answer::read(call.endpoint, &bytes) {
         Ok(answer) if answer.has_result => Ok(GoodAnswer::Whole(head, bytes, answer)),
-        Ok(answer) => Err(Miss::answered(head, MissKind::NoResult).having_used(answer.usage)),
-        Err(error) => {
-            Err(Miss::answered(head, MissKind::BadAnswer(error)).having_used(usage_in(&bytes)))
+        Ok(answer) => {
+            Err(AttemptError::answered(head, AttemptErrorKind::NoResult).having_used(answer.usage))
         }
+        Err(error) => Err(
+            AttemptError::answered(head, AttemptErrorKind::BadAnswer(error))
+                .having_used(usage_in(&bytes)),
+        ),
     }
 }
 
@@ -159,15 +177,25 @@ async fn open_stream(
     head: Head,
     mut body: Body,
     sent_at: Instant,
-) -> Result<GoodAnswer, Miss> {
+) -> Result<GoodAnswer, AttemptError> {
     let limits = call.limits;
     let mut due = limits.bounded(sent_at + limits.first);
     let mut held = HeldBack::default();
     loop {
         let chunk = match timeout_at(due.into(), body.chunk()).await {
-            Err(_) => return Err(Miss::answered(head, limits.lost(MissKind::FirstTimeout))),
-            Ok(Some(Err(fault))) => return Err(Miss::answered(head, MissKind::Broken(fault))),
-            Ok(None) => return Err(Miss::answered(head, MissKind::NoEvent)),
+            Err(_) => {
+                return Err(AttemptError::answered(
+                    head,
+                    limits.lost(AttemptErrorKind::FirstTimeout),
+                ));
+            }
+            Ok(Some(Err(error))) => {
+                return Err(AttemptError::answered(
+                    head,
+                    AttemptErrorKind::Broken(error),
+                ));
+            }
+            Ok(None) => return Err(AttemptError::answered(head, AttemptErrorKind::NoEvent)),
             Ok(Some(Ok(chunk))) => chunk,
         };
         let bytes = rewriter.push(chunk);
@@ -179,12 +207,14 @@ async fn open_stream(
                 due = due.max(limits.bounded(extended));
             }
             FirstEvent::Good => break,
-            FirstEvent::Fault => {
+            FirstEvent::Error => {
                 let seen = rewriter.observation();
-                let kind = MissKind::ErrorEvent(seen.fault.cloned());
-                return Err(Miss::answered(head, kind).having_used(seen.usage));
+                let kind = AttemptErrorKind::ErrorEvent(seen.error.cloned());
+                return Err(AttemptError::answered(head, kind).having_used(seen.usage));
             }
-            FirstEvent::Done => return Err(Miss::answered(head, MissKind::NoEvent)),
+            FirstEvent::Done => {
+                return Err(AttemptError::answered(head, AttemptErrorKind::NoEvent));
+            }
         }
     }
     let opened = OpenedStream {
@@ -234,21 +264,21 @@ impl HeldBack {
     }
 }
 
-/// A status that is not a success: its body, as far as it can be read, goes along with the miss.
-async fn refused(call: &Call<'_>, head: Head, body: Option<Body>) -> Miss {
+/// A status that is not a success: its body, as far as it can be read, goes along with the error.
+async fn refused(call: &Call<'_>, head: Head, body: Option<Body>) -> AttemptError {
     let limits = Limits {
-        until: Some(call.limits.bounded(clock::now() + FAULT_BODY_TIME)),
+        until: Some(call.limits.bounded(clock::now() + ERROR_BODY_TIME)),
         ..call.limits
     };
     let body = match body {
-        Some(mut body) => read_some(&mut body, limits, FAULT_BYTES).await,
+        Some(mut body) => read_some(&mut body, limits, ERROR_BYTES).await,
         None => Bytes::new(),
     };
-    Miss::answered(head, MissKind::Status).having_said(body)
+    AttemptError::answered(head, AttemptErrorKind::Status).having_said(body)
 }
 
 /// Reads a body that must be complete.
-async fn read_to(body: &mut Body, limits: Limits, most: usize) -> Result<Bytes, MissKind> {
+async fn read_to(body: &mut Body, limits: Limits, most: usize) -> Result<Bytes, AttemptErrorKind> {
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     loop {
@@ -258,8 +288,8 @@ async fn read_to(body: &mut Body, limits: Limits, most: usize) -> Result<Bytes, 
         )
         .await
         {
-            Err(_) => return Err(limits.lost(MissKind::PauseTimeout)),
-            Ok(Some(Err(fault))) => return Err(MissKind::Broken(fault)),
+            Err(_) => return Err(limits.lost(AttemptErrorKind::PauseTimeout)),
+            Ok(Some(Err(error))) => return Err(AttemptErrorKind::Broken(error)),
             Ok(None) if all.is_empty() => return Ok(first),
             Ok(None) => return Ok(all.freeze()),
             Ok(Some(Ok(chunk))) if first.is_empty() => first = chunk,
@@ -271,7 +301,7 @@ async fn read_to(body: &mut Body, limits: Limits, most: usize) -> Result<Bytes, 
             }
         }
         if first.len().max(all.len()) > most {
-            return Err(MissKind::TooLarge(most));
+            return Err(AttemptErrorKind::TooLarge(most));
         }
     }
 }
@@ -329,6 +359,6 @@ fn content(headers: &HeaderMap) -> Content {
 /// The largest JSON answer that is read; batches of embeddings are the largest in use.
 const ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// What is kept of a provider's error.
-const FAULT_BYTES: usize = 64 * 1024;
-const FAULT_BODY_TIME: Duration = Duration::from_secs(5);
+const ERROR_BYTES: usize = 64 * 1024;
+const ERROR_BODY_TIME: Duration = Duration::from_secs(5);
 const HELD_BYTES: usize = 64 * 1024;

@@ -33,7 +33,7 @@ enum Coding {
 
 /// A body that cannot be read to its end.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BodyFault {
+pub(crate) enum BodyError {
     /// The connection broke, or its framing is wrong.
     #[error("the connection broke: {0}")]
     Broken(#[source] Box<dyn Error + Send + Sync>),
@@ -42,7 +42,7 @@ pub(crate) enum BodyFault {
     Coding(#[source] std::io::Error),
 }
 
-impl BodyFault {
+impl BodyError {
     /// What it is called in the record.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
@@ -87,7 +87,7 @@ impl Body {
     pub(crate) fn poll_chunk(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, BodyFault>>> {
+    ) -> Poll<Option<Result<Bytes, BodyError>>> {
         loop {
             if let Coding::Gzip {
                 decoder,
@@ -99,13 +99,13 @@ impl Body {
                     Ok(Some(bytes)) => return Poll::Ready(Some(Ok(bytes))),
                     Ok(None) if *ended => return Poll::Ready(None),
                     Ok(None) => {}
-                    Err(error) => return Poll::Ready(Some(Err(BodyFault::Coding(error)))),
+                    Err(error) => return Poll::Ready(Some(Err(BodyError::Coding(error)))),
                 }
             }
             match (ready!(self.source.poll_data(cx)), &mut self.coding) {
                 (Some(Ok(bytes)), Coding::Plain) => return Poll::Ready(Some(Ok(bytes))),
                 (Some(Ok(bytes)), Coding::Gzip { packed, .. }) => *packed = bytes,
-                (Some(Err(error)), _) => return Poll::Ready(Some(Err(BodyFault::Broken(error)))),
+                (Some(Err(error)), _) => return Poll::Ready(Some(Err(BodyError::Broken(error)))),
                 (None, Coding::Plain) => return Poll::Ready(None),
                 (None, Coding::Gzip { ended, .. }) => *ended = true,
             }
@@ -113,7 +113,7 @@ impl Body {
     }
 
     /// [`Self::poll_chunk`] as a future.
-    pub(crate) async fn chunk(&mut self) -> Option<Result<Bytes, BodyFault>> {
+    pub(crate) async fn chunk(&mut self) -> Option<Result<Bytes, BodyError>> {
         std::future::poll_fn(|cx| self.poll_chunk(cx)).await
     }
 }

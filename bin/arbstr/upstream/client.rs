@@ -26,7 +26,7 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::connection::{Connection, ExchangeError, Http1Body};
-use super::fault::{ConnectTimeout, DnsFault};
+use super::error::{ConnectTimeout, DnsError};
 use super::headers::Fields;
 use super::http2::{Http2Pool, Http2SendError, StreamCount};
 use super::pool::Pool;
@@ -84,9 +84,9 @@ pub(crate) enum BodySource {
 
 /// A request that got no response head.
 #[derive(Debug)]
-pub(crate) struct SendFault {
+pub(crate) struct SendError {
     /// What happened.
-    pub(crate) error: Box<dyn Error + Send + Sync>,
+    pub(crate) cause: Box<dyn Error + Send + Sync>,
     /// No connection was made.
     pub(crate) is_connect: bool,
     /// An earlier request had been answered on the same connection, and nothing came back this time.
@@ -118,7 +118,7 @@ impl Client {
     }
 
     /// Sends on a connection that is open, or on a new one when none is free.
-    pub(crate) async fn send(&self, request: OutgoingRequest<'_>) -> Result<Response, SendFault> {
+    pub(crate) async fn send(&self, request: OutgoingRequest<'_>) -> Result<Response, SendError> {
         match self.connections().http1.take().await {
             Some(connection) => self.exchange(connection, request).await,
             // Boxed, so that the usual request does not carry, and move, the room for dialling.
@@ -130,32 +130,32 @@ impl Client {
     pub(crate) async fn send_fresh(
         &self,
         request: OutgoingRequest<'_>,
-    ) -> Result<Response, SendFault> {
+    ) -> Result<Response, SendError> {
         let http2 = &self.connections().http2;
         let stream = self
             .dialer
             .dial(request.target.uri.clone())
             .await
-            .map_err(SendFault::connecting)?;
+            .map_err(SendError::connecting)?;
         if !stream.connected().is_negotiated_h2() {
             return self.exchange(Connection::new(stream), request).await;
         }
         // Boxed like the dialling: a handshake has more to keep in mind than the exchange that follows it.
         let slot = Box::pin(http2.open(stream))
             .await
-            .map_err(|error| SendFault::connecting(error.into()))?;
+            .map_err(|error| SendError::connecting(error.into()))?;
         slot.send(request).await.map_err(|error| match error {
-            Http2SendError::Failed(fault) => fault,
-            Http2SendError::NotProcessed => SendFault::sending("a new connection takes no request"),
+            Http2SendError::Failed(error) => error,
+            Http2SendError::NotProcessed => SendError::sending("a new connection takes no request"),
         })
     }
 
     /// Sends on an HTTP/2 connection that has room, or on a new one.
-    async fn send_shared(&self, request: OutgoingRequest<'_>) -> Result<Response, SendFault> {
+    async fn send_shared(&self, request: OutgoingRequest<'_>) -> Result<Response, SendError> {
         if let Some(slot) = self.connections().http2.reserve() {
             match slot.send(request).await {
                 Ok(response) => return Ok(response),
-                Err(Http2SendError::Failed(fault)) => return Err(fault),
+                Err(Http2SendError::Failed(error)) => return Err(error),
                 Err(Http2SendError::NotProcessed) => {}
             }
         }
@@ -166,7 +166,7 @@ impl Client {
         &self,
         connection: Connection,
         request: OutgoingRequest<'_>,
-    ) -> Result<Response, SendFault> {
+    ) -> Result<Response, SendError> {
         let OutgoingRequest {
             target,
             fields,
@@ -218,25 +218,25 @@ impl BodySource {
     }
 }
 
-impl SendFault {
-    fn connecting(error: Box<dyn Error + Send + Sync>) -> Self {
+impl SendError {
+    fn connecting(cause: Box<dyn Error + Send + Sync>) -> Self {
         Self {
-            error,
+            cause,
             is_connect: true,
             is_stale: false,
         }
     }
 
-    pub(super) fn sending(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub(super) fn sending(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self {
-            error: error.into(),
+            cause: cause.into(),
             is_connect: false,
             is_stale: false,
         }
     }
 }
 
-impl From<ExchangeError> for SendFault {
+impl From<ExchangeError> for SendError {
     fn from(error: ExchangeError) -> Self {
         Self {
             is_stale: error.is_stale,
@@ -299,16 +299,16 @@ struct Resolver(GaiResolver);
 
 impl Service<Name> for Resolver {
     type Response = <GaiResolver as Service<Name>>::Response;
-    type Error = DnsFault;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, DnsFault>> + Send>>;
+    type Error = DnsError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, DnsError>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), DnsFault>> {
-        self.0.poll_ready(cx).map_err(DnsFault)
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), DnsError>> {
+        self.0.poll_ready(cx).map_err(DnsError)
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
         let looking_up = self.0.call(name);
-        Box::pin(async move { looking_up.await.map_err(DnsFault) })
+        Box::pin(async move { looking_up.await.map_err(DnsError) })
     }
 }
 

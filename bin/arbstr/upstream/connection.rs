@@ -31,7 +31,7 @@ pub(crate) struct Http1Body {
     body: BodyReader,
     /// Came along with the head.
     first: Vec<u8>,
-    fault: Option<BodyFault>,
+    error: Option<BodyFault>,
     request: Unwritten,
     /// Where the connection goes when another request may follow on it.
     home: Option<Pool>,
@@ -162,7 +162,7 @@ impl Exchange {
                     Ok(Some((head, at))) => {
                         return Poll::Ready(Ok((head, buffer[at..length].to_vec())));
                     }
-                    Err(fault) => Cause::Head(fault),
+                    Err(error) => Cause::Head(error),
                 },
             };
             let is_stale = self.connection.was_used && !self.reader.has_begun();
@@ -175,7 +175,7 @@ impl Exchange {
             connection: Some(self.connection),
             body: BodyReader::new(head.framing),
             first: Vec::new(),
-            fault: None,
+            error: None,
             request: self.request,
             home: head.persists.then(|| home.clone()),
         };
@@ -193,8 +193,8 @@ impl Http1Body {
         if !self.first.is_empty() {
             return Poll::Ready(Some(Ok(std::mem::take(&mut self.first).into())));
         }
-        if let Some(fault) = self.fault {
-            return Poll::Ready(Some(Err(fault.into())));
+        if let Some(error) = self.error {
+            return Poll::Ready(Some(Err(error.into())));
         }
         read_buffer::lend(|buffer| {
             loop {
@@ -208,13 +208,13 @@ impl Http1Body {
                     Ok(0) => {
                         self.connection = None;
                         let closed = self.body.on_close();
-                        return Poll::Ready(closed.err().map(|fault| Err(fault.into())));
+                        return Poll::Ready(closed.err().map(|error| Err(error.into())));
                     }
                     Ok(length) => {
                         let data = self.take_in(&buffer[..length]);
-                        match self.fault {
+                        match self.error {
                             _ if !data.is_empty() => return Poll::Ready(Some(Ok(data.into()))),
-                            Some(fault) => return Poll::Ready(Some(Err(fault.into()))),
+                            Some(error) => return Poll::Ready(Some(Err(error.into()))),
                             None => {}
                         }
                     }
@@ -227,8 +227,8 @@ impl Http1Body {
     fn take_in(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut data = Vec::with_capacity(bytes.len());
         match self.body.push(bytes, &mut data) {
-            Err(fault) => {
-                self.fault = Some(fault);
+            Err(error) => {
+                self.error = Some(error);
                 self.connection = None;
             }
             Ok(length) if self.body.is_complete() => {

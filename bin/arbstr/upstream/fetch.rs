@@ -8,18 +8,18 @@ use bytes::{Bytes, BytesMut};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode, Uri};
 
-use super::body::{BodyFault, UnknownCoding};
+use super::body::{BodyError, UnknownCoding};
 use super::client::{Client, OutgoingRequest, tls_config};
-use super::fault::{Miss, MissKind};
+use super::error::{AttemptError, AttemptErrorKind};
 use super::headers::Fields;
 use super::{Body, Target, Upstream};
 
 /// Why there is no document. In words for the operator; nothing of the document is quoted.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum FetchFault {
+pub(crate) enum FetchError {
     /// No connection, or none that lasted.
     #[error("{0}")]
-    Unsent(MissKind),
+    Unsent(AttemptErrorKind),
     /// Too slow.
     #[error("no whole answer within {} s", .0.as_secs())]
     Timeout(Duration),
@@ -37,10 +37,10 @@ pub(crate) enum FetchFault {
     Coding(#[from] UnknownCoding),
     /// Cut or damaged.
     #[error(transparent)]
-    Broken(#[from] BodyFault),
+    Broken(#[from] BodyError),
 }
 
-impl FetchFault {
+impl FetchError {
     /// Whether the provider did not accept the key.
     pub(crate) fn is_key_refused(&self) -> bool {
         matches!(self, Self::Status(status) if matches!(status.as_u16(), 401 | 403))
@@ -52,7 +52,7 @@ impl Upstream {
     ///
     /// # Errors
     /// When it does not come whole, in time and within bounds.
-    pub(crate) async fn list_models(&self) -> Result<Bytes, FetchFault> {
+    pub(crate) async fn list_models(&self) -> Result<Bytes, FetchError> {
         Fetch::new(&self.models, self.headers.clone(), LIST_BYTES)
             .fetch(&self.client)
             .await
@@ -73,7 +73,7 @@ impl Upstream {
 ///
 /// # Errors
 /// When it does not come whole, in time and within bounds.
-pub(crate) async fn fetch_document(uri: &Uri, most: usize) -> Result<Bytes, FetchFault> {
+pub(crate) async fn fetch_document(uri: &Uri, most: usize) -> Result<Bytes, FetchError> {
     let is_https = uri.scheme_str() == Some("https");
     let client = Client::new(tls_config(is_https), CONNECT);
     let headers = HeaderMap::new();
@@ -104,32 +104,32 @@ impl<'a> Fetch<'a> {
         }
     }
 
-    async fn fetch(&self, client: &Client) -> Result<Bytes, FetchFault> {
+    async fn fetch(&self, client: &Client) -> Result<Bytes, FetchError> {
         tokio::time::timeout(WITHIN, self.fetch_slowly(client))
             .await
-            .unwrap_or(Err(FetchFault::Timeout(WITHIN)))
+            .unwrap_or(Err(FetchError::Timeout(WITHIN)))
     }
 
-    async fn fetch_slowly(&self, client: &Client) -> Result<Bytes, FetchFault> {
-        let unsent = |fault| FetchFault::Unsent(Miss::unsent(&fault).kind);
+    async fn fetch_slowly(&self, client: &Client) -> Result<Bytes, FetchError> {
+        let unsent = |error| FetchError::Unsent(AttemptError::unsent(&error).kind);
         let response = match client.send(self.request()).await {
             // The connection was idle and may just have been closed.
-            Err(fault) if fault.is_stale => client.send_fresh(self.request()).await,
+            Err(error) if error.is_stale => client.send_fresh(self.request()).await,
             sent => sent,
         };
         let head = response.map_err(unsent)?;
         if head.status.is_redirection() {
-            return Err(FetchFault::Redirect(head.status));
+            return Err(FetchError::Redirect(head.status));
         }
         if !head.status.is_success() {
-            return Err(FetchFault::Status(head.status));
+            return Err(FetchError::Status(head.status));
         }
         let mut body = Body::new(&head.headers, head.body)?;
         let mut read = BytesMut::new();
         while let Some(chunk) = body.chunk().await {
             let chunk = chunk?;
             if read.len() + chunk.len() > self.most {
-                return Err(FetchFault::TooLarge(self.most));
+                return Err(FetchError::TooLarge(self.most));
             }
             read.extend_from_slice(&chunk);
         }

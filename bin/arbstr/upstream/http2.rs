@@ -23,8 +23,8 @@ use hyper::header;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::sleep;
 
-use super::client::{BodySource, OutgoingRequest, Response, SendFault, Stream};
-use super::fault::find_source;
+use super::client::{BodySource, OutgoingRequest, Response, SendError, Stream};
+use super::error::find_source;
 
 /// The connections of one thread to one provider.
 #[derive(Default)]
@@ -67,7 +67,7 @@ pub(crate) struct StreamCount(#[expect(dead_code, reason = "it is held to be cou
 /// A request that an HTTP/2 connection did not answer.
 pub(super) enum Http2SendError {
     /// The provider may have seen it.
-    Failed(SendFault),
+    Failed(SendError),
     /// It certainly did nothing about it.
     NotProcessed,
 }
@@ -230,9 +230,9 @@ impl StreamSlot {
         if reason == Some(untouched) {
             return Http2SendError::NotProcessed;
         }
-        Http2SendError::Failed(SendFault {
+        Http2SendError::Failed(SendError {
             is_stale: !is_reset && self.peer.has_answered.load(Ordering::Relaxed),
-            ..SendFault::sending(error)
+            ..SendError::sending(error)
         })
     }
 }

@@ -17,7 +17,7 @@ pub(crate) struct Fixed {
 
 /// Why a text is no fixed-point decimal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum DecimalError {
     /// Not `[+-] digits [. digits]`.
     Malformed,
     /// A digit other than zero stands behind the last decimal kept.
@@ -27,7 +27,7 @@ pub(crate) enum Fault {
 }
 
 /// Parses `text` with at most `decimals` digits that matter behind the point.
-pub(crate) fn parse(text: &str, decimals: u32) -> Result<Fixed, Fault> {
+pub(crate) fn parse(text: &str, decimals: u32) -> Result<Fixed, DecimalError> {
     let (negative, digits) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),
         Some(b'+') => (false, &text[1..]),
@@ -44,7 +44,7 @@ pub(crate) fn parse(text: &str, decimals: u32) -> Result<Fixed, Fault> {
         for digit in part.bytes().filter(|byte| *byte != b'_') {
             if left == 0 {
                 if digit != b'0' {
-                    return Err(Fault::TooFine);
+                    return Err(DecimalError::TooFine);
                 }
             } else {
                 units = push_digit(units, digit)?;
@@ -151,7 +151,7 @@ impl fmt::Display for Decimal {
 /// Room for the digits of a `u128`, a sign, a point and a zero before it.
 const LONGEST: usize = 42;
 
-fn push_digits(start: u128, digits: &str) -> Result<u128, Fault> {
+fn push_digits(start: u128, digits: &str) -> Result<u128, DecimalError> {
     check_digits(digits)?;
     digits
         .bytes()
@@ -159,27 +159,27 @@ fn push_digits(start: u128, digits: &str) -> Result<u128, Fault> {
         .try_fold(start, push_digit)
 }
 
-fn push_digit(units: u128, digit: u8) -> Result<u128, Fault> {
+fn push_digit(units: u128, digit: u8) -> Result<u128, DecimalError> {
     units
         .checked_mul(10)
         .and_then(|units| units.checked_add(u128::from(digit - b'0')))
-        .ok_or(Fault::TooLarge)
+        .ok_or(DecimalError::TooLarge)
 }
 
 /// Digits only, at least one, each `_` between two of them.
-fn check_digits(digits: &str) -> Result<(), Fault> {
+fn check_digits(digits: &str) -> Result<(), DecimalError> {
     let mut after_digit = false;
     for byte in digits.bytes() {
         match byte {
             b'0'..=b'9' => after_digit = true,
             b'_' if after_digit => after_digit = false,
-            _ => return Err(Fault::Malformed),
+            _ => return Err(DecimalError::Malformed),
         }
     }
     if after_digit {
         Ok(())
     } else {
-        Err(Fault::Malformed)
+        Err(DecimalError::Malformed)
     }
 }
 
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn reads_the_grammar_and_nothing_else() {
-        type Read = Result<(bool, u128), Fault>;
+        type Read = Result<(bool, u128), DecimalError>;
         let cases: [(&str, Read); 22] = [
             ("0", Ok((false, 0))),
             ("1", Ok((false, 1000))),
@@ -199,20 +199,20 @@ mod tests {
             ("007.25", Ok((false, 7250))),
             ("10_000.5", Ok((false, 10_000_500))),
             ("1.00000", Ok((false, 1000))),
-            ("1.0001", Err(Fault::TooFine)),
-            ("", Err(Fault::Malformed)),
-            ("-", Err(Fault::Malformed)),
-            (".5", Err(Fault::Malformed)),
-            ("5.", Err(Fault::Malformed)),
-            ("1e4", Err(Fault::Malformed)),
-            ("1__0", Err(Fault::Malformed)),
-            ("_1", Err(Fault::Malformed)),
-            ("1_", Err(Fault::Malformed)),
-            ("1_.5", Err(Fault::Malformed)),
-            ("1.2.3", Err(Fault::Malformed)),
-            (" 1", Err(Fault::Malformed)),
-            ("--1", Err(Fault::Malformed)),
-            ("1٣", Err(Fault::Malformed)),
+            ("1.0001", Err(DecimalError::TooFine)),
+            ("", Err(DecimalError::Malformed)),
+            ("-", Err(DecimalError::Malformed)),
+            (".5", Err(DecimalError::Malformed)),
+            ("5.", Err(DecimalError::Malformed)),
+            ("1e4", Err(DecimalError::Malformed)),
+            ("1__0", Err(DecimalError::Malformed)),
+            ("_1", Err(DecimalError::Malformed)),
+            ("1_", Err(DecimalError::Malformed)),
+            ("1_.5", Err(DecimalError::Malformed)),
+            ("1.2.3", Err(DecimalError::Malformed)),
+            (" 1", Err(DecimalError::Malformed)),
+            ("--1", Err(DecimalError::Malformed)),
+            ("1٣", Err(DecimalError::Malformed)),
         ];
         for (text, want) in cases {
             let got = parse(text, 3).map(|fixed| (fixed.negative, fixed.units));
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn refuses_what_does_not_fit() {
-        assert_eq!(parse(&"9".repeat(40), 0), Err(Fault::TooLarge));
-        assert_eq!(parse(&"9".repeat(37), 3), Err(Fault::TooLarge));
+        assert_eq!(parse(&"9".repeat(40), 0), Err(DecimalError::TooLarge));
+        assert_eq!(parse(&"9".repeat(37), 3), Err(DecimalError::TooLarge));
     }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::Sats;
-use crate::decimal::{self, Decimal, Fault};
+use crate::decimal::{self, Decimal, DecimalError};
 
 /// A price per token: whole thousandths of a sat per 1,000,000 tokens, which are nanosats per token.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,12 +96,12 @@ impl FromStr for Rate {
     }
 }
 
-impl From<Fault> for ParseRateError {
-    fn from(fault: Fault) -> Self {
+impl From<DecimalError> for ParseRateError {
+    fn from(fault: DecimalError) -> Self {
         match fault {
-            Fault::Malformed => Self::Malformed,
-            Fault::TooFine => Self::TooFine,
-            Fault::TooLarge => Self::TooLarge,
+            DecimalError::Malformed => Self::Malformed,
+            DecimalError::TooFine => Self::TooFine,
+            DecimalError::TooLarge => Self::TooLarge,
         }
     }
 }

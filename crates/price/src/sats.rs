@@ -8,7 +8,7 @@ use std::fmt;
 use std::iter::Sum;
 use std::str::FromStr;
 
-use crate::decimal::{self, Decimal, Fault};
+use crate::decimal::{self, Decimal, DecimalError};
 
 /// An amount of money, in whole nanosats (1 sat = 1,000,000,000 nanosats).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -121,12 +121,12 @@ impl FromStr for Sats {
     }
 }
 
-impl From<Fault> for ParseSatsError {
-    fn from(fault: Fault) -> Self {
+impl From<DecimalError> for ParseSatsError {
+    fn from(fault: DecimalError) -> Self {
         match fault {
-            Fault::Malformed => Self::Malformed,
-            Fault::TooFine => Self::TooFine,
-            Fault::TooLarge => Self::TooLarge,
+            DecimalError::Malformed => Self::Malformed,
+            DecimalError::TooFine => Self::TooFine,
+            DecimalError::TooLarge => Self::TooLarge,
         }
     }
 }

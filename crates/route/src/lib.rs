@@ -91,7 +91,7 @@ pub use policy::{Objection, Policies, Rule, Strategy, Texts};
 pub use shape::Shape;
 pub use snapshot::{Experience, Health, OfferSnapshot, ProviderSnapshot};
 pub use verdict::{
-    Again, Answer, Blame, ConnectFault, Failure, InBand, Outcome, SUSPENSION, Scope, Then,
+    Again, Answer, Blame, ConnectError, Failure, InBand, Outcome, SUSPENSION, Scope, Then,
     TimeoutKind, Verdict,
 };
 pub use waterfall::{After, Attempt, Finish, Retry, Step, Tried, Waterfall};

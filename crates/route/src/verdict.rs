@@ -19,7 +19,7 @@ pub enum Outcome {
     /// Any answer that is not a success.
     Answer(Answer),
     /// No connection came about.
-    Connect(ConnectFault),
+    Connect(ConnectError),
     /// Something took too long.
     Timeout(TimeoutKind),
     /// Closed or reset before the response head, or before a stream's first event.
@@ -74,7 +74,7 @@ pub struct InBand {
 
 /// Why there is no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConnectFault {
+pub enum ConnectError {
     /// Refused, reset or unreachable.
     Refused,
     /// TLS did not come about.
@@ -312,10 +312,10 @@ impl Outcome {
         match self {
             Self::Good { .. } => "good",
             Self::Answer(_) => "status",
-            Self::Connect(ConnectFault::Refused) => "connect",
-            Self::Connect(ConnectFault::Tls) => "tls",
-            Self::Connect(ConnectFault::Dns) => "dns",
-            Self::Connect(ConnectFault::Timeout) => "connect_timeout",
+            Self::Connect(ConnectError::Refused) => "connect",
+            Self::Connect(ConnectError::Tls) => "tls",
+            Self::Connect(ConnectError::Dns) => "dns",
+            Self::Connect(ConnectError::Timeout) => "connect_timeout",
             Self::Timeout(_) => "timeout",
             Self::Closed => "closed",
             Self::Cut => "cut",
@@ -347,10 +347,10 @@ impl Outcome {
                 format!("answered {}", answer.status),
                 [&answer.code, &answer.kind],
             ),
-            Self::Connect(ConnectFault::Refused) => "could not be reached".into(),
-            Self::Connect(ConnectFault::Tls) => "no TLS connection came about".into(),
-            Self::Connect(ConnectFault::Dns) => "its host name has no address".into(),
-            Self::Connect(ConnectFault::Timeout) => "did not connect in time".into(),
+            Self::Connect(ConnectError::Refused) => "could not be reached".into(),
+            Self::Connect(ConnectError::Tls) => "no TLS connection came about".into(),
+            Self::Connect(ConnectError::Dns) => "its host name has no address".into(),
+            Self::Connect(ConnectError::Timeout) => "did not connect in time".into(),
             Self::Timeout(TimeoutKind::FirstEvent) => "sent no first event in time".into(),
             Self::Timeout(TimeoutKind::Response) => "did not answer in time".into(),
             Self::Timeout(TimeoutKind::Idle) => "fell silent".into(),
@@ -375,7 +375,7 @@ impl Outcome {
     pub const fn failure(&self) -> Failure {
         match self {
             Self::Answer(Answer { status, .. }) if *status >= 400 => Failure::Answered,
-            Self::Timeout(_) | Self::Connect(ConnectFault::Timeout) => Failure::TimedOut,
+            Self::Timeout(_) | Self::Connect(ConnectError::Timeout) => Failure::TimedOut,
             Self::Connect(_) | Self::Closed | Self::Cancelled => Failure::NoAnswer,
             _ => Failure::BadAnswer,
         }

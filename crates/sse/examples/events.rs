@@ -108,7 +108,7 @@ fn describe_observation(seen: &Observation<'_>) -> Value {
         "usage": usage,
         "finish_reason": seen.finish_reason,
         "done": seen.done,
-        "error": seen.fault.map(|fault| &fault.message),
+        "error": seen.error.map(|error| &error.message),
         "id": seen.id,
         "model": seen.model,
         "events": seen.events,

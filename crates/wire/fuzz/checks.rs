@@ -126,7 +126,7 @@ fn learn(stream: &[u8], choices: u32) {
     assert_eq!(seen.usage, plain.usage);
     assert_eq!(seen.finish_reason, plain.finish_reason.as_deref());
     assert_eq!(
-        (seen.events, seen.data_bytes, seen.fault.is_some()),
+        (seen.events, seen.data_bytes, seen.error.is_some()),
         (plain.events, plain.data_bytes, plain.errors > 0)
     );
 }

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::fault::Fault;
+use crate::error::ErrorObject;
 use crate::json::{self, JsonError};
 use crate::outline::Outline;
 use crate::request::Endpoint;
@@ -49,7 +49,7 @@ pub enum AnswerError {
     NotAnObject,
     /// It is an error object.
     #[error("the answer is an error: {}", .0.message)]
-    Fault(Fault),
+    ErrorObject(ErrorObject),
 }
 
 impl AnswerError {
@@ -59,7 +59,7 @@ impl AnswerError {
             Self::Empty => "empty",
             Self::Cut { .. } => "cut",
             Self::NotJson(_) | Self::NotAnObject => "not_json",
-            Self::Fault(_) => "error",
+            Self::ErrorObject(_) => "error",
         }
     }
 }
@@ -86,7 +86,7 @@ impl Answer {
         let outline = Outline::read(body)?.ok_or(AnswerError::NotAnObject)?;
         json::check_utf8(body)?;
         if let Some(error) = &outline.error {
-            return Err(AnswerError::Fault(Fault::of_error_member(
+            return Err(AnswerError::ErrorObject(ErrorObject::of_error_member(
                 &body[error.clone()],
             )));
         }

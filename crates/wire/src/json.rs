@@ -78,7 +78,7 @@ pub enum JsonError {
 }
 
 impl JsonError {
-    /// Offset of the fault in the text.
+    /// Offset of the error in the text.
     pub const fn at(&self) -> usize {
         match *self {
             Self::End { at, .. }

@@ -39,7 +39,7 @@ pub mod answer;
 mod chat;
 mod completions;
 mod embeddings;
-pub mod fault;
+pub mod error;
 mod fingerprint;
 pub mod json;
 pub mod models;
@@ -52,7 +52,7 @@ pub mod stream;
 pub mod usage;
 
 pub use answer::{Answer, AnswerError, usage_in};
-pub use fault::{Fault, relay_fault};
+pub use error::{ErrorObject, relay_error};
 pub use fingerprint::Fingerprint;
 pub use models::{
     Catalog, CatalogError, Currency, Listed, Model, Offer, PublishedPrice, write_model,

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 
 pub use self::catalog::{Catalog, CatalogError, Currency, Listed, MAX_MODELS, PublishedPrice};
-use crate::fault::quote;
+use crate::error::quote;
 
 /// One model as clients see it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::fault::quote;
+use crate::error::quote;
 
 /// What stands where a secret stood.
 pub const REDACTED: &str = "[redacted]";

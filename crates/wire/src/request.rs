@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::fault::Fault;
+use crate::error::ErrorObject;
 use crate::json::{self, JsonError};
 use crate::splice::Splicer;
 use crate::{chat, completions, embeddings};
@@ -180,11 +180,11 @@ impl RequestError {
     }
 
     /// The error for the client.
-    pub fn fault(&self) -> Fault {
-        let fault = Fault::new("invalid_request_error", Some(self.code()), self.to_string());
+    pub fn error_object(&self) -> ErrorObject {
+        let error = ErrorObject::new("invalid_request_error", Some(self.code()), self.to_string());
         match self.param() {
-            Some(param) => fault.with_param(param),
-            None => fault,
+            Some(param) => error.with_param(param),
+            None => error,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::fault::quote;
+use crate::error::quote;
 
 /// Where one body is to be edited. Found once, applied for each attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -298,7 +298,7 @@ async fn ask_one(provider: &Provider, upstream: &Upstream, btc: Option<Btc>) -> 
         (None, _) => Key::None,
         (Some(_), Ok(_)) if upstream.lists_without_key().await => Key::NotTested,
         (Some(_), Ok(_)) => Key::Accepted,
-        (Some(_), Err(fault)) if fault.is_key_refused() => Key::Refused,
+        (Some(_), Err(error)) if error.is_key_refused() => Key::Refused,
         (Some(_), Err(_)) => Key::Unknown,
     };
     let mut finding = Finding {

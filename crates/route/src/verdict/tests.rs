@@ -75,10 +75,10 @@ fn faults_without_a_status_have_theirs() {
     use Then::{Accept, Next, Stop};
     let rows = [
         (Outcome::Good { status: 200 }, Accept, Nobody),
-        (Outcome::Connect(ConnectFault::Refused), Next, Provider),
-        (Outcome::Connect(ConnectFault::Tls), Next, Provider),
-        (Outcome::Connect(ConnectFault::Dns), Next, Provider),
-        (Outcome::Connect(ConnectFault::Timeout), Next, Provider),
+        (Outcome::Connect(ConnectError::Refused), Next, Provider),
+        (Outcome::Connect(ConnectError::Tls), Next, Provider),
+        (Outcome::Connect(ConnectError::Dns), Next, Provider),
+        (Outcome::Connect(ConnectError::Timeout), Next, Provider),
         (Outcome::Timeout(TimeoutKind::FirstEvent), Next, Offer),
         (Outcome::Timeout(TimeoutKind::Response), Next, Offer),
         (Outcome::Timeout(TimeoutKind::Idle), Next, Offer),
@@ -228,7 +228,7 @@ fn an_outcome_is_told_in_header_and_words() {
             "sent no first event in time",
         ),
         (
-            Outcome::Connect(ConnectFault::Dns),
+            Outcome::Connect(ConnectError::Dns),
             "error=dns",
             "its host name has no address",
         ),
@@ -249,8 +249,8 @@ fn a_sole_candidate_fails_in_one_of_four_ways() {
     let cases = [
         (Outcome::Answer(answer(429)), Failure::Answered),
         (Outcome::Answer(answer(302)), Failure::BadAnswer),
-        (Outcome::Connect(ConnectFault::Refused), Failure::NoAnswer),
-        (Outcome::Connect(ConnectFault::Timeout), Failure::TimedOut),
+        (Outcome::Connect(ConnectError::Refused), Failure::NoAnswer),
+        (Outcome::Connect(ConnectError::Timeout), Failure::TimedOut),
         (Outcome::Timeout(TimeoutKind::Response), Failure::TimedOut),
         (Outcome::Closed, Failure::NoAnswer),
         (Outcome::Cut, Failure::BadAnswer),

@@ -110,7 +110,7 @@ fn the_next_candidate_takes_over_at_once() {
     let market = market(&["a", "b", "c"]);
     let mut walk = Walk::new(&market, start());
     let finish = walk.run(|provider, _| match provider {
-        "a" => Outcome::Connect(crate::ConnectFault::Refused),
+        "a" => Outcome::Connect(crate::ConnectError::Refused),
         "b" => status(500),
         _ => GOOD,
     });
@@ -505,7 +505,7 @@ fn a_lost_probe_of_the_connections_does_not_matter_either() {
     let market = market(&["a", "b"]);
     let refused = |provider: &str, _| {
         if provider == "a" {
-            Outcome::Connect(crate::ConnectFault::Refused)
+            Outcome::Connect(crate::ConnectError::Refused)
         } else {
             GOOD
         }
@@ -588,7 +588,7 @@ fn a_probe_that_cannot_connect_keeps_its_circuit_open() {
     let mut walk = Walk::new(&market, due);
     let probe = walk.step().unwrap();
     assert_eq!(probe.offer.provider(), "a");
-    let refused = Outcome::Connect(crate::ConnectFault::Refused);
+    let refused = Outcome::Connect(crate::ConnectError::Refused);
     walk.fall.on_outcome(probe, refused, due);
     assert!(matches!(circuits(&market, due)[0], Standing::Open { due_in } if due_in > secs(1)));
 }
@@ -658,7 +658,7 @@ fn a_sole_candidate_is_never_passed_over() {
 fn a_bad_connection_is_the_providers_and_a_bad_answer_the_models() {
     let now = start();
     let cases = [
-        (Outcome::Connect(crate::ConnectFault::Dns), true),
+        (Outcome::Connect(crate::ConnectError::Dns), true),
         (status(500), false),
         (Outcome::Closed, false),
         (Outcome::Timeout(TimeoutKind::FirstEvent), false),
@@ -938,7 +938,7 @@ fn outcome(which: u8) -> Outcome {
         8..=9 => status(500),
         10 => status(400),
         11 => coded(400, "context_length_exceeded"),
-        12 => Outcome::Connect(crate::ConnectFault::Refused),
+        12 => Outcome::Connect(crate::ConnectError::Refused),
         13 => Outcome::Timeout(TimeoutKind::FirstEvent),
         14 => Outcome::Timeout(TimeoutKind::Total),
         15 => Outcome::Cancelled,

@@ -257,12 +257,12 @@ fn refuses_with_the_parameter_and_a_code() {
             (param, code, message),
             "{body}"
         );
-        let fault = error.fault();
+        let error = error.error_object();
         assert_eq!(
             (
-                fault.kind.as_deref(),
-                fault.param.as_deref(),
-                fault.code.as_deref()
+                error.kind.as_deref(),
+                error.param.as_deref(),
+                error.code.as_deref()
             ),
             (Some("invalid_request_error"), param, Some(code))
         );

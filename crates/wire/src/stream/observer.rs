@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::needles;
 use super::template::Template;
-use crate::fault::Fault;
+use crate::error::ErrorObject;
 use crate::outline::Outline;
 use crate::spoken;
 use crate::usage::Usage;
@@ -23,7 +23,7 @@ pub enum FirstEvent {
     /// An event that is no error.
     Good,
     /// An event with a non-null top-level `error`.
-    Fault,
+    Error,
     /// `[DONE]` before anything else.
     Done,
 }
@@ -41,7 +41,7 @@ pub struct Observation<'a> {
     /// Whether every choice has a finish reason.
     pub all_choices_finished: bool,
     /// The first error event.
-    pub fault: Option<&'a Fault>,
+    pub error: Option<&'a ErrorObject>,
     /// The last `id` that is not empty.
     pub id: Option<&'a str>,
     /// The last `model` that is not empty.
@@ -106,8 +106,8 @@ pub struct Observer {
     /// One bit per choice that has a finish reason.
     finished: u128,
     done: bool,
-    fault: Option<Box<Fault>>,
-    faults: u32,
+    error: Option<Box<ErrorObject>>,
+    error_events: u32,
     id: Option<Box<str>>,
     model: Option<Box<str>>,
     created: Option<u64>,
@@ -130,8 +130,8 @@ impl Observer {
             finish_reason: None,
             finished: 0,
             done: false,
-            fault: None,
-            faults: 0,
+            error: None,
+            error_events: 0,
             id: None,
             model: None,
             created: None,
@@ -166,7 +166,7 @@ impl Observer {
             finish_reason: self.finish_reason.as_deref().filter(|_| trusted),
             done: self.done,
             all_choices_finished: trusted && self.all_choices_finished(),
-            fault: self.fault.as_deref(),
+            error: self.error.as_deref(),
             id: self.id.as_deref(),
             model: self.model.as_deref(),
             created: self.created,
@@ -178,8 +178,8 @@ impl Observer {
     }
 
     /// How many error events came.
-    pub(super) const fn faults(&self) -> u32 {
-        self.faults
+    pub(super) const fn error_events(&self) -> u32 {
+        self.error_events
     }
 
     /// What came first.
@@ -283,14 +283,14 @@ impl Observer {
     }
 
     fn learn(&mut self, data: &[u8], outline: &Outline<'_>) {
-        self.faults += u32::from(outline.error.is_some());
+        self.error_events += u32::from(outline.error.is_some());
         self.first_is(if outline.error.is_some() {
-            FirstEvent::Fault
+            FirstEvent::Error
         } else {
             FirstEvent::Good
         });
-        if let (Some(error), None) = (&outline.error, &self.fault) {
-            self.fault = Some(Box::new(Fault::of_error_member(&data[error.clone()])));
+        if let (Some(error), None) = (&outline.error, &self.error) {
+            self.error = Some(Box::new(ErrorObject::of_error_member(&data[error.clone()])));
         }
         self.usage = outline.usage().or(self.usage);
         self.finished |= outline.finished;

@@ -344,7 +344,7 @@ fn inspect(
     hide_usage: bool,
     secrets: Option<&dyn Secrets>,
 ) -> Edit {
-    let faults = observer.faults();
+    let errors = observer.error_events();
     let edit = if observer.observation_is_lost() {
         Edit::Keep
     } else {
@@ -355,9 +355,9 @@ fn inspect(
         })
     };
     // With nobody to tell, any event may be an error.
-    let may_be_fault = observer.faults() > faults || observer.observation_is_lost();
+    let may_be_error = observer.error_events() > errors || observer.observation_is_lost();
     match secrets {
-        Some(secrets) if may_be_fault => redact(edit, data, secrets),
+        Some(secrets) if may_be_error => redact(edit, data, secrets),
         _ => edit,
     }
 }

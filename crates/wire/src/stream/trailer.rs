@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use super::Observation;
-use crate::fault::{Fault, quote};
+use crate::error::{ErrorObject, quote};
 use crate::request::Endpoint;
 
 /// What the client is told about its request at the end of a stream.
@@ -89,7 +89,7 @@ pub(super) fn write_break(
     trailer: Option<&Trailer<'_>>,
 ) {
     out.push_str("data: {\"error\":");
-    Fault::new("server_error", Some(code.as_str()), message).write_into(out);
+    ErrorObject::new("server_error", Some(code.as_str()), message).write_into(out);
     if let Some(trailer) = trailer {
         out.push_str(",\"arbstr\":");
         write_arbstr(out, trailer);

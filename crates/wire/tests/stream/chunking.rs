@@ -161,7 +161,7 @@ proptest! {
         prop_assert_eq!(seen.usage, plain.usage);
         prop_assert_eq!(seen.finish_reason, plain.finish_reason.as_deref());
         prop_assert_eq!((seen.done, seen.events, seen.data_bytes), (plain.done, plain.events, plain.data_bytes));
-        prop_assert_eq!(seen.fault.is_some(), plain.errors > 0);
+        prop_assert_eq!(seen.error.is_some(), plain.errors > 0);
     }
 
     #[test]

@@ -11,7 +11,7 @@ struct Learned {
     tokens: [Option<u64>; 4],
     cost: Option<ReportedCost>,
     finish: Option<&'static str>,
-    fault: Option<&'static str>,
+    error: Option<&'static str>,
     done: bool,
     id: Option<&'static str>,
     model: Option<&'static str>,
@@ -36,7 +36,7 @@ const NOTHING: Learned = Learned {
     tokens: [None; 4],
     cost: None,
     finish: None,
-    fault: None,
+    error: None,
     done: false,
     id: None,
     model: None,
@@ -128,7 +128,7 @@ const DIALECTS: [Dialect; 11] = [
         choices: 1,
         learned: Learned {
             finish: Some("error"),
-            fault: Some("provider overloaded"),
+            error: Some("provider overloaded"),
             done: false,
             id: Some("gen-6"),
             model: Some("acme/large"),
@@ -221,13 +221,13 @@ fn learned(settings: Settings, stream: &[u8]) -> String {
             usage.reasoning,
         ]
     });
-    let fault = seen.fault.map(|fault| fault.message.as_str());
+    let error = seen.error.map(|error| error.message.as_str());
     let cost = usage.and_then(|usage| usage.reported_cost);
     let list = (
         tokens,
         cost,
         seen.finish_reason,
-        fault,
+        error,
         seen.done,
         seen.id,
         seen.model,
@@ -249,12 +249,12 @@ fn each_dialect_is_understood() {
             tokens,
             cost,
             finish,
-            fault,
+            error,
             done,
             id,
             model,
         } = expected;
-        let expected = format!("{:?}", (tokens, cost, finish, fault, done, id, model));
+        let expected = format!("{:?}", (tokens, cost, finish, error, done, id, model));
         for stream in [stream.to_owned(), stream.replace('\n', "\r\n")] {
             let settings = Settings { choices, ..UNASKED };
             assert_eq!(learned(settings, stream.as_bytes()), expected, "{name}");

@@ -301,11 +301,11 @@ fn the_gate_opens_on_the_first_event_that_is_no_error() {
         ("data: {\"choices\":[],\"usage\":{}}\n\n", FirstEvent::Good),
         (
             "data: {\"error\":{\"message\":\"m\"}}\n\n",
-            FirstEvent::Fault,
+            FirstEvent::Error,
         ),
         (
             "data:\n\ndata: {\"x\":1,\"\\u0065rror\" : \"m\"}\n\n",
-            FirstEvent::Fault,
+            FirstEvent::Error,
         ),
         (
             "data: {\"choices\":[{}]}\n\ndata: {\"error\":{}}\n\n",
@@ -363,9 +363,9 @@ fn a_providers_error_event_is_passed_on_and_remembered() {
         stream
     );
     let seen = rewriter.observation();
-    let fault = seen.fault.unwrap();
+    let error = seen.error.unwrap();
     assert_eq!(
-        (fault.message.as_str(), fault.code.as_deref()),
+        (error.message.as_str(), error.code.as_deref()),
         ("upstream died", Some("502"))
     );
     assert_eq!(

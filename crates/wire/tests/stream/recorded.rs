@@ -105,7 +105,7 @@ fn the_observer_finds_what_the_index_says() {
             "{name}"
         );
         assert_eq!(
-            seen.fault.is_some(),
+            seen.error.is_some(),
             features.iter().any(|feature| feature == "error-event"),
             "{name}"
         );

@@ -162,12 +162,12 @@ fn the_first_error_is_kept() {
         r#"{"error":{"message":"a","type":"t","code":7}}"#,
         r#"{"error":"b"}"#,
     ]);
-    let fault = observer.observation().fault.unwrap();
+    let error = observer.observation().error.unwrap();
     assert_eq!(
         (
-            fault.message.as_str(),
-            fault.kind.as_deref(),
-            fault.code.as_deref()
+            error.message.as_str(),
+            error.kind.as_deref(),
+            error.code.as_deref()
         ),
         ("a", Some("t"), Some("7"))
     );

@@ -13,7 +13,7 @@ use crate::arrival::Arrival;
 
 /// A refusal or failure in the OpenAI error shape.
 #[derive(Debug, Clone)]
-pub(crate) struct Fault(Box<Details>);
+pub(crate) struct ApiError(Box<Details>);
 
 #[derive(Debug, Clone)]
 struct Details {
@@ -28,7 +28,7 @@ struct Details {
     attempts: Vec<(String, String)>,
 }
 
-impl Fault {
+impl ApiError {
     fn new(
         status: StatusCode,
         kind: &'static str,
@@ -59,7 +59,7 @@ impl Fault {
         param: Option<String>,
         message: impl Into<String>,
     ) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, INVALID, code, message).with(|fault| fault.param = param)
+        Self::new(StatusCode::BAD_REQUEST, INVALID, code, message).with(|error| error.param = param)
     }
 
     /// 400: the body is not a request this API knows.
@@ -104,7 +104,7 @@ impl Fault {
     /// 404: no provider has the model.
     pub(crate) fn model_not_found(message: impl Into<String>) -> Self {
         Self::not_found("model_not_found", message)
-            .with(|fault| fault.param = Some("model".to_owned()))
+            .with(|error| error.param = Some("model".to_owned()))
     }
 
     /// 405: the route exists, for other methods.
@@ -120,7 +120,7 @@ impl Fault {
             "method_not_allowed",
             message,
         )
-        .with(|fault| fault.allow = Some(allow))
+        .with(|error| error.allow = Some(allow))
     }
 
     /// 408: the client's body did not come in time.
@@ -132,7 +132,7 @@ impl Fault {
             "request_timeout",
             message,
         )
-        .with(|fault| fault.close = true)
+        .with(|error| error.close = true)
     }
 
     /// 408: the head of a request did not come in time.
@@ -162,7 +162,7 @@ impl Fault {
             "request_too_large",
             message,
         )
-        .with(|fault| fault.close = true)
+        .with(|error| error.close = true)
     }
 
     /// 500: arbstr is at fault.
@@ -192,7 +192,7 @@ impl Fault {
         retry_after: Option<Duration>,
     ) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, code, message)
-            .with(|fault| fault.retry_after = retry_after)
+            .with(|error| error.retry_after = retry_after)
     }
 
     /// 503: all of several candidates failed; each one's name and reason.
@@ -209,13 +209,13 @@ impl Fault {
             reasons => format!("every provider failed: {}", reasons.join("; ")),
         };
         Self::unavailable("all_providers_failed", message, retry_after)
-            .with(|fault| fault.attempts = attempts)
+            .with(|error| error.attempts = attempts)
     }
 
     /// 503: the process is ending.
     pub(crate) fn shutting_down() -> Self {
         Self::unavailable("server_shutting_down", "arbstr is shutting down", None)
-            .with(|fault| fault.close = true)
+            .with(|error| error.close = true)
     }
 
     /// 504: the only candidate did not answer in time.
@@ -274,15 +274,15 @@ impl Fault {
     }
 }
 
-impl Fault {
+impl ApiError {
     fn envelope(&self) -> Bytes {
-        let fault =
-            arbstr_wire::Fault::new(self.0.kind, Some(self.0.code), self.0.message.as_str());
-        let fault = match &self.0.param {
-            Some(param) => fault.with_param(param),
-            None => fault,
+        let error =
+            arbstr_wire::ErrorObject::new(self.0.kind, Some(self.0.code), self.0.message.as_str());
+        let error = match &self.0.param {
+            Some(param) => error.with_param(param),
+            None => error,
         };
-        let envelope = fault.to_json();
+        let envelope = error.to_json();
         if self.0.attempts.is_empty() {
             return envelope;
         }

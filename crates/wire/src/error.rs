@@ -18,7 +18,7 @@ pub const MAX_QUOTE: usize = 1024;
 
 /// One error in the terms of the OpenAI API.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub struct Fault {
+pub struct ErrorObject {
     /// What went wrong, for a person.
     pub message: String,
     /// The `type`: `invalid_request_error`, `server_error`, …
@@ -30,7 +30,7 @@ pub struct Fault {
     pub code: Option<String>,
 }
 
-impl Fault {
+impl ErrorObject {
     /// An error of arbstr's own.
     pub fn new(kind: &str, code: Option<&str>, message: impl Into<String>) -> Self {
         Self {
@@ -139,7 +139,7 @@ impl Fault {
 
 /// A provider's error body as the client gets it: a JSON object as it is, anything else quoted in an envelope of ours.
 /// Secrets are gone from both.
-pub fn relay_fault(status: u16, body: &Bytes, secrets: &[&str]) -> Bytes {
+pub fn relay_error(status: u16, body: &Bytes, secrets: &[&str]) -> Bytes {
     let body = redact(body, secrets);
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     if matches!(first, Some(b'{' | b'[')) && json::check(&body).is_ok() {
@@ -159,7 +159,7 @@ pub fn relay_fault(status: u16, body: &Bytes, secrets: &[&str]) -> Bytes {
             String::from_utf8_lossy(quoted).trim()
         )
     };
-    Fault::new(kind, Some("upstream_error"), message).to_json()
+    ErrorObject::new(kind, Some("upstream_error"), message).to_json()
 }
 
 /// A JSON string with its quotes.
@@ -195,19 +195,20 @@ mod tests {
     );
 
     fn read(body: &str) -> Option<Read> {
-        Fault::read(body.as_bytes())
-            .map(|fault| (Some(fault.message), fault.kind, fault.param, fault.code))
+        ErrorObject::read(body.as_bytes())
+            .map(|error| (Some(error.message), error.kind, error.param, error.code))
     }
 
     #[test]
     fn the_envelope_has_all_four_members_and_reads_back() {
-        let fault = Fault::new("invalid_request_error", None, "no \"model\"\n").with_param("model");
-        let json = fault.to_json();
+        let error =
+            ErrorObject::new("invalid_request_error", None, "no \"model\"\n").with_param("model");
+        let json = error.to_json();
         assert_eq!(
             json,
             r#"{"error":{"message":"no \"model\"\n","type":"invalid_request_error","param":"model","code":null}}"#
         );
-        assert_eq!(Fault::read(&json), Some(fault));
+        assert_eq!(ErrorObject::read(&json), Some(error));
     }
 
     #[test]
@@ -272,7 +273,7 @@ mod tests {
     #[test]
     fn a_json_error_is_relayed_as_it_is_and_anything_else_is_quoted() {
         let json = Bytes::from_static(b" {\"detail\" : \"x\"}\n");
-        let relayed = relay_fault(500, &json, &["sk-secret"]);
+        let relayed = relay_error(500, &json, &["sk-secret"]);
         assert_eq!(relayed.as_ptr(), json.as_ptr());
         for (body, message) in [
             (
@@ -284,16 +285,17 @@ mod tests {
             ("{\"cut\":", "the provider answered 502: {\"cut\":"),
         ] {
             let wrapped =
-                Fault::read(&relay_fault(502, &Bytes::from_static(body.as_bytes()), &[])).unwrap();
+                ErrorObject::read(&relay_error(502, &Bytes::from_static(body.as_bytes()), &[]))
+                    .unwrap();
             assert_eq!(
                 (wrapped.message.as_str(), wrapped.kind.as_deref()),
                 (message, Some("server_error"))
             );
         }
-        let long = relay_fault(400, &Bytes::from(vec![0xff; 9000]), &[]);
+        let long = relay_error(400, &Bytes::from(vec![0xff; 9000]), &[]);
         assert!(long.len() < 3 * MAX_QUOTE + 200, "{}", long.len());
         assert_eq!(
-            Fault::read(&long).unwrap().kind.as_deref(),
+            ErrorObject::read(&long).unwrap().kind.as_deref(),
             Some("invalid_request_error")
         );
     }
@@ -305,7 +307,7 @@ mod tests {
             b"sk-or-v1-0123456789abcdef".to_vec(),
         ]
         .concat();
-        let wrapped = relay_fault(500, &body.into(), &["sk-or-v1-0123456789abcdef"]);
+        let wrapped = relay_error(500, &body.into(), &["sk-or-v1-0123456789abcdef"]);
         assert!(!String::from_utf8_lossy(&wrapped).contains("sk-or"));
     }
 }

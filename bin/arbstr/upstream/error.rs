@@ -1,27 +1,27 @@
 //! Why an attempt gave nothing the client may see, and what of it is worth keeping.
 //!
-//! The reason is data: [`Miss::outcome`] says it in the words of `route`, which decides what follows from it. The
+//! The reason is data: [`AttemptError::outcome`] says it in the words of `route`, which decides what follows from it. The
 //! classification looks at error types, never at their texts.
 
 use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use arbstr_route::{self as route, ConnectFault, Outcome, TimeoutKind};
-use arbstr_wire::{AnswerError, Fault, Usage, usage_in};
+use arbstr_route::{self as route, ConnectError, Outcome, TimeoutKind};
+use arbstr_wire::{AnswerError, ErrorObject, Usage, usage_in};
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap};
 
 use super::Head;
-use super::body::{BodyFault, UnknownCoding};
-use super::client::SendFault;
+use super::body::{BodyError, UnknownCoding};
+use super::client::SendError;
 use crate::clock;
 
 /// An attempt without a usable answer.
 #[derive(Debug)]
-pub(crate) struct Miss {
+pub(crate) struct AttemptError {
     /// What went wrong.
-    pub(crate) kind: MissKind,
+    pub(crate) kind: AttemptErrorKind,
     /// The head of the answer, if there was one.
     pub(crate) head: Option<Head>,
     /// The provider's error body, as far as it was read.
@@ -32,10 +32,10 @@ pub(crate) struct Miss {
 
 /// What went wrong with an attempt.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum MissKind {
+pub(crate) enum AttemptErrorKind {
     /// No connection was made.
     #[error("no connection: {1}")]
-    Connect(ConnectFault, String),
+    Connect(ConnectError, String),
     /// The connection closed before the head of an answer.
     #[error("the connection closed before an answer: {0}")]
     Closed(String),
@@ -50,7 +50,7 @@ pub(crate) enum MissKind {
     PauseTimeout,
     /// A body that broke.
     #[error(transparent)]
-    Broken(#[from] BodyFault),
+    Broken(#[from] BodyError),
     /// A coding that cannot be read.
     #[error(transparent)]
     Coding(#[from] UnknownCoding),
@@ -65,7 +65,7 @@ pub(crate) enum MissKind {
     NoEvent,
     /// A stream that began with an error.
     #[error("the first event is an error")]
-    ErrorEvent(Option<Fault>),
+    ErrorEvent(Option<ErrorObject>),
     /// JSON without choices or data.
     #[error("the answer has no result in it")]
     NoResult,
@@ -83,20 +83,20 @@ pub(crate) enum MissKind {
     Cancelled,
 }
 
-impl MissKind {
+impl AttemptErrorKind {
     /// What can be said beyond the outcome's own words; a provider's message, which may quote a prompt, is left out.
     pub(crate) fn cause(&self) -> Option<String> {
         match self {
             Self::Status | Self::Cancelled | Self::ErrorEvent(_) => None,
-            Self::BadAnswer(AnswerError::Fault(_)) => None,
+            Self::BadAnswer(AnswerError::ErrorObject(_)) => None,
             other => Some(other.to_string()),
         }
     }
 }
 
-impl Miss {
-    /// A miss before any head.
-    pub(super) fn new(kind: MissKind) -> Self {
+impl AttemptError {
+    /// An error before any head.
+    pub(super) fn new(kind: AttemptErrorKind) -> Self {
         Self {
             kind,
             head: None,
@@ -105,8 +105,8 @@ impl Miss {
         }
     }
 
-    /// A miss after a head.
-    pub(super) fn answered(head: Head, kind: MissKind) -> Self {
+    /// An error after a head.
+    pub(super) fn answered(head: Head, kind: AttemptErrorKind) -> Self {
         Self {
             head: Some(head),
             ..Self::new(kind)
@@ -128,34 +128,34 @@ impl Miss {
     }
 
     /// A request that got no head.
-    pub(super) fn unsent(fault: &SendFault) -> Self {
-        let error: &(dyn Error + 'static) = fault.error.as_ref();
+    pub(super) fn unsent(failed: &SendError) -> Self {
+        let error: &(dyn Error + 'static) = failed.cause.as_ref();
         let text = innermost(error);
         // Who resets a connection has accepted it before; how far the connecting had come by then is chance.
         let is_reset = find_source::<io::Error>(error)
             .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionReset);
-        if !fault.is_connect || is_reset {
-            return Self::new(MissKind::Closed(text));
+        if !failed.is_connect || is_reset {
+            return Self::new(AttemptErrorKind::Closed(text));
         }
         let kind = if find_source::<ConnectTimeout>(error).is_some() {
-            ConnectFault::Timeout
-        } else if find_source::<DnsFault>(error).is_some() {
-            ConnectFault::Dns
+            ConnectError::Timeout
+        } else if find_source::<DnsError>(error).is_some() {
+            ConnectError::Dns
         } else if is_tls(error) {
-            ConnectFault::Tls
+            ConnectError::Tls
         } else if find_source::<io::Error>(error)
             .is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
         {
-            ConnectFault::Timeout
+            ConnectError::Timeout
         } else {
-            ConnectFault::Refused
+            ConnectError::Refused
         };
-        Self::new(MissKind::Connect(kind, text))
+        Self::new(AttemptErrorKind::Connect(kind, text))
     }
 
     /// An attempt that was broken off from this side.
     pub(crate) fn cancelled() -> Self {
-        Self::new(MissKind::Cancelled)
+        Self::new(AttemptErrorKind::Cancelled)
     }
 
     /// The status of the answer, if there was one.
@@ -166,44 +166,47 @@ impl Miss {
     /// What happened, in the words of `route`. `injected`: arbstr had added `stream_options` to this attempt.
     pub(crate) fn outcome(&self, streaming: bool, injected: bool) -> Outcome {
         match &self.kind {
-            MissKind::Connect(fault, _) => Outcome::Connect(*fault),
-            MissKind::Closed(_) => Outcome::Closed,
-            MissKind::FirstTimeout if streaming => Outcome::Timeout(TimeoutKind::FirstEvent),
-            MissKind::FirstTimeout => Outcome::Timeout(TimeoutKind::Response),
-            MissKind::TotalTimeout => Outcome::Timeout(TimeoutKind::Total),
-            MissKind::PauseTimeout => Outcome::Timeout(TimeoutKind::Idle),
-            MissKind::Broken(BodyFault::Broken(_)) if streaming => Outcome::Closed,
-            MissKind::Broken(BodyFault::Broken(_)) => Outcome::Cut,
-            MissKind::NoEvent => Outcome::Empty,
-            MissKind::BadAnswer(AnswerError::Empty) => Outcome::Empty,
-            MissKind::BadAnswer(AnswerError::Cut { .. }) => Outcome::Cut,
-            MissKind::BadAnswer(AnswerError::Fault(fault)) | MissKind::ErrorEvent(Some(fault)) => {
-                Outcome::ErrorEvent(self.in_band(fault))
+            AttemptErrorKind::Connect(error, _) => Outcome::Connect(*error),
+            AttemptErrorKind::Closed(_) => Outcome::Closed,
+            AttemptErrorKind::FirstTimeout if streaming => {
+                Outcome::Timeout(TimeoutKind::FirstEvent)
             }
-            MissKind::ErrorEvent(None) => Outcome::ErrorEvent(route::InBand::default()),
-            MissKind::WrongContent(_) => Outcome::NotSse,
-            MissKind::Broken(BodyFault::Coding(_))
-            | MissKind::Coding(_)
-            | MissKind::UnexpectedStream
-            | MissKind::NoResult
-            | MissKind::BadAnswer(_)
+            AttemptErrorKind::FirstTimeout => Outcome::Timeout(TimeoutKind::Response),
+            AttemptErrorKind::TotalTimeout => Outcome::Timeout(TimeoutKind::Total),
+            AttemptErrorKind::PauseTimeout => Outcome::Timeout(TimeoutKind::Idle),
+            AttemptErrorKind::Broken(BodyError::Broken(_)) if streaming => Outcome::Closed,
+            AttemptErrorKind::Broken(BodyError::Broken(_)) => Outcome::Cut,
+            AttemptErrorKind::NoEvent => Outcome::Empty,
+            AttemptErrorKind::BadAnswer(AnswerError::Empty) => Outcome::Empty,
+            AttemptErrorKind::BadAnswer(AnswerError::Cut { .. }) => Outcome::Cut,
+            AttemptErrorKind::BadAnswer(AnswerError::ErrorObject(error))
+            | AttemptErrorKind::ErrorEvent(Some(error)) => Outcome::ErrorEvent(self.in_band(error)),
+            AttemptErrorKind::ErrorEvent(None) => Outcome::ErrorEvent(route::InBand::default()),
+            AttemptErrorKind::WrongContent(_) => Outcome::NotSse,
+            AttemptErrorKind::Broken(BodyError::Coding(_))
+            | AttemptErrorKind::Coding(_)
+            | AttemptErrorKind::UnexpectedStream
+            | AttemptErrorKind::NoResult
+            | AttemptErrorKind::BadAnswer(_)
                 if streaming =>
             {
                 Outcome::NotSse
             }
-            MissKind::NoResult | MissKind::BadAnswer(AnswerError::NotAnObject) => Outcome::NoResult,
-            MissKind::Broken(BodyFault::Coding(_))
-            | MissKind::Coding(_)
-            | MissKind::UnexpectedStream
-            | MissKind::BadAnswer(_) => Outcome::BadJson,
-            MissKind::TooLarge(_) => Outcome::Oversized,
-            MissKind::Cancelled => Outcome::Cancelled,
-            MissKind::Status => Outcome::Answer(self.answer(injected)),
+            AttemptErrorKind::NoResult | AttemptErrorKind::BadAnswer(AnswerError::NotAnObject) => {
+                Outcome::NoResult
+            }
+            AttemptErrorKind::Broken(BodyError::Coding(_))
+            | AttemptErrorKind::Coding(_)
+            | AttemptErrorKind::UnexpectedStream
+            | AttemptErrorKind::BadAnswer(_) => Outcome::BadJson,
+            AttemptErrorKind::TooLarge(_) => Outcome::Oversized,
+            AttemptErrorKind::Cancelled => Outcome::Cancelled,
+            AttemptErrorKind::Status => Outcome::Answer(self.answer(injected)),
         }
     }
 
     fn answer(&self, injected: bool) -> route::Answer {
-        let fault = Fault::read(&self.body);
+        let error = ErrorObject::read(&self.body);
         let retry_after = self
             .head
             .as_ref()
@@ -214,23 +217,23 @@ impl Miss {
             injected_stream_options: injected,
             ..route::Answer::default()
         };
-        match fault {
+        match error {
             None => known,
-            Some(fault) => route::Answer {
-                code: fault.code,
-                kind: fault.kind,
-                param: fault.param,
-                message: Some(fault.message),
+            Some(error) => route::Answer {
+                code: error.code,
+                kind: error.kind,
+                param: error.param,
+                message: Some(error.message),
                 ..known
             },
         }
     }
 
-    fn in_band(&self, fault: &Fault) -> route::InBand {
+    fn in_band(&self, error: &ErrorObject) -> route::InBand {
         let mut in_band = route::InBand::default();
-        in_band.code.clone_from(&fault.code);
-        in_band.kind.clone_from(&fault.kind);
-        in_band.message = Some(fault.message.clone());
+        in_band.code.clone_from(&error.code);
+        in_band.kind.clone_from(&error.kind);
+        in_band.message = Some(error.message.clone());
         in_band
     }
 }
@@ -243,7 +246,7 @@ pub(super) struct ConnectTimeout(pub(super) Duration);
 /// A name that could not be looked up.
 #[derive(Debug, thiserror::Error)]
 #[error("the name could not be looked up: {0}")]
-pub(super) struct DnsFault(#[source] pub(super) io::Error);
+pub(super) struct DnsError(#[source] pub(super) io::Error);
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
@@ -292,9 +295,9 @@ mod tests {
 
     #[test]
     fn a_cause_is_found_however_deep_it_is_wrapped() {
-        let fault = || rustls::Error::General("no".to_owned());
-        let once = io::Error::new(io::ErrorKind::InvalidData, fault());
-        let twice = io::Error::other(io::Error::other(fault()));
+        let error = || rustls::Error::General("no".to_owned());
+        let once = io::Error::new(io::ErrorKind::InvalidData, error());
+        let twice = io::Error::other(io::Error::other(error()));
         for error in [once, twice] {
             assert!(find_source::<rustls::Error>(&error).is_some(), "{error:?}");
         }
