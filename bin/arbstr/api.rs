@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use arbstr_wire::Endpoint;
 use hyper::body::Incoming;
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Method, Request, Response};
 
 use self::error::ApiError;
@@ -46,7 +46,9 @@ pub(crate) async fn answer(
             Err(error) => error.into_reply(),
         },
     };
-    reply.headers_mut().insert(REQUEST_ID, id_header(&arrival));
+    reply
+        .headers_mut()
+        .insert(REQUEST_ID.clone(), id_header(&arrival));
     gate::allow_origin(&app, origin.as_ref(), reply.headers_mut());
     app.metrics.answered(reply.status());
     Ok(reply)
@@ -167,4 +169,4 @@ fn id_header(arrival: &Arrival) -> HeaderValue {
     HeaderValue::from_str(&arrival.id).expect("a UUID is a valid header value")
 }
 
-const REQUEST_ID: &str = "x-arbstr-request-id";
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-arbstr-request-id");

@@ -18,7 +18,8 @@ use std::sync::Arc;
 use arbstr_route::{Facts, Plan};
 use arbstr_wire::{Endpoint, Request};
 use bytes::Bytes;
-use hyper::{HeaderMap, Response};
+use hyper::Response;
+use hyper::header::{HeaderMap, HeaderName};
 
 use self::attempts::{InFlight, RequestOptions};
 use self::disconnect::{DetachOnDrop, Disconnect};
@@ -117,7 +118,7 @@ pub(crate) fn policy(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
         )
     };
     headers
-        .get("x-arbstr-policy")
+        .get(&POLICY)
         .map(|name| name.to_str().map_err(not_text))
         .transpose()
 }
@@ -166,3 +167,5 @@ fn refuse(
     );
     error
 }
+
+static POLICY: HeaderName = HeaderName::from_static("x-arbstr-policy");

@@ -13,7 +13,7 @@ use arbstr_price::{BtcPrice, Rates, Sats};
 use arbstr_route::Plan;
 use arbstr_store::{Attempt, Completion, Opening, Store};
 use arbstr_wire::{Endpoint, Observation, Request, Usage};
-use hyper::HeaderMap;
+use hyper::header::{HeaderMap, HeaderName};
 
 use self::telemetry::RequestTelemetry;
 use crate::app::{App, Live};
@@ -111,15 +111,14 @@ pub(crate) struct Bill {
 impl RequestInfo {
     /// What `request` says, and what its client calls it.
     pub(crate) fn of(request: &Request<'_>, policy: Option<&str>, headers: &HeaderMap) -> Self {
-        let text =
-            |name: &str| Some(bounded(headers.get(name)?.to_str().ok()?, HEADER_CHARS).to_owned());
+        let text = |name| Some(bounded(headers.get(name)?.to_str().ok()?, HEADER_CHARS).to_owned());
         Self {
             endpoint: request.endpoint(),
             model: bounded(request.model(), NAME_CHARS).to_owned(),
             policy: policy.map(|name| bounded(name, NAME_CHARS).to_owned()),
             streaming: request.is_stream(),
-            client_id: text("x-request-id"),
-            traceparent: text("traceparent"),
+            client_id: text(&REQUEST_ID),
+            traceparent: text(&TRACEPARENT),
             plan: None,
             input_estimate: 0,
             candidate_rates: Vec::new(),
@@ -469,3 +468,6 @@ const HEADER_CHARS: usize = 128;
 /// What is kept of a name that a client or a provider may make as long as it likes: a record, its roll-ups, a log line and
 /// a span all have it. No list of models may have a longer one.
 const NAME_CHARS: usize = 256;
+
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

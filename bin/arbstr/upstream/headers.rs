@@ -94,7 +94,7 @@ fn sensitive(text: &str) -> Option<HeaderValue> {
 
 static ROUTSTR_COST: HeaderName = HeaderName::from_static("x-routstr-cost-msats");
 
-const FORWARDED: [HeaderName; 9] = [
+static FORWARDED: [HeaderName; 9] = [
     header::CONTENT_TYPE,
     header::ACCEPT,
     header::USER_AGENT,
