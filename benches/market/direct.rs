@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use arbstr_price::Sats;
 use arbstr_route::{
-    Answer, End, Facts, Market, MarketSpec, OfferSpec, Outcome, Permit, ProviderSpec, Report, Step,
-    Waterfall,
+    AttemptOutcome, ErrorResponse, Facts, Market, MarketSpec, OfferSpec, Permit, PermitEnd,
+    ProviderSpec, Report, Step, Waterfall,
 };
 use arbstr_wire::{Endpoint, Request, Usage};
 
@@ -331,15 +331,15 @@ impl<'a> Run<'a> {
                     let fate = seller.fate(job, index, again);
                     if !seller.is_up(*at) || full || fate == Fate::Refused {
                         let status = if full { 429 } else { 503 };
-                        let outcome = Outcome::Answer(Answer {
+                        let outcome = AttemptOutcome::ErrorResponse(ErrorResponse {
                             status,
-                            ..Answer::default()
+                            ..ErrorResponse::default()
                         });
                         fall.on_outcome(attempt, outcome, now(*at, self.start));
                         continue;
                     }
                     let usage = self.past.bill(self.world, index, job, *at);
-                    let good = Outcome::Good { status: 200 };
+                    let good = AttemptOutcome::Good { status: 200 };
                     let begun = now(*at, self.start) + seller.latency;
                     let after = fall.on_outcome(attempt, good, begun);
                     let permit = after.permit.expect("accepted");
@@ -350,7 +350,7 @@ impl<'a> Run<'a> {
                     if fate == Fate::Broken {
                         report.usage = None;
                         report.text_bytes = Some(seller.text(job) / 2);
-                        permit.finish(End::Broken, &report, begun);
+                        permit.finish(PermitEnd::Broken, &report, begun);
                         return (seller.cost(&seller.half(&usage)), None, tried);
                     }
                     self.past.serve(self.world, index, job, *at);
@@ -358,7 +358,7 @@ impl<'a> Run<'a> {
                         self.pending
                             .push((*at + service(seller, job), permit, report));
                     } else {
-                        permit.finish(End::Complete, &report, begun);
+                        permit.finish(PermitEnd::Complete, &report, begun);
                     }
                     return (seller.cost(&usage), Some(index), tried);
                 }
@@ -371,7 +371,7 @@ impl<'a> Run<'a> {
         self.pending.sort_by_key(|(until, ..)| *until);
         while self.pending.first().is_some_and(|(until, ..)| *until <= at) {
             let (until, permit, report) = self.pending.remove(0);
-            permit.finish(End::Complete, &report, self.start + until);
+            permit.finish(PermitEnd::Complete, &report, self.start + until);
         }
     }
 }

@@ -17,7 +17,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::clock;
 use crate::config::{Config, Provider};
-use crate::discover::{self, BtcStanding, Findings, News, Standing, Target};
+use crate::discover::{self, BtcPriceStatus, DiscoveryStatus, Findings, News, Target};
 use crate::metrics::{Meters, Metrics};
 use crate::secret::Secret;
 use crate::shutdown::Shutdown;
@@ -212,14 +212,14 @@ impl Live {
     }
 
     /// How the discovery of the provider at `index` of the config stands; `None` when it is not discovered.
-    pub(crate) fn discovery(&self, index: usize, now: Instant) -> Option<Standing> {
+    pub(crate) fn discovery(&self, index: usize, now: Instant) -> Option<DiscoveryStatus> {
         self.config.providers[index].discover?;
-        Some(Standing::of(&self.findings.lists[index], now))
+        Some(DiscoveryStatus::of(&self.findings.lists[index], now))
     }
 
     /// How the price of bitcoin stands; `None` when the config says nothing of it.
-    pub(crate) fn btc_standing(&self, now: Instant) -> Option<BtcStanding> {
-        BtcStanding::of(&self.findings, &self.config, now)
+    pub(crate) fn btc_price_status(&self, now: Instant) -> Option<BtcPriceStatus> {
+        BtcPriceStatus::of(&self.findings, &self.config, now)
     }
 
     /// What a bitcoin costs in dollars, if anybody said so.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-pub(crate) use self::findings::{BtcStanding, Findings, Standing, Tracked};
+pub(crate) use self::findings::{BtcPriceStatus, DiscoveryStatus, Findings, Tracked};
 pub(crate) use self::offers::{Btc, offers, published};
 pub(crate) use self::reading::{News, Target, read_bitcoin, read_list, target};
 pub(crate) use self::report::{log_bitcoin, log_list};

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use arbstr_route::{Permit, Report};
-use arbstr_wire::{BreakCode, End, Rewriter, Trailer};
+use arbstr_wire::{BreakCode, Rewriter, StreamEnd, Trailer};
 use bytes::{Bytes, BytesMut};
 
 use self::timeouts::Expired;
@@ -238,10 +238,10 @@ impl StreamPump {
     fn ended(&mut self, audience: Audience) -> PumpStep {
         let (tail, stream_end) = self.rewriter.finish();
         let end = match stream_end {
-            End::Done => UpstreamEnd::Whole,
-            End::CompleteWithoutDone if self.context.requires_done => UpstreamEnd::Unmarked,
-            End::CompleteWithoutDone => UpstreamEnd::Whole,
-            End::Incomplete => {
+            StreamEnd::Done => UpstreamEnd::Whole,
+            StreamEnd::CompleteWithoutDone if self.context.requires_done => UpstreamEnd::Unmarked,
+            StreamEnd::CompleteWithoutDone => UpstreamEnd::Whole,
+            StreamEnd::Incomplete => {
                 let message = "the provider ended the stream before it was complete";
                 let PumpStep::Ended(rest) =
                     self.break_off(&UpstreamEnd::Incomplete, message, audience)

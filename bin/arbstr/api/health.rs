@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arbstr_route::{Health, OfferSnapshot, ProviderSnapshot, Standing};
+use arbstr_route::{CircuitState, Health, OfferSnapshot, ProviderSnapshot};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
@@ -13,7 +13,7 @@ use super::Reply;
 use super::error::json_reply;
 use crate::app::App;
 use crate::clock::{self, age_secs, whole_ms};
-use crate::discover::{BtcStanding, Standing as Discovery};
+use crate::discover::{BtcPriceStatus, DiscoveryStatus};
 use crate::records::exact;
 
 /// 200 `ok` or `degraded`; 503 when no request can be served. Everybody may ask; what is wrong with the store, which
@@ -72,7 +72,7 @@ pub(crate) fn providers(app: &Arc<App>) -> Response<Reply> {
         .collect();
     let body = serde_json::to_vec(&Data {
         data,
-        btc_price: live.btc_standing(now),
+        btc_price: live.btc_price_status(now),
         exploration_sats: exact(Some(live.market.explored())),
     })
     .expect("providers have no map keys that are not strings");
@@ -83,7 +83,7 @@ pub(crate) fn providers(app: &Arc<App>) -> Response<Reply> {
 struct Data<T> {
     data: T,
     /// What dollars are worth; `null` when nobody says so.
-    btc_price: Option<BtcStanding>,
+    btc_price: Option<BtcPriceStatus>,
     /// What asking somebody dearer, to find out what it really charges, was expected to cost more since the start.
     exploration_sats: Option<Box<RawValue>>,
 }
@@ -99,7 +99,7 @@ struct ProviderJson<'a> {
     cooling_ms: Option<u64>,
     in_flight: u32,
     concurrency_limit: Option<u32>,
-    discovery: Option<Discovery>,
+    discovery: Option<DiscoveryStatus>,
     models: Vec<OfferJson<'a>>,
 }
 
@@ -147,23 +147,23 @@ impl<'a> OfferJson<'a> {
 }
 
 fn open_circuits(provider: &ProviderSnapshot) -> Vec<serde_json::Value> {
-    let connections = (provider.connections != Standing::Closed)
+    let connections = (provider.connections != CircuitState::Closed)
         .then(|| json!({"provider": provider.name.as_ref(), "model": null, "state": word(&provider.connections)}));
     let offers = provider
         .offers
         .iter()
-        .filter(|offer| offer.circuit != Standing::Closed);
+        .filter(|offer| offer.circuit != CircuitState::Closed);
     let offers = offers.map(
         |offer| json!({"provider": provider.name.as_ref(), "model": offer.model.as_ref(), "state": word(&offer.circuit)}),
     );
     connections.into_iter().chain(offers).collect()
 }
 
-fn word(standing: &Standing) -> &'static str {
-    match standing {
-        Standing::Closed => "closed",
-        Standing::Open { .. } => "open",
-        Standing::HalfOpen => "half_open",
+fn word(state: &CircuitState) -> &'static str {
+    match state {
+        CircuitState::Closed => "closed",
+        CircuitState::Open { .. } => "open",
+        CircuitState::HalfOpen => "half_open",
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 
 use arbstr_route::{
-    Change, CircuitSettings, Event, Market, MarketSpec, OfferSpec, Policies, ProviderSpec, Retry,
-    Rule, VirtualModel,
+    Change, CircuitSettings, Market, MarketSpec, OfferSpec, Policies, ProviderEvent, ProviderSpec,
+    Retry, Rule, VirtualModel,
 };
 
 use crate::config::{self, Config, Provider};
@@ -81,28 +81,28 @@ pub(super) fn log_changes(market: &Market, metrics: &Metrics) {
     {
         let model = model.as_deref().unwrap_or("all");
         match event {
-            Event::Opened => {
+            ProviderEvent::Opened => {
                 metrics.circuit_opened(&provider);
                 tracing::warn!(%provider, model, "circuit opened: too many failures in a row")
             }
-            Event::Probing => {
+            ProviderEvent::Probing => {
                 tracing::info!(%provider, model, "circuit half open: one request probes the provider")
             }
-            Event::Returned => {
+            ProviderEvent::Returned => {
                 tracing::debug!(%provider, model, "the probe came back without news")
             }
-            Event::Closed => {
+            ProviderEvent::Closed => {
                 tracing::info!(%provider, model, "circuit closed: the provider serves again")
             }
-            Event::Suspended { length } => {
+            ProviderEvent::Suspended { length } => {
                 let secs = length.as_secs();
                 tracing::warn!(%provider, model, secs, "suspended while others can serve: check its key, balance and model list");
             }
-            Event::WaitedInVain { length } => {
+            ProviderEvent::WaitedInVain { length } => {
                 let secs = length.as_secs();
                 tracing::warn!(%provider, model, secs, "a client gave up waiting for it: others go first");
             }
-            Event::CoolingDown { length } => {
+            ProviderEvent::CoolingDown { length } => {
                 tracing::info!(%provider, model, secs = length.as_secs_f64(), "cooling down, as it asked");
             }
         }

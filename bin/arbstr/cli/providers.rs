@@ -19,7 +19,7 @@ use super::screen::{Screen, printable};
 use super::table::{Cell, Column, Table, Tone};
 use super::{Failure, json_line, load_config, printed};
 use crate::config::{self, Config, Env};
-use crate::discover::Standing;
+use crate::discover::DiscoveryStatus;
 use crate::records::exact;
 use crate::secret::Secret;
 
@@ -82,7 +82,7 @@ pub(super) struct Listed {
     in_flight: Option<u32>,
     concurrency_limit: Option<u32>,
     #[serde(default)]
-    discovery: Option<Standing>,
+    discovery: Option<DiscoveryStatus>,
     models: Vec<Offer>,
 }
 
@@ -204,8 +204,8 @@ impl Listing {
         };
         writeln!(out, "\n{source}")?;
         let discovered = |provider: &'_ Listed| {
-            let standing = provider.discovery.as_ref()?;
-            Some(format!("{}: {standing}", provider.name))
+            let status = provider.discovery.as_ref()?;
+            Some(format!("{}: {status}", provider.name))
         };
         let lines = self.providers.iter().filter_map(discovered);
         lines

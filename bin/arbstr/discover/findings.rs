@@ -34,7 +34,7 @@ pub(crate) struct Findings {
 
 /// How the discovery of a provider stands, for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Standing {
+pub(crate) struct DiscoveryStatus {
     /// Models in its list; `None` before the first.
     pub(crate) models: Option<usize>,
     /// How old the list is.
@@ -47,7 +47,7 @@ pub(crate) struct Standing {
 
 /// What a bitcoin costs and who says so, for people.
 #[derive(Debug, Serialize)]
-pub(crate) struct BtcStanding {
+pub(crate) struct BtcPriceStatus {
     usd: Option<Box<RawValue>>,
     /// How old the source's word is; `None` when the price is the config's.
     age_secs: Option<u64>,
@@ -127,7 +127,7 @@ impl Findings {
     }
 }
 
-impl Standing {
+impl DiscoveryStatus {
     /// How `list` stands at `now`.
     pub(crate) fn of(list: &Tracked<Arc<Catalog>>, now: Instant) -> Self {
         let (failing_secs, error) = list.failing(now);
@@ -140,7 +140,7 @@ impl Standing {
     }
 }
 
-impl fmt::Display for Standing {
+impl fmt::Display for DiscoveryStatus {
     /// `models listed: 345, read 12 s ago`, and trouble since.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.models, self.age_secs) {
@@ -154,7 +154,7 @@ impl fmt::Display for Standing {
     }
 }
 
-impl BtcStanding {
+impl BtcPriceStatus {
     /// How the price stands at `now`; `None` when `config` says nothing of it.
     pub(crate) fn of(findings: &Findings, config: &Config, now: Instant) -> Option<Self> {
         let price = findings.btc_price(config);

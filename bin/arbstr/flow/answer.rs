@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arbstr_route::{End as PermitEnd, Failure, Finish, Offer, Permit, Report};
+use arbstr_route::{Failure, Finish, Offer, Permit, PermitEnd, Report};
 use arbstr_wire::{Answer, relay_error};
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderValue};

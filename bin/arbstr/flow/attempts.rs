@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arbstr_price::Sats;
-use arbstr_route::{Attempt, Finish, Offer, Outcome, Permit, Plan, Step, Waterfall};
+use arbstr_route::{Attempt, AttemptOutcome, Finish, Offer, Permit, Plan, Step, Waterfall};
 use arbstr_wire::{Edits, Request, Rewriter, Settings, Splicer};
 
 use super::disconnect::Disconnect;
@@ -143,7 +143,7 @@ impl InFlight {
             },
         };
         let outcome = match &result {
-            Ok(good) => Outcome::Good {
+            Ok(good) => AttemptOutcome::Good {
                 status: good.head().status.as_u16(),
             },
             Err(error) => error.outcome(self.options.streaming, injected),

@@ -1,10 +1,10 @@
-//! The story of a request, for people: its plan as JSON, its failed attempts and state changes as log lines.
+//! A request as people read it: its plan as JSON, its failed attempts and state changes as log lines.
 
 use std::io::Write as _;
 use std::time::Instant;
 
 use arbstr_price::{Quote, Sats};
-use arbstr_route::{Candidate, Offer, Plan, Tried, Waterfall};
+use arbstr_route::{Candidate, FinishedAttempt, Offer, Plan, Waterfall};
 use serde::Serialize;
 
 use crate::app::Live;
@@ -34,8 +34,8 @@ pub(crate) fn plan(plan: &Plan) -> String {
 
 /// Each attempt's provider and reason, for the error that tells that all failed.
 pub(crate) fn tried(waterfall: &Waterfall, live: &Live) -> Vec<(String, String)> {
-    let reason = |tried: &Tried| live.redact(&tried.outcome.reason()).into_owned();
-    let line = |tried: &Tried| {
+    let reason = |tried: &FinishedAttempt| live.redact(&tried.outcome.reason()).into_owned();
+    let line = |tried: &FinishedAttempt| {
         (
             waterfall.offer_of(tried).provider().to_owned(),
             reason(tried),
@@ -51,7 +51,7 @@ pub(crate) fn attempt_failed(
     live: &Live,
     offer: &Offer,
     error: &AttemptError,
-    tried: &Tried,
+    tried: &FinishedAttempt,
 ) {
     let reason = live.redact(&tried.outcome.reason()).into_owned();
     let cause = error.kind.cause().map(|cause| {

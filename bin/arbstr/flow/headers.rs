@@ -28,7 +28,7 @@ impl InFlight {
             .winner()
             .map_or(last.took, |winner| winner.latency);
         insert(headers, &PROVIDER, self.waterfall.offer_of(last).provider());
-        insert(headers, &ATTEMPTS, &self.waterfall.story());
+        insert(headers, &ATTEMPTS, &self.waterfall.attempts_header());
         headers.insert(RETRIES, HeaderValue::from(self.record.retries()));
         headers.insert(LATENCY, HeaderValue::from(clock::whole_ms(latency)));
     }

@@ -6,7 +6,7 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use arbstr_route::{OfferSnapshot, ProviderSnapshot, Standing as Circuit};
+use arbstr_route::{CircuitState as Circuit, OfferSnapshot, ProviderSnapshot};
 use arbstr_store::Status;
 use prometheus::TextEncoder;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
@@ -15,7 +15,7 @@ use super::Metrics;
 use super::process::Process;
 use super::spending::{Spending, Total};
 use crate::app::{App, Live};
-use crate::discover::Standing;
+use crate::discover::DiscoveryStatus;
 use crate::trace::Tracer;
 use crate::{clock, log};
 
@@ -114,10 +114,10 @@ fn exploration(live: &Live) -> MetricFamily {
 fn discovery(live: &Live) -> Vec<MetricFamily> {
     let now = clock::now();
     let named = live.config.providers.iter().enumerate();
-    let all: Vec<(&str, Standing)> = named
+    let all: Vec<(&str, DiscoveryStatus)> = named
         .filter_map(|(index, provider)| Some((&*provider.name, live.discovery(index, now)?)))
         .collect();
-    let each = |name: &str, help: &str, value: fn(&Standing) -> Option<u64>| {
+    let each = |name: &str, help: &str, value: fn(&DiscoveryStatus) -> Option<u64>| {
         let samples = all
             .iter()
             .filter_map(|(name, of)| Some((vec![("provider", *name)], as_f64(value(of)?))));
@@ -392,8 +392,8 @@ fn sample(kind: MetricType, labels: &[(&str, &str)], value: f64) -> Metric {
     metric
 }
 
-fn state(standing: &Circuit) -> f64 {
-    match standing {
+fn state(circuit: &Circuit) -> f64 {
+    match circuit {
         Circuit::Closed => 0.0,
         Circuit::HalfOpen => 1.0,
         Circuit::Open { .. } => 2.0,

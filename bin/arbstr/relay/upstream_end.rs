@@ -3,7 +3,7 @@
 //! The two do not follow from each other: a client that left makes its record `client_disconnected`, while the provider
 //! whose stream came to its end all the same has served well.
 
-use arbstr_route::End as PermitEnd;
+use arbstr_route::PermitEnd;
 
 use super::Audience;
 use crate::ledger::RequestOutcome;

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use arbstr_route::{self as route, ConnectError, Outcome, TimeoutKind};
+use arbstr_route::{self as route, AttemptOutcome, ConnectError, TimeoutKind};
 use arbstr_wire::{AnswerError, ErrorObject, Usage, usage_in};
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap};
@@ -164,25 +164,29 @@ impl AttemptError {
     }
 
     /// What happened, in the words of `route`. `injected`: arbstr had added `stream_options` to this attempt.
-    pub(crate) fn outcome(&self, streaming: bool, injected: bool) -> Outcome {
+    pub(crate) fn outcome(&self, streaming: bool, injected: bool) -> AttemptOutcome {
         match &self.kind {
-            AttemptErrorKind::Connect(error, _) => Outcome::Connect(*error),
-            AttemptErrorKind::Closed(_) => Outcome::Closed,
+            AttemptErrorKind::Connect(error, _) => AttemptOutcome::Connect(*error),
+            AttemptErrorKind::Closed(_) => AttemptOutcome::Closed,
             AttemptErrorKind::FirstTimeout if streaming => {
-                Outcome::Timeout(TimeoutKind::FirstEvent)
+                AttemptOutcome::Timeout(TimeoutKind::FirstEvent)
             }
-            AttemptErrorKind::FirstTimeout => Outcome::Timeout(TimeoutKind::Response),
-            AttemptErrorKind::TotalTimeout => Outcome::Timeout(TimeoutKind::Total),
-            AttemptErrorKind::PauseTimeout => Outcome::Timeout(TimeoutKind::Idle),
-            AttemptErrorKind::Broken(BodyError::Broken(_)) if streaming => Outcome::Closed,
-            AttemptErrorKind::Broken(BodyError::Broken(_)) => Outcome::Cut,
-            AttemptErrorKind::NoEvent => Outcome::Empty,
-            AttemptErrorKind::BadAnswer(AnswerError::Empty) => Outcome::Empty,
-            AttemptErrorKind::BadAnswer(AnswerError::Cut { .. }) => Outcome::Cut,
+            AttemptErrorKind::FirstTimeout => AttemptOutcome::Timeout(TimeoutKind::Response),
+            AttemptErrorKind::TotalTimeout => AttemptOutcome::Timeout(TimeoutKind::Total),
+            AttemptErrorKind::PauseTimeout => AttemptOutcome::Timeout(TimeoutKind::Idle),
+            AttemptErrorKind::Broken(BodyError::Broken(_)) if streaming => AttemptOutcome::Closed,
+            AttemptErrorKind::Broken(BodyError::Broken(_)) => AttemptOutcome::Cut,
+            AttemptErrorKind::NoEvent => AttemptOutcome::Empty,
+            AttemptErrorKind::BadAnswer(AnswerError::Empty) => AttemptOutcome::Empty,
+            AttemptErrorKind::BadAnswer(AnswerError::Cut { .. }) => AttemptOutcome::Cut,
             AttemptErrorKind::BadAnswer(AnswerError::ErrorObject(error))
-            | AttemptErrorKind::ErrorEvent(Some(error)) => Outcome::ErrorEvent(self.in_band(error)),
-            AttemptErrorKind::ErrorEvent(None) => Outcome::ErrorEvent(route::InBand::default()),
-            AttemptErrorKind::WrongContent(_) => Outcome::NotSse,
+            | AttemptErrorKind::ErrorEvent(Some(error)) => {
+                AttemptOutcome::ErrorEvent(self.error_event(error))
+            }
+            AttemptErrorKind::ErrorEvent(None) => {
+                AttemptOutcome::ErrorEvent(route::ErrorEvent::default())
+            }
+            AttemptErrorKind::WrongContent(_) => AttemptOutcome::NotSse,
             AttemptErrorKind::Broken(BodyError::Coding(_))
             | AttemptErrorKind::Coding(_)
             | AttemptErrorKind::UnexpectedStream
@@ -190,36 +194,38 @@ impl AttemptError {
             | AttemptErrorKind::BadAnswer(_)
                 if streaming =>
             {
-                Outcome::NotSse
+                AttemptOutcome::NotSse
             }
             AttemptErrorKind::NoResult | AttemptErrorKind::BadAnswer(AnswerError::NotAnObject) => {
-                Outcome::NoResult
+                AttemptOutcome::NoResult
             }
             AttemptErrorKind::Broken(BodyError::Coding(_))
             | AttemptErrorKind::Coding(_)
             | AttemptErrorKind::UnexpectedStream
-            | AttemptErrorKind::BadAnswer(_) => Outcome::BadJson,
-            AttemptErrorKind::TooLarge(_) => Outcome::Oversized,
-            AttemptErrorKind::Cancelled => Outcome::Cancelled,
-            AttemptErrorKind::Status => Outcome::Answer(self.answer(injected)),
+            | AttemptErrorKind::BadAnswer(_) => AttemptOutcome::BadJson,
+            AttemptErrorKind::TooLarge(_) => AttemptOutcome::Oversized,
+            AttemptErrorKind::Cancelled => AttemptOutcome::Cancelled,
+            AttemptErrorKind::Status => {
+                AttemptOutcome::ErrorResponse(self.error_response(injected))
+            }
         }
     }
 
-    fn answer(&self, injected: bool) -> route::Answer {
+    fn error_response(&self, injected: bool) -> route::ErrorResponse {
         let error = ErrorObject::read(&self.body);
         let retry_after = self
             .head
             .as_ref()
             .and_then(|head| retry_after(&head.headers));
-        let known = route::Answer {
+        let known = route::ErrorResponse {
             status: self.status().unwrap_or_default(),
             retry_after,
             injected_stream_options: injected,
-            ..route::Answer::default()
+            ..route::ErrorResponse::default()
         };
         match error {
             None => known,
-            Some(error) => route::Answer {
+            Some(error) => route::ErrorResponse {
                 code: error.code,
                 kind: error.kind,
                 param: error.param,
@@ -229,12 +235,12 @@ impl AttemptError {
         }
     }
 
-    fn in_band(&self, error: &ErrorObject) -> route::InBand {
-        let mut in_band = route::InBand::default();
-        in_band.code.clone_from(&error.code);
-        in_band.kind.clone_from(&error.kind);
-        in_band.message = Some(error.message.clone());
-        in_band
+    fn error_event(&self, error: &ErrorObject) -> route::ErrorEvent {
+        let mut event = route::ErrorEvent::default();
+        event.code.clone_from(&error.code);
+        event.kind.clone_from(&error.kind);
+        event.message = Some(error.message.clone());
+        event
     }
 }
 

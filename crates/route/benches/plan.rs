@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use arbstr_price::Rate;
 use arbstr_route::{
-    End, Facts, Market, MarketSpec, OfferSpec, Outcome, ProviderSpec, Report, Step, Waterfall,
+    AttemptOutcome, Facts, Market, MarketSpec, OfferSpec, PermitEnd, ProviderSpec, Report, Step,
+    Waterfall,
 };
 use arbstr_wire::{Endpoint, Request, Usage};
 
@@ -81,11 +82,11 @@ fn serve(market: &Market, facts: &Facts<'_>, now: Instant) {
         usage: Some(usage),
         text_bytes: Some(480),
     };
-    let good = Outcome::Good { status: 200 };
+    let good = AttemptOutcome::Good { status: 200 };
     let permit = fall.on_outcome(attempt, good, now).permit;
     permit
         .expect("accepted")
-        .finish(End::Complete, &report, now);
+        .finish(PermitEnd::Complete, &report, now);
 }
 
 /// Median and least time of a call, in microseconds; dropping what it gives is not counted.

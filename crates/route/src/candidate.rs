@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use arbstr_price::{Quote, Rates, Sats, Tokens};
 
-use crate::change::{Change, ChangeLog, Event};
-use crate::circuit::{Circuit, CircuitSettings, Entry, Standing};
+use crate::change::{Change, ChangeLog, ProviderEvent};
+use crate::circuit::{Circuit, CircuitSettings, CircuitState, Urgency};
 use crate::latency::Latency;
 use crate::learn::demand::Demand;
 use crate::learn::habit::{Effects, Habit, Held};
@@ -232,15 +232,15 @@ impl Offer {
         state.in_vain = state.in_vain.saturating_add(1);
         if extend(&mut state.suspended_until, now, length) {
             drop(state);
-            self.report(Event::WaitedInVain { length });
+            self.report(ProviderEvent::WaitedInVain { length });
         }
     }
 
     /// What stands in the way of an attempt.
-    pub(crate) fn obstacle(&self, now: Instant, entry: Entry) -> Option<Skip> {
+    pub(crate) fn obstacle(&self, now: Instant, urgency: Urgency) -> Option<Skip> {
         let provider = self.provider.lock();
         let offer = self.lock();
-        self.obstacle_in(&provider, &offer, (now, entry))
+        self.obstacle_in(&provider, &offer, (now, urgency))
     }
 
     /// The same, for who holds the locks already.
@@ -248,22 +248,22 @@ impl Offer {
         &self,
         provider: &ProviderState,
         offer: &OfferState,
-        (now, entry): (Instant, Entry),
+        (now, urgency): (Instant, Urgency),
     ) -> Option<Skip> {
         let circuits = [&provider.connections, &offer.answers];
         let refused = circuits
             .into_iter()
-            .filter_map(|circuit| circuit.refuses(now, entry))
-            .max_by_key(|standing| match standing {
-                Standing::Open { due_in } => *due_in,
-                Standing::Closed | Standing::HalfOpen => Duration::ZERO,
+            .filter_map(|circuit| circuit.refuses(now, urgency))
+            .max_by_key(|state| match state {
+                CircuitState::Open { due_in } => *due_in,
+                CircuitState::Closed | CircuitState::HalfOpen => Duration::ZERO,
             });
         match refused {
-            Some(Standing::Open { due_in }) => return Some(Skip::CircuitOpen { due_in }),
+            Some(CircuitState::Open { due_in }) => return Some(Skip::CircuitOpen { due_in }),
             Some(_) => return Some(Skip::Probing),
             None => {}
         }
-        if entry == Entry::Ready {
+        if urgency == Urgency::Ready {
             let until = provider.suspended_until.max(offer.suspended_until);
             if let Some(left) = left(until, now) {
                 return Some(Skip::Suspended { left });
@@ -291,7 +291,7 @@ impl Offer {
             &offer.wholes
         };
         Glance {
-            skip: self.obstacle_in(&provider, &offer, (now, Entry::Ready)),
+            skip: self.obstacle_in(&provider, &offer, (now, Urgency::Ready)),
             effects,
             cached: self.expect_cached(&offer.habit, about),
             may_be_tried: offer.habit.may_be_tried(now),
@@ -324,7 +324,7 @@ impl Offer {
         self.live.lock()
     }
 
-    pub(crate) fn report(&self, event: impl Into<Event>) {
+    pub(crate) fn report(&self, event: impl Into<ProviderEvent>) {
         self.provider.push_change(Some(&self.model), event.into());
     }
 
@@ -336,7 +336,7 @@ impl Offer {
             upstream_model: self.upstream_model.clone(),
             rates: self.rates,
             priced_at: self.priced_at,
-            circuit: state.answers.standing(now),
+            circuit: state.answers.state(now),
             suspended_for: left(state.suspended_until, now),
             stream_latency: state.streams.mean(),
             json_latency: state.wholes.mean(),
@@ -372,7 +372,7 @@ impl Provider {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn report(&self, event: impl Into<Event>) {
+    pub(crate) fn report(&self, event: impl Into<ProviderEvent>) {
         self.push_change(None, event.into());
     }
 
@@ -381,7 +381,7 @@ impl Provider {
         ProviderSnapshot {
             name: self.name.clone(),
             tier: self.tier,
-            connections: state.connections.standing(now),
+            connections: state.connections.state(now),
             suspended_for: left(state.suspended_until, now),
             cooling_for: left(state.cooling_until, now),
             in_flight: state.limit.in_flight(),
@@ -390,7 +390,7 @@ impl Provider {
         }
     }
 
-    fn push_change(&self, model: Option<&Arc<str>>, event: Event) {
+    fn push_change(&self, model: Option<&Arc<str>>, event: ProviderEvent) {
         self.changes.push(Change {
             provider: self.name.clone(),
             model: model.cloned(),

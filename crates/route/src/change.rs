@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::circuit::Turn;
+use crate::circuit::Transition;
 
 /// Something about a provider that the operator may want to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,12 +19,12 @@ pub struct Change {
     /// The model as clients ask for it; `None` when all of the provider is meant.
     pub model: Option<Arc<str>>,
     /// What happened.
-    pub event: Event,
+    pub event: ProviderEvent,
 }
 
 /// What happened to a provider, or to one of its models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
+pub enum ProviderEvent {
     /// Its circuit opened, or opened again after a failed probe.
     Opened,
     /// A probe went out.
@@ -57,13 +57,13 @@ pub(crate) struct ChangeLog {
     queue: Mutex<VecDeque<Change>>,
 }
 
-impl From<Turn> for Event {
-    fn from(turn: Turn) -> Self {
-        match turn {
-            Turn::Opened => Self::Opened,
-            Turn::Probing => Self::Probing,
-            Turn::Returned => Self::Returned,
-            Turn::Closed => Self::Closed,
+impl From<Transition> for ProviderEvent {
+    fn from(transition: Transition) -> Self {
+        match transition {
+            Transition::Opened => Self::Opened,
+            Transition::Probing => Self::Probing,
+            Transition::Returned => Self::Returned,
+            Transition::Closed => Self::Closed,
         }
     }
 }
@@ -106,7 +106,7 @@ mod tests {
         Change {
             provider: "alpha".into(),
             model: Some(model.to_string().into()),
-            event: Event::Opened,
+            event: ProviderEvent::Opened,
         }
     }
 

@@ -27,7 +27,7 @@ pub struct CircuitSettings {
 
 /// How a circuit stands, for people and metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum CircuitState {
     /// Requests pass.
     Closed,
     /// Requests are kept away.
@@ -39,7 +39,7 @@ pub enum Standing {
     HalfOpen,
 }
 
-impl Standing {
+impl CircuitState {
     /// Whether the next request passes, as a probe perhaps.
     #[must_use]
     pub fn lets_pass(&self) -> bool {
@@ -51,9 +51,9 @@ impl Standing {
     }
 }
 
-/// A change between standings.
+/// A change of state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub enum Transition {
     /// Requests are kept away from now on.
     Opened,
     /// A probe went out.
@@ -66,7 +66,7 @@ pub enum Turn {
 
 /// How urgently an attempt wants to pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Entry {
+pub(crate) enum Urgency {
     /// Others can serve: only a closed circuit, or a probe that is due.
     Ready,
     /// The same candidate once more: as `Ready`, though it may be cooling down.
@@ -133,28 +133,28 @@ impl Circuit {
     }
 
     /// Whether an attempt may pass; changes nothing.
-    pub(crate) fn refuses(&self, now: Instant, entry: Entry) -> Option<Standing> {
-        let refused = match (self.state, entry) {
-            (State::Closed { .. }, _) | (_, Entry::Sole) => false,
-            (State::Open { due }, Entry::Ready | Entry::Again) => now < due,
-            (State::Open { .. }, Entry::Desperate) => false,
+    pub(crate) fn refuses(&self, now: Instant, urgency: Urgency) -> Option<CircuitState> {
+        let refused = match (self.state, urgency) {
+            (State::Closed { .. }, _) | (_, Urgency::Sole) => false,
+            (State::Open { due }, Urgency::Ready | Urgency::Again) => now < due,
+            (State::Open { .. }, Urgency::Desperate) => false,
             (State::HalfOpen { .. }, _) => true,
         };
-        refused.then(|| self.standing(now))
+        refused.then(|| self.state(now))
     }
 
     /// Lets an attempt pass that [`Circuit::refuses`] does not refuse; an open circuit hands out its probe. Who is never
     /// refused takes none before it is due, or a sole provider that is down would open and half open at every attempt.
-    pub(crate) fn enter(&mut self, now: Instant, entry: Entry) -> (Pass, Option<Turn>) {
-        let (probe, turn) = match self.state {
-            State::Open { due } if entry != Entry::Sole || now >= due => {
+    pub(crate) fn enter(&mut self, now: Instant, urgency: Urgency) -> (Pass, Option<Transition>) {
+        let (probe, transition) = match self.state {
+            State::Open { due } if urgency != Urgency::Sole || now >= due => {
                 self.state = State::HalfOpen { due };
-                (true, Some(Turn::Probing))
+                (true, Some(Transition::Probing))
             }
             State::Closed { .. } | State::Open { .. } | State::HalfOpen { .. } => (false, None),
         };
         let generation = self.generation;
-        (Pass { generation, probe }, turn)
+        (Pass { generation, probe }, transition)
     }
 
     /// The attempt did well. After a mere beginning a circuit that was open keeps one failure in hand, so that a
@@ -164,7 +164,7 @@ impl Circuit {
         pass: &mut Pass,
         proof: Proof,
         settings: &CircuitSettings,
-    ) -> Option<Turn> {
+    ) -> Option<Transition> {
         if pass.generation != self.generation {
             return None;
         }
@@ -179,12 +179,12 @@ impl Circuit {
                     Proof::Begun => settings.failures.saturating_sub(1),
                     Proof::Whole => 0,
                 };
-                self.turn_to(State::Closed { failures });
+                self.move_to(State::Closed { failures });
                 *pass = Pass {
                     generation: self.generation,
                     probe: false,
                 };
-                Some(Turn::Closed)
+                Some(Transition::Closed)
             }
         }
     }
@@ -195,7 +195,7 @@ impl Circuit {
         pass: &mut Pass,
         now: Instant,
         settings: &CircuitSettings,
-    ) -> Option<Turn> {
+    ) -> Option<Transition> {
         if pass.generation != self.generation {
             return None;
         }
@@ -208,13 +208,13 @@ impl Circuit {
                 None
             }
             State::Closed { .. } => {
-                self.turn_to(State::Open { due });
-                Some(Turn::Opened)
+                self.move_to(State::Open { due });
+                Some(Transition::Opened)
             }
             State::HalfOpen { .. } if pass.probe => {
                 pass.probe = false;
-                self.turn_to(State::Open { due });
-                Some(Turn::Opened)
+                self.move_to(State::Open { due });
+                Some(Transition::Opened)
             }
             // An attempt that was let through beside the probe: the probe decides.
             State::HalfOpen { .. } | State::Open { .. } => None,
@@ -222,31 +222,31 @@ impl Circuit {
     }
 
     /// The attempt ended without saying anything about this circuit.
-    pub(crate) fn on_return(&mut self, pass: &mut Pass) -> Option<Turn> {
+    pub(crate) fn on_return(&mut self, pass: &mut Pass) -> Option<Transition> {
         if !std::mem::take(&mut pass.probe) || pass.generation != self.generation {
             return None;
         }
         match self.state {
             State::HalfOpen { due } => {
                 self.state = State::Open { due };
-                Some(Turn::Returned)
+                Some(Transition::Returned)
             }
             State::Closed { .. } | State::Open { .. } => None,
         }
     }
 
     /// How it stands at `now`.
-    pub(crate) fn standing(&self, now: Instant) -> Standing {
+    pub(crate) fn state(&self, now: Instant) -> CircuitState {
         match self.state {
-            State::Closed { .. } => Standing::Closed,
-            State::Open { due } => Standing::Open {
+            State::Closed { .. } => CircuitState::Closed,
+            State::Open { due } => CircuitState::Open {
                 due_in: due.saturating_duration_since(now),
             },
-            State::HalfOpen { .. } => Standing::HalfOpen,
+            State::HalfOpen { .. } => CircuitState::HalfOpen,
         }
     }
 
-    fn turn_to(&mut self, state: State) {
+    fn move_to(&mut self, state: State) {
         self.state = state;
         self.generation += 1;
     }
@@ -267,15 +267,15 @@ mod tests {
         Instant::now()
     }
 
-    fn fail(circuit: &mut Circuit, now: Instant) -> Option<Turn> {
-        let (mut pass, _) = circuit.enter(now, Entry::Desperate);
+    fn fail(circuit: &mut Circuit, now: Instant) -> Option<Transition> {
+        let (mut pass, _) = circuit.enter(now, Urgency::Desperate);
         circuit.on_failure(&mut pass, now, &SETTINGS)
     }
 
     fn opened(now: Instant) -> Circuit {
         let mut circuit = Circuit::new();
-        let turns = [1, 2, 3].map(|_| fail(&mut circuit, now));
-        assert_eq!(turns, [None, None, Some(Turn::Opened)]);
+        let transitions = [1, 2, 3].map(|_| fail(&mut circuit, now));
+        assert_eq!(transitions, [None, None, Some(Transition::Opened)]);
         circuit
     }
 
@@ -286,13 +286,13 @@ mod tests {
         for _ in 0..5 {
             fail(&mut circuit, now);
             fail(&mut circuit, now);
-            let (mut pass, _) = circuit.enter(now, Entry::Desperate);
+            let (mut pass, _) = circuit.enter(now, Urgency::Desperate);
             circuit.on_success(&mut pass, Proof::Whole, &SETTINGS);
-            assert_eq!(circuit.standing(now), Standing::Closed);
+            assert_eq!(circuit.state(now), CircuitState::Closed);
         }
         let circuit = opened(now);
         let due_in = Duration::from_secs(30);
-        assert_eq!(circuit.standing(now), Standing::Open { due_in });
+        assert_eq!(circuit.state(now), CircuitState::Open { due_in });
     }
 
     #[test]
@@ -301,18 +301,22 @@ mod tests {
         let due = now + SETTINGS.open_for;
         let open = opened(now);
         let mut half = opened(now);
-        half.enter(now, Entry::Desperate);
+        half.enter(now, Urgency::Desperate);
         let cases = [
-            (Entry::Ready, true, false, true),
-            (Entry::Again, true, false, true),
-            (Entry::Desperate, false, false, true),
-            (Entry::Sole, false, false, false),
+            (Urgency::Ready, true, false, true),
+            (Urgency::Again, true, false, true),
+            (Urgency::Desperate, false, false, true),
+            (Urgency::Sole, false, false, false),
         ];
-        for (entry, early, when_due, probing) in cases {
-            assert_eq!(open.refuses(now, entry).is_some(), early, "{entry:?}");
-            assert_eq!(open.refuses(due, entry).is_some(), when_due, "{entry:?}");
-            assert_eq!(half.refuses(due, entry).is_some(), probing, "{entry:?}");
-            assert_eq!(Circuit::new().refuses(now, entry), None);
+        for (urgency, early, when_due, probing) in cases {
+            assert_eq!(open.refuses(now, urgency).is_some(), early, "{urgency:?}");
+            assert_eq!(
+                open.refuses(due, urgency).is_some(),
+                when_due,
+                "{urgency:?}"
+            );
+            assert_eq!(half.refuses(due, urgency).is_some(), probing, "{urgency:?}");
+            assert_eq!(Circuit::new().refuses(now, urgency), None);
         }
     }
 
@@ -320,23 +324,23 @@ mod tests {
     fn a_stream_that_breaks_after_the_probe_began_opens_it_again() {
         let now = start();
         let mut circuit = opened(now);
-        let (mut pass, turn) = circuit.enter(now, Entry::Desperate);
-        assert_eq!(turn, Some(Turn::Probing));
-        let turn = circuit.on_success(&mut pass, Proof::Begun, &SETTINGS);
-        assert_eq!(turn, Some(Turn::Closed));
-        let turn = circuit.on_failure(&mut pass, now, &SETTINGS);
-        assert_eq!(turn, Some(Turn::Opened));
+        let (mut pass, transition) = circuit.enter(now, Urgency::Desperate);
+        assert_eq!(transition, Some(Transition::Probing));
+        let transition = circuit.on_success(&mut pass, Proof::Begun, &SETTINGS);
+        assert_eq!(transition, Some(Transition::Closed));
+        let transition = circuit.on_failure(&mut pass, now, &SETTINGS);
+        assert_eq!(transition, Some(Transition::Opened));
     }
 
     #[test]
     fn a_probe_that_comes_back_unused_is_there_for_the_next() {
         let now = start();
         let mut circuit = opened(now);
-        let (mut pass, _) = circuit.enter(now, Entry::Desperate);
-        assert_eq!(circuit.standing(now), Standing::HalfOpen);
-        assert_eq!(circuit.on_return(&mut pass), Some(Turn::Returned));
+        let (mut pass, _) = circuit.enter(now, Urgency::Desperate);
+        assert_eq!(circuit.state(now), CircuitState::HalfOpen);
+        assert_eq!(circuit.on_return(&mut pass), Some(Transition::Returned));
         assert_eq!(circuit.on_return(&mut pass), None);
-        assert!(circuit.enter(now, Entry::Desperate).0.probe);
+        assert!(circuit.enter(now, Urgency::Desperate).0.probe);
     }
 
     #[test]
@@ -344,27 +348,30 @@ mod tests {
         let now = start();
         let due = now + SETTINGS.open_for;
         let mut circuit = opened(now);
-        let (mut pass, turn) = circuit.enter(now, Entry::Sole);
-        assert_eq!((pass.probe, turn), (false, None));
+        let (mut pass, transition) = circuit.enter(now, Urgency::Sole);
+        assert_eq!((pass.probe, transition), (false, None));
         assert_eq!(circuit.on_failure(&mut pass, now, &SETTINGS), None);
-        assert_eq!(circuit.enter(due, Entry::Sole).1, Some(Turn::Probing));
+        assert_eq!(
+            circuit.enter(due, Urgency::Sole).1,
+            Some(Transition::Probing)
+        );
         let mut circuit = opened(now);
-        let (mut pass, _) = circuit.enter(now, Entry::Sole);
-        let turn = circuit.on_success(&mut pass, Proof::Whole, &SETTINGS);
-        assert_eq!(turn, Some(Turn::Closed));
+        let (mut pass, _) = circuit.enter(now, Urgency::Sole);
+        let transition = circuit.on_success(&mut pass, Proof::Whole, &SETTINGS);
+        assert_eq!(transition, Some(Transition::Closed));
     }
 
     #[test]
     fn news_from_before_the_change_is_ignored() {
         let now = start();
         let mut circuit = Circuit::new();
-        let (mut stale, _) = circuit.enter(now, Entry::Desperate);
+        let (mut stale, _) = circuit.enter(now, Urgency::Desperate);
         for _ in 0..3 {
             fail(&mut circuit, now);
         }
-        let turn = circuit.on_success(&mut stale, Proof::Whole, &SETTINGS);
-        assert_eq!(turn, None);
-        assert_ne!(circuit.standing(now), Standing::Closed);
+        let transition = circuit.on_success(&mut stale, Proof::Whole, &SETTINGS);
+        assert_eq!(transition, None);
+        assert_ne!(circuit.state(now), CircuitState::Closed);
         assert_eq!(circuit.on_failure(&mut stale, now, &SETTINGS), None);
     }
 
@@ -372,15 +379,15 @@ mod tests {
     fn beside_the_probe_a_success_closes_and_a_failure_decides_nothing() {
         let now = start();
         let mut circuit = opened(now);
-        let (mut probe, _) = circuit.enter(now, Entry::Desperate);
-        let (mut beside, turn) = circuit.enter(now, Entry::Desperate);
-        assert_eq!((beside.probe, turn), (false, None));
+        let (mut probe, _) = circuit.enter(now, Urgency::Desperate);
+        let (mut beside, transition) = circuit.enter(now, Urgency::Desperate);
+        assert_eq!((beside.probe, transition), (false, None));
         assert_eq!(circuit.on_failure(&mut beside, now, &SETTINGS), None);
-        assert_eq!(circuit.standing(now), Standing::HalfOpen);
-        let turn = circuit.on_success(&mut beside, Proof::Whole, &SETTINGS);
-        assert_eq!(turn, Some(Turn::Closed));
+        assert_eq!(circuit.state(now), CircuitState::HalfOpen);
+        let transition = circuit.on_success(&mut beside, Proof::Whole, &SETTINGS);
+        assert_eq!(transition, Some(Transition::Closed));
         assert_eq!(circuit.on_failure(&mut probe, now, &SETTINGS), None);
-        assert_eq!(circuit.standing(now), Standing::Closed);
+        assert_eq!(circuit.state(now), CircuitState::Closed);
     }
 
     proptest! {
@@ -392,9 +399,9 @@ mod tests {
             let mut out: Vec<Pass> = Vec::new();
             for (event, which) in events {
                 now += Duration::from_secs(which as u64 * 10);
-                let entry = [Entry::Ready, Entry::Again, Entry::Desperate, Entry::Sole][which];
-                if event == 0 && circuit.refuses(now, entry).is_none() {
-                    out.push(circuit.enter(now, entry).0);
+                let urgency = [Urgency::Ready, Urgency::Again, Urgency::Desperate, Urgency::Sole][which];
+                if event == 0 && circuit.refuses(now, urgency).is_none() {
+                    out.push(circuit.enter(now, urgency).0);
                 }
                 if which < out.len() && event > 0 {
                     let mut pass = out.swap_remove(which);
@@ -416,8 +423,8 @@ mod tests {
             for pass in &mut out {
                 circuit.on_return(pass);
             }
-            prop_assert_ne!(circuit.standing(now), Standing::HalfOpen);
-            prop_assert!(circuit.refuses(now + SETTINGS.open_for, Entry::Ready).is_none());
+            prop_assert_ne!(circuit.state(now), CircuitState::HalfOpen);
+            prop_assert!(circuit.refuses(now + SETTINGS.open_for, Urgency::Ready).is_none());
         }
     }
 }

@@ -33,9 +33,9 @@
 //! let plan = market.plan(&Facts::of(&request, None), now)?;
 //! assert_eq!(plan.candidates[0].offer.provider(), "cheap");
 //!
-//! // Then attempts, until one is good or none is left.
+//! // Action attempts, until one is good or none is left.
 //! let mut waterfall = Waterfall::new(plan, None);
-//! let mut outcomes = [Outcome::Closed, Outcome::Good { status: 200 }].into_iter();
+//! let mut outcomes = [AttemptOutcome::Closed, AttemptOutcome::Good { status: 200 }].into_iter();
 //! let permit = loop {
 //!     match waterfall.next(now, 4) {
 //!         Step::Attempt(attempt) => {
@@ -50,10 +50,10 @@
 //!         Step::Finish(finish) => unreachable!("somebody answers: {finish:?}"),
 //!     }
 //! };
-//! assert_eq!(waterfall.story(), "cheap;error=closed, dear;status=200");
+//! assert_eq!(waterfall.attempts_header(), "cheap;error=closed, dear;status=200");
 //!
 //! // And when the last byte of the answer is through, what it took.
-//! permit.finish(End::Complete, &Report::default(), now);
+//! permit.finish(PermitEnd::Complete, &Report::default(), now);
 //! assert!(market.take_changes().is_empty());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -80,18 +80,18 @@ mod verdict;
 mod waterfall;
 
 pub use candidate::{Candidate, Offer, Rank, Skip, Tier};
-pub use change::{Change, Event};
-pub use circuit::{CircuitSettings, Standing};
+pub use change::{Change, ProviderEvent};
+pub use circuit::{CircuitSettings, CircuitState};
 pub use cooldown::parse_retry_after;
 pub use learn::save::LoadError;
 pub use market::{BuildError, Listing, Market, MarketSpec, OfferSpec, ProviderSpec, VirtualModel};
-pub use permit::{End, Permit, Report};
+pub use permit::{Permit, PermitEnd, Report};
 pub use plan::{Facts, Plan, Refusal};
 pub use policy::{Objection, Policies, Rule, Strategy, Texts};
 pub use shape::Shape;
 pub use snapshot::{Experience, Health, OfferSnapshot, ProviderSnapshot};
 pub use verdict::{
-    Again, Answer, Blame, ConnectError, Failure, InBand, Outcome, SUSPENSION, Scope, Then,
-    TimeoutKind, Verdict,
+    Action, AttemptOutcome, Blame, ConnectError, ErrorEvent, ErrorResponse, Failure, Retryable,
+    SUSPENSION, Scope, TimeoutKind, Verdict,
 };
-pub use waterfall::{After, Attempt, Finish, Retry, Step, Tried, Waterfall};
+pub use waterfall::{Attempt, Finish, FinishedAttempt, Retry, Settled, Step, Waterfall};

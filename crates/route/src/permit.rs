@@ -12,15 +12,15 @@ use arbstr_price::{Sats, Tokens, quote};
 use arbstr_wire::Usage;
 
 use crate::candidate::{Offer, OfferState, ProviderState, Skip, extend};
-use crate::change::Event;
-use crate::circuit::{Entry, Pass, Proof};
+use crate::change::ProviderEvent;
+use crate::circuit::{Pass, Proof, Urgency};
 use crate::estimate::to_number;
 use crate::learn::demand::Lesson;
 use crate::learn::habit::{Bound, Reported};
 use crate::learn::prefix::Prefixes;
 use crate::limit::Slot;
 use crate::shape::{Keys, Prefix};
-use crate::verdict::{Blame, Outcome, SUSPENSION, Scope, Then, TimeoutKind, Verdict};
+use crate::verdict::{Action, AttemptOutcome, Blame, SUSPENSION, Scope, TimeoutKind, Verdict};
 
 /// Leave to have one request in flight at one offer. Keep it until the last byte of the answer.
 #[must_use = "dropping a permit gives its place back"]
@@ -37,7 +37,7 @@ pub struct Permit {
 
 /// How an accepted answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum PermitEnd {
     /// Whole, whoever was there to read it.
     Complete,
     /// The provider broke off, fell silent, or sent an error after a good beginning.
@@ -76,25 +76,25 @@ impl Permit {
     pub(crate) fn request(
         offer: &Arc<Offer>,
         now: Instant,
-        (entry, overflow): (Entry, bool),
+        (urgency, overflow): (Urgency, bool),
         (terms, expected): (&Arc<Terms>, Tokens),
     ) -> Result<Self, Skip> {
         let mut provider_state = offer.provider.lock();
         let mut offer_state = offer.lock();
-        match offer.obstacle_in(&provider_state, &offer_state, (now, entry)) {
+        match offer.obstacle_in(&provider_state, &offer_state, (now, urgency)) {
             Some(Skip::AtCapacity { .. })
                 if overflow && offer.provider.max_concurrency.is_none() => {}
             Some(skip) => return Err(skip),
             None => {}
         }
-        let (connections, connections_turn) = provider_state.connections.enter(now, entry);
-        let (answers, answers_turn) = offer_state.answers.enter(now, entry);
+        let (connections, connections_transition) = provider_state.connections.enter(now, urgency);
+        let (answers, answers_transition) = offer_state.answers.enter(now, urgency);
         let slot = provider_state.limit.enter();
-        if let Some(turn) = connections_turn {
-            offer.provider.report(turn);
+        if let Some(transition) = connections_transition {
+            offer.provider.report(transition);
         }
-        if let Some(turn) = answers_turn {
-            offer.report(turn);
+        if let Some(transition) = answers_transition {
+            offer.report(transition);
         }
         drop((provider_state, offer_state));
         Ok(Self {
@@ -115,38 +115,40 @@ impl Permit {
 
     /// The answer ended. A complete one closes the circuit, widens a learned limit and teaches what such requests
     /// take; a broken one counts as a failure that is probably billed. Whether the usage reported cannot be true.
-    pub fn finish(mut self, end: End, report: &Report, now: Instant) -> bool {
+    pub fn finish(mut self, end: PermitEnd, report: &Report, now: Instant) -> bool {
         let settings = self.offer.provider.circuit;
         let implausible = is_implausible(&self.terms, report);
         // Who reports nothing that makes sense shows at least how much he says.
         let sane = report.usage.filter(|usage| !usage.insane);
-        let usage = (end == End::Complete).then(|| sane.unwrap_or_default());
+        let usage = (end == PermitEnd::Complete).then(|| sane.unwrap_or_default());
         let text = report.text_bytes;
         let lesson = {
             let mut state = self.offer.lock();
-            let turn = match end {
-                End::Complete => {
+            let transition = match end {
+                PermitEnd::Complete => {
                     state.habit.reckoned = None;
                     state.habit.tally.succeed(now);
                     state
                         .answers
                         .on_success(&mut self.answers, Proof::Whole, &settings)
                 }
-                End::Broken => {
+                PermitEnd::Broken => {
                     state.habit.reckoned = None;
                     state.habit.tally.fail(self.share_of(report), now);
                     state.answers.on_failure(&mut self.answers, now, &settings)
                 }
-                End::ClientGone => None,
+                PermitEnd::ClientGone => None,
             };
-            turn.into_iter().for_each(|turn| self.offer.report(turn));
+            transition
+                .into_iter()
+                .for_each(|transition| self.offer.report(transition));
             usage.map(|usage| {
                 let reported = reported(&self.terms, &usage, (text, implausible));
                 let lesson = state.habit.lesson(&reported);
                 (usage, reported, lesson)
             })
         };
-        if end == End::Complete {
+        if end == PermitEnd::Complete {
             self.offer.provider.lock().limit.on_success();
         }
         if let Some((usage, reported, lesson)) = lesson {
@@ -164,7 +166,7 @@ impl Permit {
     /// Tells circuits, limit and latency how the attempt went; `took` since it was sent.
     pub(crate) fn settle(
         &mut self,
-        outcome: &Outcome,
+        outcome: &AttemptOutcome,
         verdict: &Verdict,
         sunk_cost: Option<Sats>,
         (now, took): (Instant, Duration),
@@ -188,9 +190,9 @@ impl Permit {
         {
             offer.report(event);
         }
-        match (outcome, verdict.then) {
-            (Outcome::Good { .. }, _)
-            | (_, Then::ReturnAsIs | Then::Stop | Then::WithoutStreamOptions) => {}
+        match (outcome, verdict.action) {
+            (AttemptOutcome::Good { .. }, _)
+            | (_, Action::ReturnAsIs | Action::Stop | Action::WithoutStreamOptions) => {}
             (outcome, _) => {
                 let share = self.share_sunk(outcome, sunk_cost);
                 offer_state.habit.reckoned = None;
@@ -199,8 +201,8 @@ impl Permit {
             }
         }
         match outcome {
-            Outcome::Good { .. } => self.record_latency(&mut offer_state, took),
-            Outcome::Timeout(TimeoutKind::FirstEvent | TimeoutKind::Response) => {
+            AttemptOutcome::Good { .. } => self.record_latency(&mut offer_state, took),
+            AttemptOutcome::Timeout(TimeoutKind::FirstEvent | TimeoutKind::Response) => {
                 self.record_latency(&mut offer_state, took.saturating_mul(2));
             }
             _ => {}
@@ -212,21 +214,21 @@ impl Permit {
         state: &mut ProviderState,
         verdict: &Verdict,
         now: Instant,
-    ) -> [Option<Event>; 3] {
+    ) -> [Option<ProviderEvent>; 3] {
         let settings = &self.offer.provider.circuit;
-        let turn = match (verdict.blame, verdict.then) {
+        let transition = match (verdict.blame, verdict.action) {
             (Blame::Provider, _) => {
                 state
                     .connections
                     .on_failure(&mut self.connections, now, settings)
             }
-            (_, Then::Stop) => state.connections.on_return(&mut self.connections),
+            (_, Action::Stop) => state.connections.on_return(&mut self.connections),
             // Whatever it said, it could be reached.
             _ => state
                 .connections
                 .on_success(&mut self.connections, Proof::Whole, settings),
         };
-        if verdict.then == Then::Accept {
+        if verdict.action == Action::Accept {
             state.suspended_until = None;
             state.cooling_until = None;
         }
@@ -234,14 +236,15 @@ impl Permit {
             state.limit.on_congestion(self.slot);
         }
         let cooling = verdict.cooldown.and_then(|length| {
-            extend(&mut state.cooling_until, now, length).then_some(Event::CoolingDown { length })
+            extend(&mut state.cooling_until, now, length)
+                .then_some(ProviderEvent::CoolingDown { length })
         });
         let suspended = verdict.suspend == Some(Scope::Provider)
             && extend(&mut state.suspended_until, now, SUSPENSION);
         [
-            turn.map(Event::from),
+            transition.map(ProviderEvent::from),
             cooling,
-            suspended.then_some(Event::Suspended { length: SUSPENSION }),
+            suspended.then_some(ProviderEvent::Suspended { length: SUSPENSION }),
         ]
     }
 
@@ -250,10 +253,10 @@ impl Permit {
         state: &mut OfferState,
         verdict: &Verdict,
         now: Instant,
-    ) -> [Option<Event>; 2] {
+    ) -> [Option<ProviderEvent>; 2] {
         let settings = &self.offer.provider.circuit;
-        let turn = match (verdict.then, verdict.blame) {
-            (Then::Accept, _) => {
+        let transition = match (verdict.action, verdict.blame) {
+            (Action::Accept, _) => {
                 state.suspended_until = None;
                 state.in_vain = 0;
                 state
@@ -270,8 +273,8 @@ impl Permit {
         let suspended = verdict.suspend == Some(Scope::Offer)
             && extend(&mut state.suspended_until, now, SUSPENSION);
         [
-            turn.map(Event::from),
-            suspended.then_some(Event::Suspended { length: SUSPENSION }),
+            transition.map(ProviderEvent::from),
+            suspended.then_some(ProviderEvent::Suspended { length: SUSPENSION }),
         ]
     }
 
@@ -304,7 +307,7 @@ impl Permit {
     }
 
     /// What a failed attempt cost, as a share of what the answer was expected to.
-    fn share_sunk(&self, outcome: &Outcome, sunk_cost: Option<Sats>) -> f64 {
+    fn share_sunk(&self, outcome: &AttemptOutcome, sunk_cost: Option<Sats>) -> f64 {
         let whole = self.expected_cost();
         match (sunk_cost, whole) {
             (Some(cost), Some(whole)) => ratio(cost.nanosats(), whole),
@@ -406,23 +409,26 @@ impl Drop for Permit {
         {
             let mut state = self.offer.provider.lock();
             state.limit.leave();
-            let turn = state.connections.on_return(&mut self.connections);
-            turn.into_iter()
-                .for_each(|turn| self.offer.provider.report(turn));
+            let transition = state.connections.on_return(&mut self.connections);
+            transition
+                .into_iter()
+                .for_each(|transition| self.offer.provider.report(transition));
         }
         let mut state = self.offer.lock();
-        let turn = state.answers.on_return(&mut self.answers);
-        turn.into_iter().for_each(|turn| self.offer.report(turn));
+        let transition = state.answers.on_return(&mut self.answers);
+        transition
+            .into_iter()
+            .for_each(|transition| self.offer.report(transition));
     }
 }
 
 /// Whether the provider had done its work, or some of it, by the time the attempt failed.
-const fn is_billed(outcome: &Outcome) -> bool {
+const fn is_billed(outcome: &AttemptOutcome) -> bool {
     matches!(
         outcome,
-        Outcome::Cut
-            | Outcome::Oversized
-            | Outcome::Timeout(TimeoutKind::Response | TimeoutKind::Idle)
+        AttemptOutcome::Cut
+            | AttemptOutcome::Oversized
+            | AttemptOutcome::Timeout(TimeoutKind::Response | TimeoutKind::Idle)
     )
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use arbstr_price::Rates;
 
 use crate::candidate::Tier;
-use crate::circuit::Standing;
+use crate::circuit::CircuitState;
 use crate::learn::habit::Habit;
 
 /// One provider at one moment.
@@ -18,7 +18,7 @@ pub struct ProviderSnapshot {
     /// Its tier.
     pub tier: Tier,
     /// The circuit of its connections.
-    pub connections: Standing,
+    pub connections: CircuitState,
     /// It is left out for this much longer: key or balance.
     pub suspended_for: Option<Duration>,
     /// It is left alone for this much longer, as it asked.
@@ -44,7 +44,7 @@ pub struct OfferSnapshot {
     /// When its provider published that price; `None` when it is the operator's own.
     pub priced_at: Option<Instant>,
     /// The circuit of its answers.
-    pub circuit: Standing,
+    pub circuit: CircuitState,
     /// It is left out for this much longer.
     pub suspended_for: Option<Duration>,
     /// The usual time to a stream's first event.
@@ -110,7 +110,7 @@ impl Health {
                 let circuits = [provider.connections, offer.circuit];
                 // Where no request comes nothing would ever close it: who is due for a probe may be up again.
                 serving |= circuits.iter().all(|one| one.lets_pass());
-                failing |= circuits.iter().any(|one| *one != Standing::Closed);
+                failing |= circuits.iter().any(|one| *one != CircuitState::Closed);
             }
         }
         match (serving, failing) {

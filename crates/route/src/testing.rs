@@ -81,11 +81,11 @@ pub(crate) fn order(plan: &Plan) -> Vec<&str> {
         .collect()
 }
 
-pub(crate) fn status(status: u16) -> Outcome {
-    Outcome::Answer(Answer {
+pub(crate) fn status(status: u16) -> AttemptOutcome {
+    AttemptOutcome::ErrorResponse(ErrorResponse {
         status,
-        ..Answer::default()
+        ..ErrorResponse::default()
     })
 }
 
-pub(crate) const GOOD: Outcome = Outcome::Good { status: 200 };
+pub(crate) const GOOD: AttemptOutcome = AttemptOutcome::Good { status: 200 };

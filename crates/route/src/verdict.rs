@@ -10,14 +10,14 @@ use std::time::Duration;
 /// How one attempt ended, as the binary saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Outcome {
+pub enum AttemptOutcome {
     /// A good response head and, for a stream, a good first event; a JSON answer read whole and sane.
     Good {
         /// Its status, 200 as a rule.
         status: u16,
     },
     /// Any answer that is not a success.
-    Answer(Answer),
+    ErrorResponse(ErrorResponse),
     /// No connection came about.
     Connect(ConnectError),
     /// Something took too long.
@@ -35,7 +35,7 @@ pub enum Outcome {
     /// A success whose JSON has no result in it.
     NoResult,
     /// A success whose body, or first event, is an error.
-    ErrorEvent(InBand),
+    ErrorEvent(ErrorEvent),
     /// More than arbstr is willing to hold.
     Oversized,
     /// The client left before anything came.
@@ -44,7 +44,7 @@ pub enum Outcome {
 
 /// A provider's refusal, reduced to what decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Answer {
+pub struct ErrorResponse {
     /// The HTTP status.
     pub status: u16,
     /// `error.code`, a number as its digits.
@@ -63,7 +63,7 @@ pub struct Answer {
 
 /// An error inside a success.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct InBand {
+pub struct ErrorEvent {
     /// `error.code`, a number as its digits.
     pub code: Option<String>,
     /// `error.type`.
@@ -98,11 +98,11 @@ pub enum TimeoutKind {
     Total,
 }
 
-/// What follows from an [`Outcome`].
+/// What follows from an [`AttemptOutcome`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
     /// What happens next.
-    pub then: Then,
+    pub action: Action,
     /// Whose circuit it counts against.
     pub blame: Blame,
     /// Who is left out for [`SUSPENSION`] while others can serve.
@@ -110,7 +110,7 @@ pub struct Verdict {
     /// For how long the provider is left alone while others can serve.
     pub cooldown: Option<Duration>,
     /// Whether the same candidate may be asked again.
-    pub again: Again,
+    pub retryable: Retryable,
     /// Whether `same_provider_first` applies.
     pub quick: bool,
     /// Whether the operator has to look after it: a key, a balance, a model list, a redirect.
@@ -121,7 +121,7 @@ pub struct Verdict {
 
 /// What happens next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
+pub enum Action {
     /// The answer goes to the client.
     Accept,
     /// Another candidate is asked.
@@ -156,7 +156,7 @@ pub enum Scope {
 
 /// Whether the same candidate may be asked again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Again {
+pub enum Retryable {
     /// Asking again would change nothing.
     Never,
     /// After a pause, when nobody else is left.
@@ -182,68 +182,72 @@ pub const SUSPENSION: Duration = Duration::from_secs(60);
 impl Verdict {
     /// The table of outcomes.
     #[must_use]
-    pub fn of(outcome: &Outcome) -> Self {
+    pub fn of(outcome: &AttemptOutcome) -> Self {
         match outcome {
-            Outcome::Good { .. } => Self::new(Then::Accept),
-            Outcome::Answer(answer) => Self::of_answer(answer),
-            Outcome::Connect(_) => Self {
+            AttemptOutcome::Good { .. } => Self::new(Action::Accept),
+            AttemptOutcome::ErrorResponse(response) => Self::of_error_response(response),
+            AttemptOutcome::Connect(_) => Self {
                 blame: Blame::Provider,
-                ..Self::new(Then::Next)
+                ..Self::new(Action::Next)
             },
-            Outcome::Timeout(TimeoutKind::Total) | Outcome::Cancelled => Self::new(Then::Stop),
-            Outcome::Closed | Outcome::Cut => Self {
+            AttemptOutcome::Timeout(TimeoutKind::Total) | AttemptOutcome::Cancelled => {
+                Self::new(Action::Stop)
+            }
+            AttemptOutcome::Closed | AttemptOutcome::Cut => Self {
                 quick: true,
                 ..Self::broken()
             },
-            Outcome::Timeout(_)
-            | Outcome::Empty
-            | Outcome::NotSse
-            | Outcome::BadJson
-            | Outcome::NoResult => Self::broken(),
-            Outcome::ErrorEvent(error) => Self::of_error_event(error),
-            Outcome::Oversized => Self::new(Then::Next),
+            AttemptOutcome::Timeout(_)
+            | AttemptOutcome::Empty
+            | AttemptOutcome::NotSse
+            | AttemptOutcome::BadJson
+            | AttemptOutcome::NoResult => Self::broken(),
+            AttemptOutcome::ErrorEvent(error) => Self::of_error_event(error),
+            AttemptOutcome::Oversized => Self::new(Action::Next),
         }
     }
 
-    fn of_answer(answer: &Answer) -> Self {
-        match answer.status {
-            400 | 422 if answer.rejects_stream_options() => Self::new(Then::WithoutStreamOptions),
-            400 if answer.is_context_overflow() => Self::new(Then::Next),
-            400 | 413 | 415 | 422 => Self::new(Then::ReturnAsIs),
+    fn of_error_response(response: &ErrorResponse) -> Self {
+        match response.status {
+            400 | 422 if response.rejects_stream_options() => {
+                Self::new(Action::WithoutStreamOptions)
+            }
+            400 if response.is_context_overflow() => Self::new(Action::Next),
+            400 | 413 | 415 | 422 => Self::new(Action::ReturnAsIs),
             401 | 402 => Self::suspended(Scope::Provider),
             403 | 404 => Self::suspended(Scope::Offer),
-            429 if is_quota(answer.code.as_deref(), answer.kind.as_deref()) => {
+            429 if is_quota(response.code.as_deref(), response.kind.as_deref()) => {
                 Self::suspended(Scope::Provider)
             }
             429 => Self {
                 congested: true,
-                ..Self::busy(answer.retry_after)
+                ..Self::busy(response.retry_after)
             },
             409 => Self::busy(None),
             503 => Self {
                 blame: Blame::Offer,
-                ..Self::busy(answer.retry_after)
+                ..Self::busy(response.retry_after)
             },
             408 | 500..=599 => Self {
                 blame: Blame::Offer,
-                quick: answer.status == 500,
+                quick: response.status == 500,
                 ..Self::busy(None)
             },
             300..=399 => Self {
                 operator: true,
-                ..Self::new(Then::Next)
+                ..Self::new(Action::Next)
             },
-            _ => Self::new(Then::Next),
+            _ => Self::new(Action::Next),
         }
     }
 
     /// An error inside a success means what its code says, except that the client never sees it and that it is not
     /// worth a second try.
-    fn of_error_event(error: &InBand) -> Self {
+    fn of_error_event(error: &ErrorEvent) -> Self {
         let (code, kind) = (error.code.as_deref(), error.kind.as_deref());
         let number = code.and_then(|code| code.parse::<u16>().ok());
         if is_overflow(code, kind, error.message.as_deref()) {
-            return Self::new(Then::Next);
+            return Self::new(Action::Next);
         }
         if is_quota(code, kind) {
             return Self::suspended(Scope::Provider);
@@ -255,18 +259,18 @@ impl Verdict {
             None if [code, kind].iter().flatten().any(|word| is_throttle(word)) => {
                 Self::throttled()
             }
-            Some(400 | 409 | 413 | 415 | 422) => Self::new(Then::Next),
+            Some(400 | 409 | 413 | 415 | 422) => Self::new(Action::Next),
             _ => Self::broken(),
         }
     }
 
-    const fn new(then: Then) -> Self {
+    const fn new(action: Action) -> Self {
         Self {
-            then,
+            action,
             blame: Blame::Nobody,
             suspend: None,
             cooldown: None,
-            again: Again::Never,
+            retryable: Retryable::Never,
             quick: false,
             operator: false,
             congested: false,
@@ -276,7 +280,7 @@ impl Verdict {
     const fn broken() -> Self {
         Self {
             blame: Blame::Offer,
-            ..Self::new(Then::Next)
+            ..Self::new(Action::Next)
         }
     }
 
@@ -284,34 +288,34 @@ impl Verdict {
         Self {
             suspend: Some(scope),
             operator: true,
-            ..Self::new(Then::Next)
+            ..Self::new(Action::Next)
         }
     }
 
     const fn throttled() -> Self {
         Self {
             congested: true,
-            ..Self::new(Then::Next)
+            ..Self::new(Action::Next)
         }
     }
 
     fn busy(retry_after: Option<Duration>) -> Self {
         Self {
             cooldown: retry_after,
-            again: Again::WhenAlone,
+            retryable: Retryable::WhenAlone,
             quick: retry_after.is_some_and(|wait| wait <= QUICK_WAIT),
-            ..Self::new(Then::Next)
+            ..Self::new(Action::Next)
         }
     }
 }
 
-impl Outcome {
+impl AttemptOutcome {
     /// One word for tables and metrics: `status`, `timeout`, `connect`, …
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Good { .. } => "good",
-            Self::Answer(_) => "status",
+            Self::ErrorResponse(_) => "status",
             Self::Connect(ConnectError::Refused) => "connect",
             Self::Connect(ConnectError::Tls) => "tls",
             Self::Connect(ConnectError::Dns) => "dns",
@@ -333,7 +337,9 @@ impl Outcome {
     #[must_use]
     pub const fn status(&self) -> Option<u16> {
         match self {
-            Self::Good { status } | Self::Answer(Answer { status, .. }) => Some(*status),
+            Self::Good { status } | Self::ErrorResponse(ErrorResponse { status, .. }) => {
+                Some(*status)
+            }
             _ => None,
         }
     }
@@ -343,9 +349,9 @@ impl Outcome {
     pub fn reason(&self) -> Cow<'static, str> {
         match self {
             Self::Good { status } => format!("answered {status}").into(),
-            Self::Answer(answer) => named(
-                format!("answered {}", answer.status),
-                [&answer.code, &answer.kind],
+            Self::ErrorResponse(response) => named(
+                format!("answered {}", response.status),
+                [&response.code, &response.kind],
             ),
             Self::Connect(ConnectError::Refused) => "could not be reached".into(),
             Self::Connect(ConnectError::Tls) => "no TLS connection came about".into(),
@@ -374,7 +380,9 @@ impl Outcome {
     #[must_use]
     pub const fn failure(&self) -> Failure {
         match self {
-            Self::Answer(Answer { status, .. }) if *status >= 400 => Failure::Answered,
+            Self::ErrorResponse(ErrorResponse { status, .. }) if *status >= 400 => {
+                Failure::Answered
+            }
             Self::Timeout(_) | Self::Connect(ConnectError::Timeout) => Failure::TimedOut,
             Self::Connect(_) | Self::Closed | Self::Cancelled => Failure::NoAnswer,
             _ => Failure::BadAnswer,
@@ -384,11 +392,11 @@ impl Outcome {
     /// Whether the request was too long for this candidate.
     #[must_use]
     pub fn is_context_overflow(&self) -> bool {
-        matches!(self, Self::Answer(answer) if answer.is_context_overflow())
+        matches!(self, Self::ErrorResponse(response) if response.is_context_overflow())
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for AttemptOutcome {
     /// As a structured-fields parameter: `status=429`, `error=timeout`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.status() {
@@ -400,7 +408,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-impl Answer {
+impl ErrorResponse {
     fn rejects_stream_options(&self) -> bool {
         let names = |text: &Option<String>| {
             text.as_deref().is_some_and(|text| {

@@ -22,18 +22,18 @@ use std::time::{Duration, Instant};
 use arbstr_price::Sats;
 
 use crate::candidate::{Offer, Skip};
-use crate::circuit::Entry;
+use crate::circuit::Urgency;
 use crate::permit::Permit;
 use crate::plan::Plan;
-use crate::verdict::{Again, Failure, Outcome, Then, TimeoutKind, Verdict};
+use crate::verdict::{Action, AttemptOutcome, Failure, Retryable, TimeoutKind, Verdict};
 
+mod attempts_header;
 mod choose;
 mod pause;
-mod story;
 mod wait;
 
+use attempts_header::push_attempt;
 pub use pause::Retry;
-use story::push_attempt;
 
 /// What to do now.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ pub struct Attempt {
 
 /// What [`Waterfall::on_outcome`] made of an attempt.
 #[derive(Debug)]
-pub struct After {
+pub struct Settled {
     /// What the outcome means.
     pub verdict: Verdict,
     /// For an accepted attempt: keep it until the answer's last byte, then [`Permit::finish`] it.
@@ -98,11 +98,11 @@ pub enum Finish {
 /// One attempt, as it went.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct Tried {
+pub struct FinishedAttempt {
     /// Its place in the plan's candidates.
     pub candidate: usize,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: AttemptOutcome,
     /// What that meant.
     pub verdict: Verdict,
     /// When it began.
@@ -116,10 +116,10 @@ pub struct Tried {
 pub struct Waterfall {
     plan: Plan,
     deadline: Option<Instant>,
-    runs: Vec<Run>,
+    progress: Vec<Progress>,
     sole: bool,
     begun: u32,
-    tried: Vec<Tried>,
+    tried: Vec<FinishedAttempt>,
     state: State,
     waiting_since: Option<Instant>,
     probe_since: Option<Instant>,
@@ -142,14 +142,14 @@ enum State {
 
 /// How far one candidate has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Run {
-    fate: Fate,
+struct Progress {
+    state: CandidateState,
     tries: u32,
     quick: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum CandidateState {
     /// Not asked yet.
     Fresh,
     /// Was busy; may be asked again.
@@ -174,22 +174,28 @@ impl Waterfall {
     /// The attempts for `plan`, none of which begins at or after `deadline`.
     #[must_use]
     pub fn new(plan: Plan, deadline: Option<Instant>) -> Self {
-        let fate = |ruled_out| if ruled_out { Fate::Spent } else { Fate::Fresh };
-        let run = |ruled_out| Run {
-            fate: fate(ruled_out),
+        let state = |ruled_out| {
+            if ruled_out {
+                CandidateState::Spent
+            } else {
+                CandidateState::Fresh
+            }
+        };
+        let progress = |ruled_out| Progress {
+            state: state(ruled_out),
             tries: 0,
             quick: 0,
         };
-        let runs = plan
+        let progress = plan
             .candidates
             .iter()
-            .map(|candidate| run(candidate.is_ruled_out()))
+            .map(|candidate| progress(candidate.is_ruled_out()))
             .collect();
         let sole = plan.eligible().count() == 1;
         Self {
             plan,
             deadline,
-            runs,
+            progress,
             sole,
             begun: 0,
             tried: Vec::new(),
@@ -206,7 +212,7 @@ impl Waterfall {
             State::Over(finish) => return Step::Finish(finish),
             State::Trying { candidate, .. } => {
                 // Its attempt was dropped without a word.
-                self.runs[candidate].fate = Fate::Spent;
+                self.progress[candidate].state = CandidateState::Spent;
                 None
             }
             State::Same {
@@ -231,7 +237,12 @@ impl Waterfall {
     }
 
     /// What became of an attempt. Counts it against the circuits, and for an accepted one hands out the permit.
-    pub fn on_outcome(&mut self, attempt: Attempt, outcome: Outcome, now: Instant) -> After {
+    pub fn on_outcome(
+        &mut self,
+        attempt: Attempt,
+        outcome: AttemptOutcome,
+        now: Instant,
+    ) -> Settled {
         let Attempt {
             candidate,
             offer,
@@ -249,21 +260,21 @@ impl Waterfall {
         let took = now.saturating_duration_since(started);
         let verdict = Verdict::of(&outcome);
         permit.settle(&outcome, &verdict, sunk_cost, (now, took));
-        if verdict.then == Then::WithoutStreamOptions {
+        if verdict.action == Action::WithoutStreamOptions {
             offer.remember_stream_options_refused();
         }
         if !matches!(self.state, State::Over(_)) {
             self.state = self.follow(candidate, &outcome, &verdict, now);
         }
-        self.tried.push(Tried {
+        self.tried.push(FinishedAttempt {
             candidate,
             outcome,
             verdict,
             started,
             took,
         });
-        let permit = (verdict.then == Then::Accept).then_some(permit);
-        After { verdict, permit }
+        let permit = (verdict.action == Action::Accept).then_some(permit);
+        Settled { verdict, permit }
     }
 
     /// The client left: no new attempt begins.
@@ -281,24 +292,24 @@ impl Waterfall {
 
     /// The attempts so far, in order.
     #[must_use]
-    pub fn attempts(&self) -> &[Tried] {
+    pub fn attempts(&self) -> &[FinishedAttempt] {
         &self.tried
     }
 
     /// The offer that an attempt asked.
     #[must_use]
-    pub fn offer_of(&self, tried: &Tried) -> &Arc<Offer> {
+    pub fn offer_of(&self, tried: &FinishedAttempt) -> &Arc<Offer> {
         &self.plan.candidates[tried.candidate].offer
     }
 
     /// The attempts as the value of `x-arbstr-attempts`: `alpha;status=429, beta;error=timeout`.
     #[must_use]
-    pub fn story(&self) -> String {
-        let mut story = String::with_capacity(STORY_BYTES * self.tried.len());
+    pub fn attempts_header(&self) -> String {
+        let mut header = String::with_capacity(HEADER_BYTES * self.tried.len());
         for tried in &self.tried {
-            push_attempt(&mut story, self.offer_of(tried).provider(), &tried.outcome);
+            push_attempt(&mut header, self.offer_of(tried).provider(), &tried.outcome);
         }
-        story
+        header
     }
 
     /// When somebody may be able to serve, as far as providers or circuits say.
@@ -307,7 +318,7 @@ impl Waterfall {
         let obstacles = self
             .plan
             .eligible()
-            .filter_map(|candidate| candidate.offer.obstacle(now, Entry::Ready));
+            .filter_map(|candidate| candidate.offer.obstacle(now, Urgency::Ready));
         let waits = obstacles.filter_map(|skip| match skip {
             Skip::CircuitOpen { due_in: left } | Skip::CoolingDown { left } => Some(left.max(SOON)),
             Skip::Probing | Skip::AtCapacity { .. } => Some(SOON),
@@ -321,41 +332,41 @@ impl Waterfall {
     fn follow(
         &mut self,
         candidate: usize,
-        outcome: &Outcome,
+        outcome: &AttemptOutcome,
         verdict: &Verdict,
         now: Instant,
     ) -> State {
-        match verdict.then {
-            Then::Accept => State::Over(Finish::Accepted),
-            Then::ReturnAsIs => State::Over(Finish::ReturnLast),
-            Then::Stop if *outcome == Outcome::Timeout(TimeoutKind::Total) => {
+        match verdict.action {
+            Action::Accept => State::Over(Finish::Accepted),
+            Action::ReturnAsIs => State::Over(Finish::ReturnLast),
+            Action::Stop if *outcome == AttemptOutcome::Timeout(TimeoutKind::Total) => {
                 State::Over(Finish::OutOfTime)
             }
-            Then::Stop => State::Over(Finish::ClientGone),
-            Then::WithoutStreamOptions => State::Same {
+            Action::Stop => State::Over(Finish::ClientGone),
+            Action::WithoutStreamOptions => State::Same {
                 candidate,
                 not_before: Some(now),
             },
-            Then::Next => self.pass_on(candidate, verdict, now),
+            Action::Next => self.pass_on(candidate, verdict, now),
         }
     }
 
     fn pass_on(&mut self, candidate: usize, verdict: &Verdict, now: Instant) -> State {
         let allowed = self.plan.retry.same_provider_first;
-        let run = &mut self.runs[candidate];
+        let progress = &mut self.progress[candidate];
         let asked_for = verdict.cooldown.unwrap_or_default();
-        run.fate = match verdict.again {
-            Again::WhenAlone => Fate::Busy {
+        progress.state = match verdict.retryable {
+            Retryable::WhenAlone => CandidateState::Busy {
                 since: now,
                 asked_for,
                 due: None,
             },
-            Again::Never => Fate::Spent,
+            Retryable::Never => CandidateState::Spent,
         };
-        if !verdict.quick || run.quick >= allowed {
+        if !verdict.quick || progress.quick >= allowed {
             return State::Choosing;
         }
-        run.quick += 1;
+        progress.quick += 1;
         let not_before = verdict.cooldown.and_then(|wait| now.checked_add(wait));
         State::Same {
             candidate,
@@ -370,7 +381,7 @@ impl Waterfall {
         not_before: Option<Instant>,
         (now, dice): (Instant, u64),
     ) -> Option<Step> {
-        let tries = self.runs[candidate].tries;
+        let tries = self.progress[candidate].tries;
         let due = match not_before {
             Some(due) => due,
             None => now.checked_add(self.backoff(tries, dice))?,
@@ -385,22 +396,26 @@ impl Waterfall {
             };
             return Some(Step::Wait(due - now));
         }
-        let entry = if self.sole { Entry::Sole } else { Entry::Again };
-        self.attempt(candidate, (entry, false), now)
+        let urgency = if self.sole {
+            Urgency::Sole
+        } else {
+            Urgency::Again
+        };
+        self.attempt(candidate, (urgency, false), now)
     }
 
     fn attempt(
         &mut self,
         candidate: usize,
-        (entry, overflow): (Entry, bool),
+        (urgency, overflow): (Urgency, bool),
         now: Instant,
     ) -> Option<Step> {
         let offer = Arc::clone(self.offer(candidate));
         let terms = (&self.plan.terms, self.plan.candidates[candidate].tokens);
-        let permit = Permit::request(&offer, now, (entry, overflow), terms).ok()?;
+        let permit = Permit::request(&offer, now, (urgency, overflow), terms).ok()?;
         self.begun += 1;
-        self.runs[candidate].tries += 1;
-        self.runs[candidate].fate = Fate::Spent;
+        self.progress[candidate].tries += 1;
+        self.progress[candidate].state = CandidateState::Spent;
         self.waiting_since = None;
         self.state = State::Trying {
             candidate,
@@ -426,7 +441,7 @@ impl Waterfall {
                 .all(|tried| tried.outcome.is_context_overflow());
         let finish = match self.tried.last() {
             // Out of attempts in the middle of a second try: the refusal stands.
-            Some(last) if last.verdict.then == Then::WithoutStreamOptions => Finish::ReturnLast,
+            Some(last) if last.verdict.action == Action::WithoutStreamOptions => Finish::ReturnLast,
             Some(_) if all_too_long => Finish::ReturnLast,
             Some(last) if self.sole => Finish::Transparent(last.outcome.failure()),
             _ => Finish::AllFailed {
@@ -445,18 +460,20 @@ impl Waterfall {
         &self.plan.candidates[candidate].offer
     }
 
-    fn places(&self, wanted: impl Fn(&Run) -> bool) -> Vec<usize> {
-        let runs = self.runs.iter().enumerate();
-        runs.filter(|(_, run)| wanted(run))
+    fn places(&self, wanted: impl Fn(&Progress) -> bool) -> Vec<usize> {
+        let progress = self.progress.iter().enumerate();
+        progress
+            .filter(|(_, progress)| wanted(progress))
             .map(|(place, _)| place)
             .collect()
     }
 
     fn somebody_else_is_ready(&self, now: Instant) -> bool {
-        let mut runs = self.runs.iter().zip(&self.plan.candidates);
-        let ready = |offer: &Offer| offer.obstacle(now, Entry::Ready).is_none();
+        let mut progress = self.progress.iter().zip(&self.plan.candidates);
+        let ready = |offer: &Offer| offer.obstacle(now, Urgency::Ready).is_none();
         self.begun < self.plan.retry.max_attempts
-            && runs.any(|(run, one)| run.fate == Fate::Fresh && ready(&one.offer))
+            && progress
+                .any(|(progress, one)| progress.state == CandidateState::Fresh && ready(&one.offer))
     }
 
     fn is_too_late(&self, due: Instant) -> bool {
@@ -471,7 +488,7 @@ impl Waterfall {
 /// When to come again where nobody can say better.
 const SOON: Duration = Duration::from_secs(1);
 /// Room for a provider's name and an outcome.
-const STORY_BYTES: usize = 32;
+const HEADER_BYTES: usize = 32;
 
 #[cfg(test)]
 mod tests;

@@ -49,7 +49,7 @@ pub enum Kind {
 pub enum JsonError {
     /// The text ends inside a value.
     #[error("expected {expected} at byte {at}, but the text ends there")]
-    End {
+    StreamEnd {
         /// Offset of the missing byte: the length of the text.
         at: usize,
         /// What would have been right.
@@ -81,7 +81,7 @@ impl JsonError {
     /// Offset of the error in the text.
     pub const fn at(&self) -> usize {
         match *self {
-            Self::End { at, .. }
+            Self::StreamEnd { at, .. }
             | Self::Unexpected { at, .. }
             | Self::TooDeep { at }
             | Self::NotUtf8 { at } => at,
@@ -90,7 +90,7 @@ impl JsonError {
 
     /// Whether the text is a beginning of JSON that was cut short.
     pub const fn is_end(&self) -> bool {
-        matches!(self, Self::End { .. })
+        matches!(self, Self::StreamEnd { .. })
     }
 }
 
@@ -471,7 +471,7 @@ pub(crate) fn pass_string(text: &[u8], at: usize) -> Option<usize> {
 #[cold]
 fn wrong(text: &[u8], at: usize, expected: Expected) -> JsonError {
     if at >= text.len() {
-        JsonError::End {
+        JsonError::StreamEnd {
             at: text.len(),
             expected,
         }

@@ -62,6 +62,6 @@ pub use redact::{Secrets, redact_text};
 pub use request::{Endpoint, Part, Request, RequestError, Role, Size, StreamOptions, Text};
 pub use splice::{Edits, Spliced, Splicer};
 pub use stream::{
-    BreakCode, End, FirstEvent, Metadata, Observation, Observer, Rewriter, Settings, Trailer,
+    BreakCode, FirstEvent, Metadata, Observation, Observer, Rewriter, Settings, StreamEnd, Trailer,
 };
 pub use usage::{ReportedCost, Usage};

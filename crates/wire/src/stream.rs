@@ -18,7 +18,7 @@ mod trailer;
 mod window;
 
 pub use observer::{FirstEvent, Observation, Observer};
-pub use rewriter::{End, MAX_EVENT, Rewriter};
+pub use rewriter::{MAX_EVENT, Rewriter, StreamEnd};
 pub use trailer::{BreakCode, Trailer};
 
 use crate::request::Endpoint;

@@ -219,7 +219,7 @@ mod tests {
     use super::*;
     use crate::market::Market;
     use crate::testing::*;
-    use crate::{End, MarketSpec, OfferSpec, Outcome, Report, Step, Waterfall};
+    use crate::{AttemptOutcome, MarketSpec, OfferSpec, PermitEnd, Report, Step, Waterfall};
     use arbstr_price::Rate;
     use arbstr_wire::{Endpoint, Request, Usage};
     use proptest::prelude::*;
@@ -253,11 +253,11 @@ mod tests {
             usage: Some(usage),
             text_bytes: Some(280),
         };
-        let good = Outcome::Good { status: 200 };
+        let good = AttemptOutcome::Good { status: 200 };
         let permit = fall.on_outcome(attempt, good, now + secs(1)).permit;
         permit
             .unwrap()
-            .finish(End::Complete, &report, now + secs(1));
+            .finish(PermitEnd::Complete, &report, now + secs(1));
     }
 
     fn previewed(

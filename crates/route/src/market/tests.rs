@@ -6,7 +6,8 @@ use arbstr_wire::{Endpoint, Request, Usage};
 use super::*;
 use crate::testing::*;
 use crate::{
-    End, Objection, Outcome, Report, Rule, Shape, Skip, Standing, Step, Strategy, Waterfall,
+    AttemptOutcome, CircuitState, Objection, PermitEnd, Report, Rule, Shape, Skip, Step, Strategy,
+    Waterfall,
 };
 
 fn planned<'a>(market: &Market, facts: &Facts<'a>) -> Plan {
@@ -27,7 +28,7 @@ fn serve(
             panic!("nobody to ask")
         };
         let permit = fall
-            .on_outcome(attempt, Outcome::Good { status: 200 }, now + took)
+            .on_outcome(attempt, AttemptOutcome::Good { status: 200 }, now + took)
             .permit;
         let usage = tokens.map(|(input, output)| {
             let mut usage = Usage::default();
@@ -35,7 +36,7 @@ fn serve(
             usage
         });
         permit.expect("accepted").finish(
-            End::Complete,
+            PermitEnd::Complete,
             &Report {
                 usage,
                 ..Report::default()
@@ -409,7 +410,7 @@ fn a_reload_keeps_the_record_of_who_stayed_the_same() {
         let Step::Attempt(attempt) = fall.next(now, 0) else {
             panic!("nobody to ask")
         };
-        fall.on_outcome(attempt, Outcome::Empty, now);
+        fall.on_outcome(attempt, AttemptOutcome::Empty, now);
     }
     serve(&old, &facts("m"), (5, secs(1)), Some((1000, 77)));
     let mut spec = spec(&["b", "a"]);
@@ -418,7 +419,7 @@ fn a_reload_keeps_the_record_of_who_stayed_the_same() {
         market
             .snapshot(now)
             .iter()
-            .map(|p| p.offers[0].circuit != Standing::Closed)
+            .map(|p| p.offers[0].circuit != CircuitState::Closed)
             .collect::<Vec<_>>()
     };
     assert_eq!(circuits(&same), [false, true]);
@@ -457,7 +458,7 @@ fn health_follows_the_circuits() {
             let Step::Attempt(attempt) = fall.next(now, 0) else {
                 panic!("nobody to ask")
             };
-            fall.on_outcome(attempt, Outcome::Empty, now);
+            fall.on_outcome(attempt, AttemptOutcome::Empty, now);
         }
     };
     assert_eq!(market.health(now), Health::Ok);
@@ -540,7 +541,7 @@ fn serve_silently(market: &Market, facts: &Facts<'_>, bytes: u64) -> String {
         panic!("nobody to ask")
     };
     let server = attempt.offer.provider().to_owned();
-    let good = Outcome::Good { status: 200 };
+    let good = AttemptOutcome::Good { status: 200 };
     let permit = fall.on_outcome(attempt, good, now).permit;
     let report = Report {
         text_bytes: Some(bytes),
@@ -548,7 +549,7 @@ fn serve_silently(market: &Market, facts: &Facts<'_>, bytes: u64) -> String {
     };
     permit
         .expect("accepted")
-        .finish(End::Complete, &report, now);
+        .finish(PermitEnd::Complete, &report, now);
     server
 }
 

@@ -2,33 +2,33 @@
 
 use super::*;
 
-fn answer(status: u16) -> Answer {
-    Answer {
+fn answer(status: u16) -> ErrorResponse {
+    ErrorResponse {
         status,
-        ..Answer::default()
+        ..ErrorResponse::default()
     }
 }
 
-fn coded(status: u16, code: &str) -> Outcome {
-    Outcome::Answer(Answer {
+fn coded(status: u16, code: &str) -> AttemptOutcome {
+    AttemptOutcome::ErrorResponse(ErrorResponse {
         code: Some(code.to_owned()),
         ..answer(status)
     })
 }
 
-fn in_band(code: &str) -> Outcome {
-    Outcome::ErrorEvent(InBand {
+fn in_band(code: &str) -> AttemptOutcome {
+    AttemptOutcome::ErrorEvent(ErrorEvent {
         code: Some(code.to_owned()),
-        ..InBand::default()
+        ..ErrorEvent::default()
     })
 }
 
 #[test]
 fn every_status_has_its_row() {
-    use Again::{Never, WhenAlone};
+    use Action::{Next, ReturnAsIs};
     use Blame::{Nobody, Offer};
-    use Then::{Next, ReturnAsIs};
-    type Row = (&'static [u16], Then, Blame, Again, Option<Scope>);
+    use Retryable::{Never, WhenAlone};
+    type Row = (&'static [u16], Action, Blame, Retryable, Option<Scope>);
     let rows: [Row; 9] = [
         (
             &[408, 500, 501, 502, 503, 504, 520, 529, 599],
@@ -52,12 +52,12 @@ fn every_status_has_its_row() {
         (&[100, 101, 199], Next, Nobody, Never, None),
         (&[600, 999], Next, Nobody, Never, None),
     ];
-    for (statuses, then, blame, again, suspend) in rows {
+    for (statuses, action, blame, retryable, suspend) in rows {
         for status in statuses {
-            let got = Verdict::of(&Outcome::Answer(answer(*status)));
-            let want = (then, blame, again, suspend);
+            let got = Verdict::of(&AttemptOutcome::ErrorResponse(answer(*status)));
+            let want = (action, blame, retryable, suspend);
             assert_eq!(
-                (got.then, got.blame, got.again, got.suspend),
+                (got.action, got.blame, got.retryable, got.suspend),
                 want,
                 "{status}"
             );
@@ -71,32 +71,48 @@ fn every_status_has_its_row() {
 
 #[test]
 fn faults_without_a_status_have_theirs() {
+    use Action::{Accept, Next, Stop};
     use Blame::{Nobody, Offer, Provider};
-    use Then::{Accept, Next, Stop};
     let rows = [
-        (Outcome::Good { status: 200 }, Accept, Nobody),
-        (Outcome::Connect(ConnectError::Refused), Next, Provider),
-        (Outcome::Connect(ConnectError::Tls), Next, Provider),
-        (Outcome::Connect(ConnectError::Dns), Next, Provider),
-        (Outcome::Connect(ConnectError::Timeout), Next, Provider),
-        (Outcome::Timeout(TimeoutKind::FirstEvent), Next, Offer),
-        (Outcome::Timeout(TimeoutKind::Response), Next, Offer),
-        (Outcome::Timeout(TimeoutKind::Idle), Next, Offer),
-        (Outcome::Timeout(TimeoutKind::Total), Stop, Nobody),
-        (Outcome::Closed, Next, Offer),
-        (Outcome::Cut, Next, Offer),
-        (Outcome::Empty, Next, Offer),
-        (Outcome::NotSse, Next, Offer),
-        (Outcome::BadJson, Next, Offer),
-        (Outcome::NoResult, Next, Offer),
-        (Outcome::ErrorEvent(InBand::default()), Next, Offer),
-        (Outcome::Oversized, Next, Nobody),
-        (Outcome::Cancelled, Stop, Nobody),
+        (AttemptOutcome::Good { status: 200 }, Accept, Nobody),
+        (
+            AttemptOutcome::Connect(ConnectError::Refused),
+            Next,
+            Provider,
+        ),
+        (AttemptOutcome::Connect(ConnectError::Tls), Next, Provider),
+        (AttemptOutcome::Connect(ConnectError::Dns), Next, Provider),
+        (
+            AttemptOutcome::Connect(ConnectError::Timeout),
+            Next,
+            Provider,
+        ),
+        (
+            AttemptOutcome::Timeout(TimeoutKind::FirstEvent),
+            Next,
+            Offer,
+        ),
+        (AttemptOutcome::Timeout(TimeoutKind::Response), Next, Offer),
+        (AttemptOutcome::Timeout(TimeoutKind::Idle), Next, Offer),
+        (AttemptOutcome::Timeout(TimeoutKind::Total), Stop, Nobody),
+        (AttemptOutcome::Closed, Next, Offer),
+        (AttemptOutcome::Cut, Next, Offer),
+        (AttemptOutcome::Empty, Next, Offer),
+        (AttemptOutcome::NotSse, Next, Offer),
+        (AttemptOutcome::BadJson, Next, Offer),
+        (AttemptOutcome::NoResult, Next, Offer),
+        (
+            AttemptOutcome::ErrorEvent(ErrorEvent::default()),
+            Next,
+            Offer,
+        ),
+        (AttemptOutcome::Oversized, Next, Nobody),
+        (AttemptOutcome::Cancelled, Stop, Nobody),
     ];
-    for (outcome, then, blame) in rows {
+    for (outcome, action, blame) in rows {
         let got = Verdict::of(&outcome);
-        assert_eq!((got.then, got.blame), (then, blame), "{outcome:?}");
-        assert_eq!(got.again, Again::Never, "{outcome:?}");
+        assert_eq!((got.action, got.blame), (action, blame), "{outcome:?}");
+        assert_eq!(got.retryable, Retryable::Never, "{outcome:?}");
         assert_eq!(got.suspend, None, "{outcome:?}");
     }
 }
@@ -104,19 +120,22 @@ fn faults_without_a_status_have_theirs() {
 #[test]
 fn a_request_that_is_too_long_may_fit_elsewhere() {
     let by_code = coded(400, "context_length_exceeded");
-    let by_message = Outcome::Answer(Answer {
+    let by_message = AttemptOutcome::ErrorResponse(ErrorResponse {
         message: Some("This model's maximum context length is 8192 tokens".to_owned()),
         ..answer(400)
     });
     for outcome in [by_code, by_message] {
         assert!(outcome.is_context_overflow());
         let verdict = Verdict::of(&outcome);
-        assert_eq!((verdict.then, verdict.blame), (Then::Next, Blame::Nobody));
+        assert_eq!(
+            (verdict.action, verdict.blame),
+            (Action::Next, Blame::Nobody)
+        );
     }
     assert!(!coded(500, "context_length_exceeded").is_context_overflow());
     assert_eq!(
-        Verdict::of(&coded(422, "context_length_exceeded")).then,
-        Then::ReturnAsIs
+        Verdict::of(&coded(422, "context_length_exceeded")).action,
+        Action::ReturnAsIs
     );
 }
 
@@ -128,34 +147,34 @@ fn stream_options_are_only_dropped_when_arbstr_put_them_there() {
             Some("stream_options"),
             None,
             true,
-            Then::WithoutStreamOptions,
+            Action::WithoutStreamOptions,
         ),
         (
             400,
             None,
             Some("Unrecognized request argument supplied: stream_options"),
             true,
-            Then::WithoutStreamOptions,
+            Action::WithoutStreamOptions,
         ),
         (
             422,
             Some("body.stream_options.include_usage"),
             None,
             true,
-            Then::WithoutStreamOptions,
+            Action::WithoutStreamOptions,
         ),
-        (400, Some("stream_options"), None, false, Then::ReturnAsIs),
-        (400, Some("messages"), None, true, Then::ReturnAsIs),
-        (500, Some("stream_options"), None, true, Then::Next),
+        (400, Some("stream_options"), None, false, Action::ReturnAsIs),
+        (400, Some("messages"), None, true, Action::ReturnAsIs),
+        (500, Some("stream_options"), None, true, Action::Next),
     ];
-    for (status, param, message, injected_stream_options, then) in cases {
-        let outcome = Outcome::Answer(Answer {
+    for (status, param, message, injected_stream_options, action) in cases {
+        let outcome = AttemptOutcome::ErrorResponse(ErrorResponse {
             param: param.map(str::to_owned),
             message: message.map(str::to_owned),
             injected_stream_options,
             ..answer(status)
         });
-        assert_eq!(Verdict::of(&outcome).then, then, "{outcome:?}");
+        assert_eq!(Verdict::of(&outcome).action, action, "{outcome:?}");
     }
 }
 
@@ -164,7 +183,7 @@ fn an_empty_purse_is_no_rush_hour() {
     let verdict = Verdict::of(&coded(429, "insufficient_quota"));
     assert_eq!(verdict.suspend, Some(Scope::Provider));
     assert!(verdict.operator && !verdict.congested);
-    assert_eq!(verdict.again, Again::Never);
+    assert_eq!(verdict.retryable, Retryable::Never);
 }
 
 #[test]
@@ -178,7 +197,7 @@ fn retry_after_cools_down_on_429_and_503_only() {
     ];
     for (status, secs, cools, quick) in cases {
         let wait = Duration::from_secs(secs);
-        let verdict = Verdict::of(&Outcome::Answer(Answer {
+        let verdict = Verdict::of(&AttemptOutcome::ErrorResponse(ErrorResponse {
             retry_after: Some(wait),
             ..answer(status)
         }));
@@ -203,7 +222,7 @@ fn an_error_inside_a_success_means_what_its_code_says() {
     ];
     for (code, blame, suspend, congested) in cases {
         let got = Verdict::of(&in_band(code));
-        assert_eq!(got.then, Then::Next, "{code}");
+        assert_eq!(got.action, Action::Next, "{code}");
         assert_eq!(
             (got.blame, got.suspend, got.congested),
             (blame, suspend, congested),
@@ -215,7 +234,11 @@ fn an_error_inside_a_success_means_what_its_code_says() {
 #[test]
 fn an_outcome_is_told_in_header_and_words() {
     let cases = [
-        (Outcome::Good { status: 200 }, "status=200", "answered 200"),
+        (
+            AttemptOutcome::Good { status: 200 },
+            "status=200",
+            "answered 200",
+        ),
         (
             coded(429, "rate_limit_exceeded"),
             "status=429",
@@ -223,12 +246,12 @@ fn an_outcome_is_told_in_header_and_words() {
         ),
         (coded(429, "no\r\nway"), "status=429", "answered 429"),
         (
-            Outcome::Timeout(TimeoutKind::FirstEvent),
+            AttemptOutcome::Timeout(TimeoutKind::FirstEvent),
             "error=timeout",
             "sent no first event in time",
         ),
         (
-            Outcome::Connect(ConnectError::Dns),
+            AttemptOutcome::Connect(ConnectError::Dns),
             "error=dns",
             "its host name has no address",
         ),
@@ -247,17 +270,35 @@ fn an_outcome_is_told_in_header_and_words() {
 #[test]
 fn a_sole_candidate_fails_in_one_of_four_ways() {
     let cases = [
-        (Outcome::Answer(answer(429)), Failure::Answered),
-        (Outcome::Answer(answer(302)), Failure::BadAnswer),
-        (Outcome::Connect(ConnectError::Refused), Failure::NoAnswer),
-        (Outcome::Connect(ConnectError::Timeout), Failure::TimedOut),
-        (Outcome::Timeout(TimeoutKind::Response), Failure::TimedOut),
-        (Outcome::Closed, Failure::NoAnswer),
-        (Outcome::Cut, Failure::BadAnswer),
-        (Outcome::BadJson, Failure::BadAnswer),
-        (Outcome::NoResult, Failure::BadAnswer),
-        (Outcome::ErrorEvent(InBand::default()), Failure::BadAnswer),
-        (Outcome::Empty, Failure::BadAnswer),
+        (
+            AttemptOutcome::ErrorResponse(answer(429)),
+            Failure::Answered,
+        ),
+        (
+            AttemptOutcome::ErrorResponse(answer(302)),
+            Failure::BadAnswer,
+        ),
+        (
+            AttemptOutcome::Connect(ConnectError::Refused),
+            Failure::NoAnswer,
+        ),
+        (
+            AttemptOutcome::Connect(ConnectError::Timeout),
+            Failure::TimedOut,
+        ),
+        (
+            AttemptOutcome::Timeout(TimeoutKind::Response),
+            Failure::TimedOut,
+        ),
+        (AttemptOutcome::Closed, Failure::NoAnswer),
+        (AttemptOutcome::Cut, Failure::BadAnswer),
+        (AttemptOutcome::BadJson, Failure::BadAnswer),
+        (AttemptOutcome::NoResult, Failure::BadAnswer),
+        (
+            AttemptOutcome::ErrorEvent(ErrorEvent::default()),
+            Failure::BadAnswer,
+        ),
+        (AttemptOutcome::Empty, Failure::BadAnswer),
     ];
     for (outcome, want) in cases {
         assert_eq!(outcome.failure(), want, "{outcome:?}");

@@ -2,21 +2,25 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Fate, Step, Waterfall};
+use super::{CandidateState, Step, Waterfall};
 use crate::candidate::Skip;
-use crate::circuit::Entry;
+use crate::circuit::Urgency;
 
 impl Waterfall {
     pub(super) fn choose(&mut self, now: Instant, dice: u64) -> Step {
-        let entry = if self.sole { Entry::Sole } else { Entry::Ready };
-        for candidate in 0..self.runs.len() {
-            if self.runs[candidate].fate == Fate::Fresh
-                && let Some(step) = self.attempt(candidate, (entry, false), now)
+        let urgency = if self.sole {
+            Urgency::Sole
+        } else {
+            Urgency::Ready
+        };
+        for candidate in 0..self.progress.len() {
+            if self.progress[candidate].state == CandidateState::Fresh
+                && let Some(step) = self.attempt(candidate, (urgency, false), now)
             {
                 return step;
             }
         }
-        let fresh = self.places(|run| run.fate == Fate::Fresh);
+        let fresh = self.places(|progress| progress.state == CandidateState::Fresh);
         if let Some(step) = self.choose_passed_over(&fresh, now) {
             return step;
         }
@@ -46,7 +50,7 @@ impl Waterfall {
             .filter_map(|&candidate| {
                 Some((
                     candidate,
-                    self.offer(candidate).obstacle(now, Entry::Ready)?,
+                    self.offer(candidate).obstacle(now, Urgency::Ready)?,
                 ))
             })
             .collect();
@@ -58,6 +62,6 @@ impl Waterfall {
             .collect();
         passed_over.sort_unstable();
         let mut candidates = passed_over.into_iter().map(|(_, candidate)| candidate);
-        candidates.find_map(|candidate| self.attempt(candidate, (Entry::Desperate, false), now))
+        candidates.find_map(|candidate| self.attempt(candidate, (Urgency::Desperate, false), now))
     }
 }

@@ -5,11 +5,14 @@ use proptest::prelude::*;
 use super::wait::LONGEST_WAIT;
 use super::*;
 use crate::testing::*;
-use crate::{Answer, Change, End, Event, Health, Market, MarketSpec, Scope, Standing, TimeoutKind};
+use crate::{
+    Change, CircuitState, ErrorResponse, Health, Market, MarketSpec, PermitEnd, ProviderEvent,
+    Scope, TimeoutKind,
+};
 
 /// One request on its way, with a clock that only moves when it waits.
 struct Walk {
-    fall: Waterfall,
+    waterfall: Waterfall,
     now: Instant,
     waited: Duration,
 }
@@ -22,7 +25,7 @@ impl Walk {
     fn until(market: &Market, now: Instant, deadline: Option<Instant>) -> Self {
         let plan = market.plan(&facts("m"), now).expect("a plan");
         Self {
-            fall: Waterfall::new(plan, deadline),
+            waterfall: Waterfall::new(plan, deadline),
             now,
             waited: Duration::ZERO,
         }
@@ -31,7 +34,10 @@ impl Walk {
     /// Waits as told until there is an attempt or an end.
     fn step(&mut self) -> Result<Attempt, Finish> {
         loop {
-            match self.fall.next(self.now, self.waited.subsec_nanos().into()) {
+            match self
+                .waterfall
+                .next(self.now, self.waited.subsec_nanos().into())
+            {
                 Step::Attempt(attempt) => return Ok(attempt),
                 Step::Finish(finish) => return Err(finish),
                 Step::Wait(pause) => {
@@ -45,15 +51,15 @@ impl Walk {
     }
 
     /// Answers every attempt by `script` until the end; a good answer is read to its end.
-    fn run(&mut self, mut script: impl FnMut(&str, u32) -> Outcome) -> Finish {
+    fn run(&mut self, mut script: impl FnMut(&str, u32) -> AttemptOutcome) -> Finish {
         loop {
             match self.step() {
                 Err(finish) => return finish,
                 Ok(attempt) => {
                     let outcome = script(attempt.offer.provider(), attempt.number);
-                    let after = self.fall.on_outcome(attempt, outcome, self.now);
+                    let after = self.waterfall.on_outcome(attempt, outcome, self.now);
                     if let Some(permit) = after.permit {
-                        permit.finish(End::Complete, &crate::Report::default(), self.now);
+                        permit.finish(PermitEnd::Complete, &crate::Report::default(), self.now);
                     }
                 }
             }
@@ -64,26 +70,26 @@ impl Walk {
 fn walk(
     market: &Market,
     now: Instant,
-    script: impl FnMut(&str, u32) -> Outcome,
+    script: impl FnMut(&str, u32) -> AttemptOutcome,
 ) -> (Finish, String) {
     let mut walk = Walk::new(market, now);
     let finish = walk.run(script);
-    (finish, walk.fall.story())
+    (finish, walk.waterfall.attempts_header())
 }
 
-fn busy(status: u16, secs: u64) -> Outcome {
-    Outcome::Answer(Answer {
+fn busy(status: u16, secs: u64) -> AttemptOutcome {
+    AttemptOutcome::ErrorResponse(ErrorResponse {
         status,
         retry_after: Some(Duration::from_secs(secs)),
-        ..Answer::default()
+        ..ErrorResponse::default()
     })
 }
 
-fn coded(status: u16, code: &str) -> Outcome {
-    Outcome::Answer(Answer {
+fn coded(status: u16, code: &str) -> AttemptOutcome {
+    AttemptOutcome::ErrorResponse(ErrorResponse {
         status,
         code: Some(code.to_owned()),
-        ..Answer::default()
+        ..ErrorResponse::default()
     })
 }
 
@@ -91,13 +97,13 @@ fn coded(status: u16, code: &str) -> Outcome {
 fn break_circuit(market: &Market, name: &str, now: Instant) {
     for _ in 0..3 {
         walk(market, now, |provider, _| match provider {
-            provider if provider == name => Outcome::Empty,
+            provider if provider == name => AttemptOutcome::Empty,
             _ => coded(400, "context_length_exceeded"),
         });
     }
 }
 
-fn circuits(market: &Market, now: Instant) -> Vec<Standing> {
+fn circuits(market: &Market, now: Instant) -> Vec<CircuitState> {
     market
         .snapshot(now)
         .iter()
@@ -110,24 +116,24 @@ fn the_next_candidate_takes_over_at_once() {
     let market = market(&["a", "b", "c"]);
     let mut walk = Walk::new(&market, start());
     let finish = walk.run(|provider, _| match provider {
-        "a" => Outcome::Connect(crate::ConnectError::Refused),
+        "a" => AttemptOutcome::Connect(crate::ConnectError::Refused),
         "b" => status(500),
         _ => GOOD,
     });
     assert_eq!(finish, Finish::Accepted);
     assert_eq!(
-        walk.fall.story(),
+        walk.waterfall.attempts_header(),
         "a;error=connect, b;status=500, c;status=200"
     );
     assert_eq!(walk.waited, Duration::ZERO);
-    assert_eq!(walk.fall.attempts().len(), 3);
+    assert_eq!(walk.waterfall.attempts().len(), 3);
 }
 
 #[test]
 fn each_outcome_ends_a_request_as_it_should() {
     let alone = |failure| Finish::Transparent(failure);
     let failed = Finish::AllFailed { retry_after: None };
-    let cases: Vec<(Outcome, u32, Finish, Finish)> = vec![
+    let cases: Vec<(AttemptOutcome, u32, Finish, Finish)> = vec![
         (GOOD, 1, Finish::Accepted, Finish::Accepted),
         (status(400), 1, Finish::ReturnLast, Finish::ReturnLast),
         (status(422), 1, Finish::ReturnLast, Finish::ReturnLast),
@@ -150,25 +156,40 @@ fn each_outcome_ends_a_request_as_it_should() {
             failed,
         ),
         (
-            Outcome::Timeout(TimeoutKind::FirstEvent),
+            AttemptOutcome::Timeout(TimeoutKind::FirstEvent),
             1,
             alone(Failure::TimedOut),
             failed,
         ),
         (
-            Outcome::Timeout(TimeoutKind::Total),
+            AttemptOutcome::Timeout(TimeoutKind::Total),
             1,
             Finish::OutOfTime,
             Finish::OutOfTime,
         ),
-        (Outcome::Closed, 1, alone(Failure::NoAnswer), failed),
-        (Outcome::Cut, 1, alone(Failure::BadAnswer), failed),
-        (Outcome::Empty, 1, alone(Failure::BadAnswer), failed),
-        (Outcome::BadJson, 1, alone(Failure::BadAnswer), failed),
-        (Outcome::NoResult, 1, alone(Failure::BadAnswer), failed),
-        (Outcome::Oversized, 1, alone(Failure::BadAnswer), failed),
+        (AttemptOutcome::Closed, 1, alone(Failure::NoAnswer), failed),
+        (AttemptOutcome::Cut, 1, alone(Failure::BadAnswer), failed),
+        (AttemptOutcome::Empty, 1, alone(Failure::BadAnswer), failed),
         (
-            Outcome::Cancelled,
+            AttemptOutcome::BadJson,
+            1,
+            alone(Failure::BadAnswer),
+            failed,
+        ),
+        (
+            AttemptOutcome::NoResult,
+            1,
+            alone(Failure::BadAnswer),
+            failed,
+        ),
+        (
+            AttemptOutcome::Oversized,
+            1,
+            alone(Failure::BadAnswer),
+            failed,
+        ),
+        (
+            AttemptOutcome::Cancelled,
             1,
             Finish::ClientGone,
             Finish::ClientGone,
@@ -177,7 +198,11 @@ fn each_outcome_ends_a_request_as_it_should() {
     for (outcome, attempts, sole, several) in cases {
         let mut one = Walk::new(&market(&["a"]), start());
         assert_eq!(one.run(|_, _| outcome.clone()), sole, "{outcome:?}");
-        assert_eq!(one.fall.attempts().len(), attempts as usize, "{outcome:?}");
+        assert_eq!(
+            one.waterfall.attempts().len(),
+            attempts as usize,
+            "{outcome:?}"
+        );
         let mut two = Walk::new(&market(&["a", "b"]), start());
         let finish = two.run(|_, _| outcome.clone());
         let matches = match (finish, several) {
@@ -190,11 +215,11 @@ fn each_outcome_ends_a_request_as_it_should() {
 
 #[test]
 fn every_candidate_comes_once_before_any_comes_twice() {
-    let (finish, story) = walk(&market(&["a", "b", "c"]), start(), |_, number| {
+    let (finish, header) = walk(&market(&["a", "b", "c"]), start(), |_, number| {
         if number < 5 { status(503) } else { GOOD }
     });
     assert_eq!(finish, Finish::Accepted);
-    let providers: Vec<&str> = story.split(", ").map(|item| &item[..1]).collect();
+    let providers: Vec<&str> = header.split(", ").map(|item| &item[..1]).collect();
     assert_eq!(providers[..3], ["a", "b", "c"]);
     assert_eq!(providers.len(), 5);
     assert_ne!(providers[3], providers[4]);
@@ -209,22 +234,25 @@ fn never_more_than_max_attempts() {
         let mut walk = Walk::new(&build(spec), start());
         let finish = walk.run(|_, _| status(500));
         assert!(matches!(finish, Finish::AllFailed { .. }));
-        assert_eq!(walk.fall.attempts().len(), max_attempts.max(1) as usize);
+        assert_eq!(
+            walk.waterfall.attempts().len(),
+            max_attempts.max(1) as usize
+        );
     }
 }
 
 #[test]
 fn what_is_not_worth_a_second_try_gets_none() {
-    let (finish, story) = walk(
+    let (finish, header) = walk(
         &market(&["a", "b"]),
         start(),
         |provider, _| match provider {
-            "a" => Outcome::Closed,
+            "a" => AttemptOutcome::Closed,
             _ => status(403),
         },
     );
     assert_eq!(finish, Finish::AllFailed { retry_after: None });
-    assert_eq!(story, "a;error=closed, b;status=403");
+    assert_eq!(header, "a;error=closed, b;status=403");
 }
 
 #[test]
@@ -238,7 +266,7 @@ fn retry_after_is_honoured_before_the_second_try() {
     });
     assert_eq!(finish, Finish::Accepted);
     assert_eq!(
-        walk.fall.story(),
+        walk.waterfall.attempts_header(),
         "a;status=429, b;status=503, b;status=200"
     );
     assert!(
@@ -273,7 +301,7 @@ fn a_retry_after_that_does_not_fit_is_told_instead_of_waited_for() {
         sole.run(|_, _| busy(429, 40)),
         Finish::Transparent(Failure::Answered)
     );
-    assert_eq!(sole.fall.retry_after(now), Some(secs(40)));
+    assert_eq!(sole.waterfall.retry_after(now), Some(secs(40)));
 }
 
 #[test]
@@ -282,16 +310,16 @@ fn all_pauses_together_are_bounded() {
     let mut walk = Walk::new(&market, start());
     let finish = walk.run(|_, _| busy(429, 12));
     assert_eq!(finish, Finish::Transparent(Failure::Answered));
-    assert_eq!(walk.fall.attempts().len(), 3);
+    assert_eq!(walk.waterfall.attempts().len(), 3);
     assert_eq!(walk.waited, secs(24));
 }
 
 #[test]
 fn too_long_a_request_is_returned_only_when_it_is_too_long_for_all() {
     let long = || coded(400, "context_length_exceeded");
-    let (finish, story) = walk(&market(&["a", "b"]), start(), |_, _| long());
+    let (finish, header) = walk(&market(&["a", "b"]), start(), |_, _| long());
     assert_eq!(finish, Finish::ReturnLast);
-    assert_eq!(story, "a;status=400, b;status=400");
+    assert_eq!(header, "a;status=400, b;status=400");
     let (finish, _) = walk(&market(&["a", "b"]), start(), |provider, _| {
         if provider == "a" { long() } else { GOOD }
     });
@@ -300,7 +328,7 @@ fn too_long_a_request_is_returned_only_when_it_is_too_long_for_all() {
         if provider == "a" {
             long()
         } else {
-            Outcome::Closed
+            AttemptOutcome::Closed
         }
     });
     assert!(matches!(finish, Finish::AllFailed { .. }));
@@ -310,17 +338,17 @@ fn too_long_a_request_is_returned_only_when_it_is_too_long_for_all() {
 fn a_provider_that_turns_stream_options_down_is_asked_without_and_remembered() {
     let market = market(&["a", "b"]);
     let refusal = || {
-        Outcome::Answer(Answer {
+        AttemptOutcome::ErrorResponse(ErrorResponse {
             status: 400,
             param: Some("stream_options".to_owned()),
             injected_stream_options: true,
-            ..Answer::default()
+            ..ErrorResponse::default()
         })
     };
     let mut walk = Walk::new(&market, start());
     let first = walk.step().unwrap();
     assert!(!first.omit_stream_options);
-    walk.fall.on_outcome(first, refusal(), walk.now);
+    walk.waterfall.on_outcome(first, refusal(), walk.now);
     let second = walk.step().unwrap();
     assert_eq!(
         (
@@ -330,7 +358,7 @@ fn a_provider_that_turns_stream_options_down_is_asked_without_and_remembered() {
         ),
         ("a", true, 2)
     );
-    walk.fall.on_outcome(second, GOOD, walk.now);
+    walk.waterfall.on_outcome(second, GOOD, walk.now);
     assert_eq!(walk.waited, Duration::ZERO);
     assert!(
         Walk::new(&market, start())
@@ -346,11 +374,11 @@ fn out_of_attempts_the_refusal_of_stream_options_is_returned() {
     let mut spec = spec(&["a", "b"]);
     spec.retry.max_attempts = 1;
     let (finish, _) = walk(&build(spec), start(), |_, _| {
-        Outcome::Answer(Answer {
+        AttemptOutcome::ErrorResponse(ErrorResponse {
             status: 400,
             message: Some("unknown field stream_options".to_owned()),
             injected_stream_options: true,
-            ..Answer::default()
+            ..ErrorResponse::default()
         })
     });
     assert_eq!(finish, Finish::ReturnLast);
@@ -364,7 +392,7 @@ fn the_same_provider_comes_first_when_the_operator_wants_it() {
             "a;status=500, a;status=500, a;status=500, b;status=200",
         ),
         (
-            Outcome::Closed,
+            AttemptOutcome::Closed,
             "a;error=closed, a;error=closed, a;error=closed, b;status=200",
         ),
         (
@@ -373,9 +401,9 @@ fn the_same_provider_comes_first_when_the_operator_wants_it() {
         ),
         (busy(429, 4), "a;status=429, b;status=200"),
         (status(502), "a;status=502, b;status=200"),
-        (Outcome::Empty, "a;error=empty, b;status=200"),
+        (AttemptOutcome::Empty, "a;error=empty, b;status=200"),
     ];
-    for (outcome, story) in cases {
+    for (outcome, header) in cases {
         let mut spec = spec(&["a", "b"]);
         spec.retry.same_provider_first = 2;
         let mut walk = Walk::new(&build(spec), start());
@@ -386,7 +414,7 @@ fn the_same_provider_comes_first_when_the_operator_wants_it() {
                 GOOD
             }
         });
-        assert_eq!(walk.fall.story(), story);
+        assert_eq!(walk.waterfall.attempts_header(), header);
     }
 }
 
@@ -396,11 +424,11 @@ fn a_client_that_left_stops_it() {
     let market = market(&["a", "b"]);
     let mut walk = Walk::new(&market, now);
     let attempt = walk.step().unwrap();
-    walk.fall.on_client_gone();
-    let after = walk.fall.on_outcome(attempt, status(500), now);
-    assert_eq!(after.verdict.then, Then::Next);
+    walk.waterfall.on_client_gone();
+    let after = walk.waterfall.on_outcome(attempt, status(500), now);
+    assert_eq!(after.verdict.action, Action::Next);
     assert_eq!(walk.step().unwrap_err(), Finish::ClientGone);
-    assert_eq!(walk.fall.attempts().len(), 1);
+    assert_eq!(walk.waterfall.attempts().len(), 1);
 }
 
 #[test]
@@ -409,7 +437,8 @@ fn no_attempt_begins_after_the_deadline() {
     let mut walk = Walk::until(&market(&["a", "b"]), now, Some(now + secs(5)));
     let attempt = walk.step().unwrap();
     walk.now += secs(5);
-    walk.fall.on_outcome(attempt, Outcome::Closed, walk.now);
+    walk.waterfall
+        .on_outcome(attempt, AttemptOutcome::Closed, walk.now);
     assert_eq!(walk.step().unwrap_err(), Finish::OutOfTime);
 }
 
@@ -437,7 +466,8 @@ fn the_last_one_is_told_so() {
     let mut lasts = Vec::new();
     while let Ok(attempt) = walk.step() {
         lasts.push((attempt.offer.provider().to_owned(), attempt.last));
-        walk.fall.on_outcome(attempt, Outcome::Closed, now);
+        walk.waterfall
+            .on_outcome(attempt, AttemptOutcome::Closed, now);
     }
     let want = [("a", false), ("b", true), ("c", true)].map(|(name, last)| (name.to_owned(), last));
     assert_eq!(lasts, want);
@@ -450,7 +480,10 @@ fn an_open_circuit_is_passed_over_until_a_probe_is_due() {
     break_circuit(&market, "a", now);
     assert_eq!(
         circuits(&market, now),
-        [Standing::Open { due_in: secs(30) }, Standing::Closed]
+        [
+            CircuitState::Open { due_in: secs(30) },
+            CircuitState::Closed
+        ]
     );
     let plan = market.plan(&facts("m"), now).unwrap();
     assert_eq!(
@@ -467,14 +500,18 @@ fn an_open_circuit_is_passed_over_until_a_probe_is_due() {
         "b;status=200",
         "one probe at a time"
     );
-    let permit = probe.fall.on_outcome(attempt, GOOD, due).permit.unwrap();
-    assert_eq!(circuits(&market, due)[0], Standing::Closed);
+    let permit = probe
+        .waterfall
+        .on_outcome(attempt, GOOD, due)
+        .permit
+        .unwrap();
+    assert_eq!(circuits(&market, due)[0], CircuitState::Closed);
     assert_eq!(
         walk(&market, due, |_, _| GOOD).1,
         "a;status=200",
         "before the probe's stream is over"
     );
-    permit.finish(End::Complete, &crate::Report::default(), due);
+    permit.finish(PermitEnd::Complete, &crate::Report::default(), due);
 }
 
 #[test]
@@ -484,18 +521,18 @@ fn a_failed_probe_opens_it_again_and_a_lost_one_does_not_matter() {
     break_circuit(&market, "a", now);
     let due = now + secs(30);
     drop(Walk::new(&market, due).step().unwrap());
-    let story = walk(&market, due, |provider, _| {
+    let header = walk(&market, due, |provider, _| {
         if provider == "a" {
-            Outcome::Empty
+            AttemptOutcome::Empty
         } else {
             GOOD
         }
     })
     .1;
-    assert_eq!(story, "a;error=empty, b;status=200");
+    assert_eq!(header, "a;error=empty, b;status=200");
     assert_eq!(
         circuits(&market, due)[0],
-        Standing::Open { due_in: secs(30) }
+        CircuitState::Open { due_in: secs(30) }
     );
 }
 
@@ -505,7 +542,7 @@ fn a_lost_probe_of_the_connections_does_not_matter_either() {
     let market = market(&["a", "b"]);
     let refused = |provider: &str, _| {
         if provider == "a" {
-            Outcome::Connect(crate::ConnectError::Refused)
+            AttemptOutcome::Connect(crate::ConnectError::Refused)
         } else {
             GOOD
         }
@@ -514,14 +551,14 @@ fn a_lost_probe_of_the_connections_does_not_matter_either() {
         walk(&market, now, refused);
     }
     let connections = |now| market.snapshot(now)[0].connections;
-    assert_ne!(connections(now), Standing::Closed);
+    assert_ne!(connections(now), CircuitState::Closed);
     let due = now + secs(30);
     let lost = Walk::new(&market, due).step().unwrap();
-    assert_eq!(connections(due), Standing::HalfOpen);
+    assert_eq!(connections(due), CircuitState::HalfOpen);
     drop(lost);
     assert_eq!(
         connections(due),
-        Standing::Open {
+        CircuitState::Open {
             due_in: Duration::ZERO
         }
     );
@@ -529,7 +566,11 @@ fn a_lost_probe_of_the_connections_does_not_matter_either() {
         walk(&market, due, |_, _| status(401)).1,
         "a;status=401, b;status=401"
     );
-    assert_eq!(connections(due), Standing::Closed, "it could be reached");
+    assert_eq!(
+        connections(due),
+        CircuitState::Closed,
+        "it could be reached"
+    );
 }
 
 #[test]
@@ -549,16 +590,16 @@ fn a_stream_that_breaks_counts_against_the_circuit() {
     let now = start();
     let market = market(&["a", "b"]);
     for _ in 0..3 {
-        assert_eq!(circuits(&market, now)[0], Standing::Closed);
+        assert_eq!(circuits(&market, now)[0], CircuitState::Closed);
         let mut walk = Walk::new(&market, now);
         let attempt = walk.step().unwrap();
-        walk.fall
+        walk.waterfall
             .on_outcome(attempt, GOOD, now)
             .permit
             .unwrap()
-            .finish(End::Broken, &crate::Report::default(), now);
+            .finish(PermitEnd::Broken, &crate::Report::default(), now);
     }
-    assert_ne!(circuits(&market, now)[0], Standing::Closed);
+    assert_ne!(circuits(&market, now)[0], CircuitState::Closed);
 }
 
 #[test]
@@ -588,9 +629,9 @@ fn a_probe_that_cannot_connect_keeps_its_circuit_open() {
     let mut walk = Walk::new(&market, due);
     let probe = walk.step().unwrap();
     assert_eq!(probe.offer.provider(), "a");
-    let refused = Outcome::Connect(crate::ConnectError::Refused);
-    walk.fall.on_outcome(probe, refused, due);
-    assert!(matches!(circuits(&market, due)[0], Standing::Open { due_in } if due_in > secs(1)));
+    let refused = AttemptOutcome::Connect(crate::ConnectError::Refused);
+    walk.waterfall.on_outcome(probe, refused, due);
+    assert!(matches!(circuits(&market, due)[0], CircuitState::Open { due_in } if due_in > secs(1)));
 }
 
 #[test]
@@ -609,7 +650,7 @@ fn a_request_that_waits_for_a_probe_goes_on_when_it_comes_back() {
             panic!("waits for the probe");
         };
         assert!(pause <= Duration::from_millis(100));
-        prober.fall.on_outcome(probe, comes_back, later);
+        prober.waterfall.on_outcome(probe, comes_back, later);
         let Step::Attempt(attempt) = waiting.next(later + pause, 2) else {
             panic!("goes on");
         };
@@ -637,15 +678,15 @@ fn a_sole_candidate_is_never_passed_over() {
         );
     }
     for _ in 0..4 {
-        walk(&market, now, |_, _| Outcome::Empty);
+        walk(&market, now, |_, _| AttemptOutcome::Empty);
     }
     assert_eq!(
         circuits(&market, now),
-        [Standing::Open { due_in: secs(30) }]
+        [CircuitState::Open { due_in: secs(30) }]
     );
     let due = now + secs(30);
     let probe = Walk::new(&market, due).step().unwrap();
-    assert_eq!(circuits(&market, due), [Standing::HalfOpen]);
+    assert_eq!(circuits(&market, due), [CircuitState::HalfOpen]);
     assert_eq!(
         walk(&market, due, |_, _| GOOD).0,
         Finish::Accepted,
@@ -658,10 +699,10 @@ fn a_sole_candidate_is_never_passed_over() {
 fn a_bad_connection_is_the_providers_and_a_bad_answer_the_models() {
     let now = start();
     let cases = [
-        (Outcome::Connect(crate::ConnectError::Dns), true),
+        (AttemptOutcome::Connect(crate::ConnectError::Dns), true),
         (status(500), false),
-        (Outcome::Closed, false),
-        (Outcome::Timeout(TimeoutKind::FirstEvent), false),
+        (AttemptOutcome::Closed, false),
+        (AttemptOutcome::Timeout(TimeoutKind::FirstEvent), false),
     ];
     for (outcome, reaches_other_models) in cases {
         let mut spec = spec(&["a", "b"]);
@@ -709,15 +750,15 @@ fn a_suspended_provider_serves_again_when_nobody_else_can() {
             }
         });
         assert_eq!(walk(&market, now + secs(59), |_, _| GOOD).1, "b;status=200");
-        let story = walk(&market, now + secs(59), |provider, _| {
+        let header = walk(&market, now + secs(59), |provider, _| {
             if provider == "b" {
-                Outcome::Closed
+                AttemptOutcome::Closed
             } else {
                 GOOD
             }
         })
         .1;
-        assert_eq!(story, "b;error=closed, a;status=200");
+        assert_eq!(header, "b;error=closed, a;status=200");
         assert_eq!(
             walk(&market, now + secs(59), |_, _| GOOD).1,
             "a;status=200",
@@ -768,7 +809,7 @@ fn a_full_house_is_waited_for_when_nobody_else_can_serve() {
     let market = build(spec);
     let taken = Walk::new(&market, now).step().unwrap();
     let mut waiting = Walk::new(&market, now);
-    assert!(matches!(waiting.fall.next(now, 1), Step::Wait(_)));
+    assert!(matches!(waiting.waterfall.next(now, 1), Step::Wait(_)));
     drop(taken);
     let taken = waiting.step().unwrap();
     let mut in_vain = Walk::new(&market, now);
@@ -789,7 +830,7 @@ fn a_learned_limit_sends_overflow_elsewhere_but_is_no_wall() {
     let refused = |market: &Market| {
         let mut walk = Walk::new(market, now);
         let attempt = walk.step().unwrap();
-        walk.fall.on_outcome(attempt, status(429), now);
+        walk.waterfall.on_outcome(attempt, status(429), now);
     };
     refused(&market);
     assert_eq!(market.snapshot(now)[0].limit, Some(1));
@@ -798,11 +839,11 @@ fn a_learned_limit_sends_overflow_elsewhere_but_is_no_wall() {
     let attempt = second.step().unwrap();
     assert!(second.waited >= LONGEST_WAIT);
     second
-        .fall
+        .waterfall
         .on_outcome(attempt, GOOD, now)
         .permit
         .unwrap()
-        .finish(End::Complete, &crate::Report::default(), now);
+        .finish(PermitEnd::Complete, &crate::Report::default(), now);
     assert_eq!(market.snapshot(now)[0].limit, Some(2));
     drop(taken);
 }
@@ -813,10 +854,10 @@ fn a_slow_thinker_gets_more_time_for_its_first_event() {
     let market = market(&["a"]);
     let limit = || Walk::new(&market, now).step().unwrap().first_event_auto;
     assert_eq!(limit(), secs(12));
-    for outcome in [Outcome::Timeout(TimeoutKind::FirstEvent), GOOD, GOOD] {
+    for outcome in [AttemptOutcome::Timeout(TimeoutKind::FirstEvent), GOOD, GOOD] {
         let mut walk = Walk::new(&market, now);
         let attempt = walk.step().unwrap();
-        walk.fall.on_outcome(attempt, outcome, now + secs(12));
+        walk.waterfall.on_outcome(attempt, outcome, now + secs(12));
     }
     assert!(limit() >= secs(72), "{:?}", limit());
 }
@@ -825,7 +866,7 @@ fn a_slow_thinker_gets_more_time_for_its_first_event() {
 fn who_lets_clients_wait_in_vain_comes_after_the_others_for_longer_each_time() {
     let now = start();
     let market = market(&["a", "b"]);
-    let first = |now| order(&Walk::new(&market, now).fall.plan)[0].to_owned();
+    let first = |now| order(&Walk::new(&market, now).waterfall.plan)[0].to_owned();
     let asked = |now| Walk::new(&market, now).step().unwrap();
     asked(now).on_client_gone(secs(11), now);
     assert_eq!(asked(now).offer.provider(), "a", "not unusual yet");
@@ -840,7 +881,7 @@ fn who_lets_clients_wait_in_vain_comes_after_the_others_for_longer_each_time() {
     let mut walk = Walk::new(&market, at);
     let attempt = walk.step().unwrap();
     attempt.on_client_gone(secs(13), at);
-    walk.fall.on_outcome(attempt, GOOD, at + secs(20));
+    walk.waterfall.on_outcome(attempt, GOOD, at + secs(20));
     assert_eq!(asked(at + secs(20)).offer.provider(), "a", "it did answer");
     asked(at + secs(20)).on_client_gone(secs(13), at + secs(20));
     assert_eq!(
@@ -875,7 +916,7 @@ fn each_change_is_told_once() {
         walk(&market, now, |_, _| GOOD);
     }
     walk(&market, now + secs(30), |_, _| GOOD);
-    let events: Vec<(Option<String>, Event)> = market
+    let events: Vec<(Option<String>, ProviderEvent)> = market
         .take_changes()
         .into_iter()
         .map(|Change { model, event, .. }| (model.map(|model| model.to_string()), event))
@@ -884,9 +925,9 @@ fn each_change_is_told_once() {
     assert_eq!(
         events,
         [
-            of_model(Event::Opened),
-            of_model(Event::Probing),
-            of_model(Event::Closed)
+            of_model(ProviderEvent::Opened),
+            of_model(ProviderEvent::Probing),
+            of_model(ProviderEvent::Closed)
         ]
     );
     for _ in 0..3 {
@@ -895,12 +936,12 @@ fn each_change_is_told_once() {
         });
     }
     let length = crate::SUSPENSION;
-    let told: Vec<Event> = market
+    let told: Vec<ProviderEvent> = market
         .take_changes()
         .into_iter()
         .map(|change| change.event)
         .collect();
-    assert_eq!(told, [Event::Suspended { length }]);
+    assert_eq!(told, [ProviderEvent::Suspended { length }]);
 }
 
 /// One thing that happens to one of several requests.
@@ -928,7 +969,7 @@ fn happenings() -> impl Strategy<Value = Happening> {
     ]
 }
 
-fn outcome(which: u8) -> Outcome {
+fn outcome(which: u8) -> AttemptOutcome {
     match which {
         0..=3 => GOOD,
         4 => status(401),
@@ -938,18 +979,18 @@ fn outcome(which: u8) -> Outcome {
         8..=9 => status(500),
         10 => status(400),
         11 => coded(400, "context_length_exceeded"),
-        12 => Outcome::Connect(crate::ConnectError::Refused),
-        13 => Outcome::Timeout(TimeoutKind::FirstEvent),
-        14 => Outcome::Timeout(TimeoutKind::Total),
-        15 => Outcome::Cancelled,
+        12 => AttemptOutcome::Connect(crate::ConnectError::Refused),
+        13 => AttemptOutcome::Timeout(TimeoutKind::FirstEvent),
+        14 => AttemptOutcome::Timeout(TimeoutKind::Total),
+        15 => AttemptOutcome::Cancelled,
         16 => status(429),
-        17 => Outcome::Answer(Answer {
+        17 => AttemptOutcome::ErrorResponse(ErrorResponse {
             status: 400,
             param: Some("stream_options".to_owned()),
             injected_stream_options: true,
-            ..Answer::default()
+            ..ErrorResponse::default()
         }),
-        _ => Outcome::Empty,
+        _ => AttemptOutcome::Empty,
     }
 }
 
@@ -982,11 +1023,11 @@ impl Crowd {
                 self.requests[request] = Some((Waterfall::new(plan, Some(now + secs(60))), None));
             }
             Happening::Step { request, dice } => {
-                let Some((fall, attempt)) = &mut self.requests[request] else {
+                let Some((waterfall, attempt)) = &mut self.requests[request] else {
                     return;
                 };
                 if attempt.is_none() {
-                    match fall.next(now, dice) {
+                    match waterfall.next(now, dice) {
                         Step::Attempt(next) => *attempt = Some(next),
                         Step::Wait(pause) => assert!(!pause.is_zero()),
                         Step::Finish(_) => self.requests[request] = None,
@@ -994,16 +1035,16 @@ impl Crowd {
                 }
             }
             Happening::Outcome { request, which } => {
-                let Some((fall, attempt)) = &mut self.requests[request] else {
+                let Some((waterfall, attempt)) = &mut self.requests[request] else {
                     return;
                 };
                 let Some(attempt) = attempt.take() else {
                     return;
                 };
                 assert!(attempt.number as usize <= self.max_attempts);
-                let after = fall.on_outcome(attempt, outcome(which), now);
+                let after = waterfall.on_outcome(attempt, outcome(which), now);
                 self.streams.extend(after.permit);
-                let firsts = fall.attempts().iter().map(|tried| tried.candidate);
+                let firsts = waterfall.attempts().iter().map(|tried| tried.candidate);
                 assert!(firsts.count() <= self.max_attempts);
             }
             Happening::DropAttempt { request } => {
@@ -1016,15 +1057,15 @@ impl Crowd {
                     return;
                 };
                 match end {
-                    0 => drop(permit.finish(End::Complete, &crate::Report::default(), now)),
-                    1 => drop(permit.finish(End::Broken, &crate::Report::default(), now)),
-                    2 => drop(permit.finish(End::ClientGone, &crate::Report::default(), now)),
+                    0 => drop(permit.finish(PermitEnd::Complete, &crate::Report::default(), now)),
+                    1 => drop(permit.finish(PermitEnd::Broken, &crate::Report::default(), now)),
+                    2 => drop(permit.finish(PermitEnd::ClientGone, &crate::Report::default(), now)),
                     _ => drop(permit),
                 }
             }
             Happening::ClientLeaves { request } => {
-                if let Some((fall, _)) = &mut self.requests[request] {
-                    fall.on_client_gone();
+                if let Some((waterfall, _)) = &mut self.requests[request] {
+                    waterfall.on_client_gone();
                 }
             }
             Happening::Time { ms } => self.now += Duration::from_millis(ms),
@@ -1049,8 +1090,8 @@ proptest! {
         drop((requests, streams));
         for provider in market.snapshot(now) {
             prop_assert_eq!(provider.in_flight, 0);
-            prop_assert_ne!(provider.connections, Standing::HalfOpen);
-            prop_assert_ne!(provider.offers[0].circuit, Standing::HalfOpen);
+            prop_assert_ne!(provider.connections, CircuitState::HalfOpen);
+            prop_assert_ne!(provider.offers[0].circuit, CircuitState::HalfOpen);
         }
         let (finish, _) = walk(&market, now + secs(3600), |_, _| GOOD);
         prop_assert_eq!(finish, Finish::Accepted);
@@ -1067,7 +1108,7 @@ proptest! {
             let finish = walk.run(|provider, _| {
                 let index = names.iter().position(|name| *name == provider).expect("a known name");
                 let fault = outcome(down[index.min(2)]);
-                let fails = Verdict::of(&fault).then == Then::Next;
+                let fails = Verdict::of(&fault).action == Action::Next;
                 if index == up || !fails { GOOD } else { fault }
             });
             prop_assert_eq!(finish, Finish::Accepted);

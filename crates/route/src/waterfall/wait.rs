@@ -5,9 +5,9 @@
 use std::time::{Duration, Instant};
 
 use super::pause::{mix, up_to};
-use super::{Fate, Run, Step, Waterfall};
+use super::{CandidateState, Progress, Step, Waterfall};
 use crate::candidate::Skip;
-use crate::circuit::Entry;
+use crate::circuit::Urgency;
 
 impl Waterfall {
     /// A candidate whose house is full is waited for; in the end a limit that is only a guess is passed over.
@@ -16,14 +16,14 @@ impl Waterfall {
         fresh: &[usize],
         (now, dice): (Instant, u64),
     ) -> Option<Step> {
-        let entry = if self.sole {
-            Entry::Sole
+        let urgency = if self.sole {
+            Urgency::Sole
         } else {
-            Entry::Desperate
+            Urgency::Desperate
         };
         let is_full = |&&candidate: &&usize| {
             matches!(
-                self.offer(candidate).obstacle(now, entry),
+                self.offer(candidate).obstacle(now, urgency),
                 Some(Skip::AtCapacity { .. })
             )
         };
@@ -37,7 +37,7 @@ impl Waterfall {
             return Some(Step::Wait(self.cut_to_deadline(pause, now)));
         }
         let mut candidates = full.into_iter();
-        candidates.find_map(|candidate| self.attempt(candidate, (entry, true), now))
+        candidates.find_map(|candidate| self.attempt(candidate, (urgency, true), now))
     }
 
     /// Somebody else's probe may be back in a moment: it is waited for, but not for as long as a silent provider keeps it.
@@ -47,7 +47,7 @@ impl Waterfall {
         (now, dice): (Instant, u64),
     ) -> Option<Step> {
         let is_probed = |&candidate: &usize| {
-            self.offer(candidate).obstacle(now, Entry::Ready) == Some(Skip::Probing)
+            self.offer(candidate).obstacle(now, Urgency::Ready) == Some(Skip::Probing)
         };
         if !fresh.iter().any(is_probed) {
             return None;
@@ -63,16 +63,18 @@ impl Waterfall {
     /// The busy candidate whose pause is over first.
     pub(super) fn earliest_retry(&mut self, now: Instant, dice: u64) -> Option<(usize, Instant)> {
         let mut earliest: Option<(usize, Instant)> = None;
-        for candidate in self.places(|run| matches!(run.fate, Fate::Busy { .. })) {
+        for candidate in
+            self.places(|progress| matches!(progress.state, CandidateState::Busy { .. }))
+        {
             let Some(due) = self.due(candidate, dice) else {
-                self.runs[candidate].fate = Fate::Spent;
+                self.progress[candidate].state = CandidateState::Spent;
                 continue;
             };
             let pauses = self
                 .paused
                 .saturating_add(due.saturating_duration_since(now));
             if self.is_too_late(due) || pauses > LONGEST_WAIT {
-                self.runs[candidate].fate = Fate::Spent;
+                self.progress[candidate].state = CandidateState::Spent;
             } else if earliest.is_none_or(|(_, first)| due < first) {
                 earliest = Some((candidate, due));
             }
@@ -82,12 +84,12 @@ impl Waterfall {
 
     /// When a busy candidate's pause is over; its length is drawn once.
     pub(super) fn due(&mut self, candidate: usize, dice: u64) -> Option<Instant> {
-        let Run { fate, tries, .. } = self.runs[candidate];
-        let Fate::Busy {
+        let Progress { state, tries, .. } = self.progress[candidate];
+        let CandidateState::Busy {
             since,
             asked_for,
             due,
-        } = fate
+        } = state
         else {
             return None;
         };
@@ -96,7 +98,7 @@ impl Waterfall {
         }
         let pause = self.backoff(tries, mix(dice, candidate)).max(asked_for);
         let due = since.checked_add(pause);
-        self.runs[candidate].fate = Fate::Busy {
+        self.progress[candidate].state = CandidateState::Busy {
             since,
             asked_for,
             due,
@@ -107,29 +109,33 @@ impl Waterfall {
     /// A second try. A candidate whose house is full is looked at again soon; one whose circuit opened meanwhile is
     /// given up.
     pub(super) fn retry(&mut self, candidate: usize, now: Instant) -> Option<Step> {
-        let entry = if self.sole { Entry::Sole } else { Entry::Again };
-        let fate = self.runs[candidate].fate;
-        let step = self.attempt(candidate, (entry, false), now);
-        if let (Some(_), Fate::Busy { since, .. }) = (&step, fate) {
+        let urgency = if self.sole {
+            Urgency::Sole
+        } else {
+            Urgency::Again
+        };
+        let state = self.progress[candidate].state;
+        let step = self.attempt(candidate, (urgency, false), now);
+        if let (Some(_), CandidateState::Busy { since, .. }) = (&step, state) {
             self.paused += now.saturating_duration_since(since);
         }
         if step.is_none() {
             let is_full = matches!(
-                self.offer(candidate).obstacle(now, entry),
+                self.offer(candidate).obstacle(now, urgency),
                 Some(Skip::AtCapacity { .. })
             );
-            self.runs[candidate].fate = match fate {
-                Fate::Busy {
+            self.progress[candidate].state = match state {
+                CandidateState::Busy {
                     since, asked_for, ..
                 } if is_full && now.saturating_duration_since(since) < LONGEST_WAIT => {
                     let due = now.checked_add(POLL);
-                    Fate::Busy {
+                    CandidateState::Busy {
                         since,
                         asked_for,
                         due,
                     }
                 }
-                _ => Fate::Spent,
+                _ => CandidateState::Spent,
             };
         }
         step

@@ -42,7 +42,7 @@ const KEPT_CAPACITY: usize = 1024;
 
 /// How an upstream that ended cleanly left its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum StreamEnd {
     /// With `[DONE]`.
     Done,
     /// Without it, but every choice had its finish reason.
@@ -157,20 +157,22 @@ impl Rewriter {
     }
 
     /// The upstream ended cleanly: releases a tail that is complete but for its line ends, and says how it ended.
-    pub fn finish(&mut self) -> (Bytes, End) {
+    pub fn finish(&mut self) -> (Bytes, StreamEnd) {
         match self.phase {
             Phase::Open => {}
-            Phase::Done => return (Bytes::new(), End::Done),
-            Phase::Complete => return (Bytes::new(), End::CompleteWithoutDone),
-            Phase::Ended if self.observer.observation().done => return (Bytes::new(), End::Done),
-            Phase::Cut | Phase::Ended => return (Bytes::new(), End::Incomplete),
+            Phase::Done => return (Bytes::new(), StreamEnd::Done),
+            Phase::Complete => return (Bytes::new(), StreamEnd::CompleteWithoutDone),
+            Phase::Ended if self.observer.observation().done => {
+                return (Bytes::new(), StreamEnd::Done);
+            }
+            Phase::Cut | Phase::Ended => return (Bytes::new(), StreamEnd::Incomplete),
         }
         let released = self.finish_tail();
         let seen = self.observer.observation();
         let (phase, end) = match (seen.done, seen.all_choices_finished) {
-            (true, _) => (Phase::Done, End::Done),
-            (false, true) => (Phase::Complete, End::CompleteWithoutDone),
-            (false, false) => (Phase::Cut, End::Incomplete),
+            (true, _) => (Phase::Done, StreamEnd::Done),
+            (false, true) => (Phase::Complete, StreamEnd::CompleteWithoutDone),
+            (false, false) => (Phase::Cut, StreamEnd::Incomplete),
         };
         self.phase = phase;
         (released, end)

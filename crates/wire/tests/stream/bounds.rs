@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arbstr_wire::stream::MAX_EVENT;
-use arbstr_wire::{End, FirstEvent, Rewriter};
+use arbstr_wire::{FirstEvent, Rewriter, StreamEnd};
 use bytes::Bytes;
 
 use super::relay::{ASKED, TRAILER, UNASKED, every, relay, whole};
@@ -58,7 +58,7 @@ fn an_endless_line_passes_as_it_comes_and_holds_little() {
             );
         }
         let (tail, end) = rewriter.finish();
-        assert_eq!((tail.len(), end), (0, End::Incomplete));
+        assert_eq!((tail.len(), end), (0, StreamEnd::Incomplete));
     }
 }
 

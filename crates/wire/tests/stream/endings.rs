@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arbstr_wire::{BreakCode, End, Endpoint, FirstEvent, Metadata, Rewriter, Settings};
+use arbstr_wire::{BreakCode, Endpoint, FirstEvent, Metadata, Rewriter, Settings, StreamEnd};
 use bytes::Bytes;
 
 use super::relay::{ARBSTR, ASKED, TRAILER, UNASKED, every, relay, trailing_event, whole};
@@ -37,31 +37,43 @@ fn what_is_appended_depends_on_the_end_and_the_mode() {
             Event,
             true,
             &none,
-            Some(End::CompleteWithoutDone),
+            Some(StreamEnd::CompleteWithoutDone),
         ),
         (
             [HI, STOP].concat(),
             Event,
             false,
             &event,
-            Some(End::CompleteWithoutDone),
+            Some(StreamEnd::CompleteWithoutDone),
         ),
         (
             [HI, STOP].concat(),
             Comment,
             false,
             &comment,
-            Some(End::CompleteWithoutDone),
+            Some(StreamEnd::CompleteWithoutDone),
         ),
         (
             [HI, STOP].concat(),
             Off,
             false,
             &none,
-            Some(End::CompleteWithoutDone),
+            Some(StreamEnd::CompleteWithoutDone),
         ),
-        (HI.to_owned(), Event, true, &none, Some(End::Incomplete)),
-        (HI.to_owned(), Event, false, &none, Some(End::Incomplete)),
+        (
+            HI.to_owned(),
+            Event,
+            true,
+            &none,
+            Some(StreamEnd::Incomplete),
+        ),
+        (
+            HI.to_owned(),
+            Event,
+            false,
+            &none,
+            Some(StreamEnd::Incomplete),
+        ),
     ];
     for (stream, metadata, requires_done, appended, end) in cases {
         let relayed = whole(with(metadata, requires_done), stream.as_bytes());
@@ -81,41 +93,45 @@ fn a_tail_without_its_line_ends_is_completed_when_it_is_whole() {
         (
             format!("{HI}data: [DONE]"),
             format!("{HI}data: [DONE]\n\n{event}"),
-            End::Done,
+            StreamEnd::Done,
         ),
         (
             format!("{HI}data: [DONE]\n"),
             format!("{HI}data: [DONE]\n\n{event}"),
-            End::Done,
+            StreamEnd::Done,
         ),
         (
             format!("{HI}data:[DONE]\r\n"),
             format!("{HI}data:[DONE]\r\n\n{event}"),
-            End::Done,
+            StreamEnd::Done,
         ),
         (
             format!("{HI}{last}"),
             format!("{HI}{STOP}"),
-            End::CompleteWithoutDone,
+            StreamEnd::CompleteWithoutDone,
         ),
         (
             format!("{HI}{last}\n"),
             format!("{HI}{STOP}"),
-            End::CompleteWithoutDone,
+            StreamEnd::CompleteWithoutDone,
         ),
         (
             format!("{HI}{}", &last[..last.len() - 1]),
             HI.to_owned(),
-            End::Incomplete,
+            StreamEnd::Incomplete,
         ),
         (
             format!("{HI}{STOP}data: {{\"cut"),
             format!("{HI}{STOP}"),
-            End::CompleteWithoutDone,
+            StreamEnd::CompleteWithoutDone,
         ),
-        (format!("{HI}: half a com"), HI.to_owned(), End::Incomplete),
-        (format!("{HI}id: 3\n"), HI.to_owned(), End::Incomplete),
-        (String::new(), String::new(), End::Incomplete),
+        (
+            format!("{HI}: half a com"),
+            HI.to_owned(),
+            StreamEnd::Incomplete,
+        ),
+        (format!("{HI}id: 3\n"), HI.to_owned(), StreamEnd::Incomplete),
+        (String::new(), String::new(), StreamEnd::Incomplete),
     ];
     for (stream, client, end) in cases {
         for size in [1, 7, 10_000] {
@@ -151,10 +167,10 @@ fn nothing_after_done_reaches_the_client() {
             .push(Bytes::from_static(b"data: later\n\n"))
             .is_empty()
     );
-    assert_eq!(rewriter.finish(), (Bytes::new(), End::Done));
+    assert_eq!(rewriter.finish(), (Bytes::new(), StreamEnd::Done));
     assert!(!rewriter.trailer(&TRAILER).is_empty());
     assert!(rewriter.trailer(&TRAILER).is_empty(), "only once");
-    assert_eq!(rewriter.finish(), (Bytes::new(), End::Done));
+    assert_eq!(rewriter.finish(), (Bytes::new(), StreamEnd::Done));
     assert!(
         rewriter
             .break_off(BreakCode::ServerShuttingDown, "late", &TRAILER)
@@ -264,7 +280,7 @@ fn a_break_is_told_on_a_line_of_its_own() {
                 rewriter.trailer(&TRAILER).is_empty()
                     && rewriter.push(Bytes::from_static(b"data: x\n\n")).is_empty()
             );
-            assert_eq!(rewriter.finish(), (Bytes::new(), End::Incomplete));
+            assert_eq!(rewriter.finish(), (Bytes::new(), StreamEnd::Incomplete));
         }
     }
     for metadata in [Metadata::Comment, Metadata::Off] {
@@ -377,9 +393,9 @@ fn a_providers_error_event_is_passed_on_and_remembered() {
 #[test]
 fn a_clean_end_in_the_middle_can_be_told_as_a_break() {
     for (stream, ended) in [
-        (HI, End::Incomplete),
-        (STOP, End::CompleteWithoutDone),
-        (DONE, End::Done),
+        (HI, StreamEnd::Incomplete),
+        (STOP, StreamEnd::CompleteWithoutDone),
+        (DONE, StreamEnd::Done),
     ] {
         let mut rewriter = Rewriter::new(ASKED);
         rewriter.push(Bytes::from_static(stream.as_bytes()));
@@ -387,7 +403,7 @@ fn a_clean_end_in_the_middle_can_be_told_as_a_break() {
         assert_eq!(rewriter.finish(), (Bytes::new(), ended));
         assert_eq!(rewriter.finish(), (Bytes::new(), ended), "asked again");
         let told = rewriter.break_off(BreakCode::UpstreamStreamInterrupted, "m", &TRAILER);
-        assert_eq!(!told.is_empty(), ended == End::Incomplete);
+        assert_eq!(!told.is_empty(), ended == StreamEnd::Incomplete);
         assert!(
             rewriter
                 .break_off(BreakCode::UpstreamStreamInterrupted, "m", &TRAILER)

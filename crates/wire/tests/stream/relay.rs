@@ -1,6 +1,6 @@
 //! Drives a relay as the proxy does.
 
-use arbstr_wire::{End, Endpoint, FirstEvent, Metadata, Rewriter, Settings, Trailer};
+use arbstr_wire::{Endpoint, FirstEvent, Metadata, Rewriter, Settings, StreamEnd, Trailer};
 use bytes::Bytes;
 
 pub(crate) const ASKED: Settings = Settings {
@@ -35,7 +35,7 @@ pub(crate) const ARBSTR: &str = r#"{"request_id":"req-1","provider":"alpha","cos
 pub(crate) struct Relayed {
     pub(crate) client: Vec<u8>,
     /// How the upstream ended; `None` when `[DONE]` ended the response before that.
-    pub(crate) end: Option<End>,
+    pub(crate) end: Option<StreamEnd>,
     /// The observation, printed.
     pub(crate) seen: String,
     pub(crate) first: FirstEvent,

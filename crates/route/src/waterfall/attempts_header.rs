@@ -5,34 +5,34 @@
 
 use std::fmt::Write as _;
 
-use crate::verdict::Outcome;
+use crate::verdict::AttemptOutcome;
 
 /// Appends one attempt: the provider's name and the outcome as its parameter.
-pub(super) fn push_attempt(story: &mut String, provider: &str, outcome: &Outcome) {
-    if !story.is_empty() {
-        story.push_str(", ");
+pub(super) fn push_attempt(header: &mut String, provider: &str, outcome: &AttemptOutcome) {
+    if !header.is_empty() {
+        header.push_str(", ");
     }
-    push_item(story, provider);
-    write!(story, ";{outcome}").expect("a String takes all that is written");
+    push_item(header, provider);
+    write!(header, ";{outcome}").expect("a String takes all that is written");
 }
 
 /// Writes a name as a structured-fields token, or as a string when it is none.
-fn push_item(story: &mut String, name: &str) {
+fn push_item(header: &mut String, name: &str) {
     let is_first = |byte: u8| byte.is_ascii_alphabetic() || byte == b'*';
     let is_rest = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte);
     if name.bytes().next().is_some_and(is_first) && name.bytes().all(is_rest) {
-        story.push_str(name);
+        header.push_str(name);
         return;
     }
-    story.push('"');
+    header.push('"');
     for letter in name.chars() {
         match letter {
-            '"' | '\\' => story.extend(['\\', letter]),
-            ' '..='~' => story.push(letter),
-            _ => story.push('?'),
+            '"' | '\\' => header.extend(['\\', letter]),
+            ' '..='~' => header.push(letter),
+            _ => header.push('?'),
         }
     }
-    story.push('"');
+    header.push('"');
 }
 
 #[cfg(test)]
@@ -51,9 +51,9 @@ mod tests {
             ("", r#""""#),
         ];
         for (name, want) in cases {
-            let mut story = String::new();
-            push_item(&mut story, name);
-            assert_eq!(story, want);
+            let mut header = String::new();
+            push_item(&mut header, name);
+            assert_eq!(header, want);
         }
     }
 }
