@@ -11,7 +11,7 @@ pub(crate) mod health;
 mod metrics;
 pub(crate) mod models;
 pub(crate) mod query;
-mod reply;
+mod response_body;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Method, Request, Response};
 
 use self::error::ApiError;
-pub(crate) use self::reply::Reply;
+pub(crate) use self::response_body::ResponseBody;
 use crate::app::App;
 use crate::arrival::Arrival;
 
@@ -33,32 +33,32 @@ use crate::arrival::Arrival;
 pub(crate) async fn answer(
     app: Arc<App>,
     mut request: Request<Incoming>,
-) -> Result<Response<Reply>, Infallible> {
+) -> Result<Response<ResponseBody>, Infallible> {
     let arrival = Arrival::now();
     let _token = app.shutdown.token();
     let origin = request.headers().get(hyper::header::ORIGIN).cloned();
     let refused = gate::check(&app, &request).err();
-    let mut reply = match refused {
-        Some(error) => error.into_reply(),
+    let mut response = match refused {
+        Some(error) => error.into_response(),
         None if request.method() == Method::OPTIONS && origin.is_some() => gate::preflight(),
         None => match route(&app, &arrival, &mut request).await {
-            Ok(reply) => reply,
-            Err(error) => error.into_reply(),
+            Ok(response) => response,
+            Err(error) => error.into_response(),
         },
     };
-    reply
+    response
         .headers_mut()
         .insert(REQUEST_ID.clone(), id_header(&arrival));
-    gate::allow_origin(&app, origin.as_ref(), reply.headers_mut());
-    app.metrics.answered(reply.status());
-    Ok(reply)
+    gate::allow_origin(&app, origin.as_ref(), response.headers_mut());
+    app.metrics.answered(response.status());
+    Ok(response)
 }
 
 async fn route(
     app: &Arc<App>,
     arrival: &Arrival,
     request: &mut Request<Incoming>,
-) -> Result<Response<Reply>, ApiError> {
+) -> Result<Response<ResponseBody>, ApiError> {
     let path = request.uri().path().to_owned();
     let route = Route::of(&path).ok_or_else(|| {
         ApiError::not_found(
@@ -96,8 +96,8 @@ async fn route(
 /// Writes an answer that grows with the number of offers, thousands perhaps, where no stream has to wait for it.
 async fn apart(
     app: &Arc<App>,
-    write: impl FnOnce(&Arc<App>) -> Response<Reply> + Send + 'static,
-) -> Result<Response<Reply>, ApiError> {
+    write: impl FnOnce(&Arc<App>) -> Response<ResponseBody> + Send + 'static,
+) -> Result<Response<ResponseBody>, ApiError> {
     let app = Arc::clone(app);
     tokio::task::spawn_blocking(move || write(&app))
         .await

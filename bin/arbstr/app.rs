@@ -17,7 +17,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::clock;
 use crate::config::{Config, Provider};
-use crate::discover::{self, BtcPriceStatus, DiscoveryStatus, Findings, News, Target};
+use crate::discover::{self, BtcPriceStatus, DiscoveryStatus, DiscoveryTarget, Findings, Reading};
 use crate::metrics::{Meters, Metrics};
 use crate::secret::Secret;
 use crate::shutdown::Shutdown;
@@ -159,26 +159,31 @@ impl Live {
         Self::assemble(config, findings, upstreams, previous)
     }
 
-    /// The same with `news` of `target` taken in. What nobody wants any more changes nothing.
+    /// The same with `reading` of `target` taken in. What nobody wants any more changes nothing.
     ///
     /// # Errors
     /// A sentence for the operator.
-    pub(crate) fn learn(&self, target: &Target, news: News, now: Instant) -> Result<Self, String> {
+    pub(crate) fn learn(
+        &self,
+        target: &DiscoveryTarget,
+        reading: Reading,
+        now: Instant,
+    ) -> Result<Self, String> {
         let mut findings = self.findings.clone();
         let has_btc = self.btc_price().is_some();
         let place = |provider: &Provider| discover::target(provider) == *target;
-        match (news, self.config.providers.iter().position(place)) {
-            (News::List(read), Some(index)) => {
+        match (reading, self.config.providers.iter().position(place)) {
+            (Reading::List(read), Some(index)) => {
                 let list = &mut findings.lists[index];
                 list.on_read(read.map(Arc::new), now);
                 let name = &self.config.providers[index].name;
                 discover::log_list(name, (&self.findings.lists[index], list), has_btc, now);
             }
-            (News::Bitcoin(read), _) => {
+            (Reading::Bitcoin(read), _) => {
                 findings.btc.on_read(read, now);
                 discover::log_bitcoin(&self.findings.btc, &findings.btc, now);
             }
-            (News::List(_), None) => {}
+            (Reading::List(_), None) => {}
         }
         Self::assemble(
             self.config.clone(),

@@ -18,15 +18,15 @@ use tokio::task::JoinSet;
 
 pub(crate) use self::findings::{BtcPriceStatus, DiscoveryStatus, Findings, Tracked};
 pub(crate) use self::offers::{Btc, offers, published};
-pub(crate) use self::reading::{News, Target, read_bitcoin, read_list, target};
+pub(crate) use self::reading::{DiscoveryTarget, Reading, read_bitcoin, read_list, target};
 pub(crate) use self::report::{log_bitcoin, log_list};
 use crate::app::App;
 use crate::clock;
 
 /// Keeps everything that is to be discovered fresh. Runs until it is dropped.
 pub(crate) async fn run(app: Arc<App>) {
-    let mut due: HashMap<Target, Instant> = HashMap::new();
-    let mut readings: JoinSet<(Target, News)> = JoinSet::new();
+    let mut due: HashMap<DiscoveryTarget, Instant> = HashMap::new();
+    let mut readings: JoinSet<(DiscoveryTarget, Reading)> = JoinSet::new();
     loop {
         let intervals = start_due(&app, &mut due, &mut readings);
         let next = due.values().min().copied();
@@ -35,11 +35,11 @@ pub(crate) async fn run(app: Arc<App>) {
             () = app.replaced() => {}
             () = tokio::time::sleep_until(wake.into()) => {}
             Some(read) = readings.join_next() => {
-                let Ok((target, news)) = read else { continue };
+                let Ok((target, reading)) = read else { continue };
                 if let Some(every) = intervals.get(&target) {
-                    let pause = if news.is_bad() { (*every).min(AGAIN) } else { *every };
+                    let pause = if reading.is_bad() { (*every).min(AGAIN) } else { *every };
                     due.insert(target.clone(), clock::now() + jittered(pause));
-                    tokio::task::block_in_place(|| take_in(&app, &target, news));
+                    tokio::task::block_in_place(|| take_in(&app, &target, reading));
                 }
             }
         }
@@ -49,9 +49,9 @@ pub(crate) async fn run(app: Arc<App>) {
 /// Starts every reading that is due, and tells how often each is wanted. What nobody wants any more is forgotten.
 fn start_due(
     app: &App,
-    due: &mut HashMap<Target, Instant>,
-    readings: &mut JoinSet<(Target, News)>,
-) -> HashMap<Target, Duration> {
+    due: &mut HashMap<DiscoveryTarget, Instant>,
+    readings: &mut JoinSet<(DiscoveryTarget, Reading)>,
+) -> HashMap<DiscoveryTarget, Duration> {
     let live = app.keep_live();
     let now = clock::now();
     let wanted = reading::targets(&live);
@@ -69,9 +69,9 @@ fn start_due(
     wanted.into_iter().collect()
 }
 
-/// Puts news in force, and says what is worth knowing: a first list, a change, trouble that begins or ends.
-fn take_in(app: &App, target: &Target, news: News) {
-    let changed = app.update(|live| live.learn(target, news, clock::now()));
+/// Puts a reading in force, and says what is worth knowing: a first list, a change, trouble that begins or ends.
+fn take_in(app: &App, target: &DiscoveryTarget, reading: Reading) {
+    let changed = app.update(|live| live.learn(target, reading, clock::now()));
     if let Err(error) = changed {
         tracing::error!(target = %target, error, "what was discovered cannot be used");
     }

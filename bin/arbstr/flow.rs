@@ -23,7 +23,7 @@ use hyper::header::{HeaderMap, HeaderName};
 
 use self::attempts::{InFlight, RequestOptions};
 use self::disconnect::{DetachOnDrop, Disconnect};
-use crate::api::Reply;
+use crate::api::ResponseBody;
 use crate::api::error::ApiError;
 use crate::app::{App, Live};
 use crate::arrival::Arrival;
@@ -56,7 +56,7 @@ impl Drop for InboundRequest {
 pub(crate) async fn run(
     app: &Arc<App>,
     inbound: InboundRequest,
-) -> Result<Response<Reply>, ApiError> {
+) -> Result<Response<ResponseBody>, ApiError> {
     let disconnect = Disconnect::default();
     let token = app.shutdown.token();
     DetachOnDrop::new(
@@ -71,7 +71,7 @@ async fn serve(
     app: Arc<App>,
     inbound: InboundRequest,
     disconnect: Disconnect,
-) -> Result<Response<Reply>, ApiError> {
+) -> Result<Response<ResponseBody>, ApiError> {
     let mut in_flight = begin(&app, inbound, disconnect)?;
     let end = in_flight.attempts().await;
     in_flight.answer(end)
@@ -134,7 +134,7 @@ pub(crate) fn plan(
 ) -> Result<Plan, ApiError> {
     live.market
         .plan(&Facts::of(request, policy), clock::now())
-        .map_err(|refusal| ApiError::refused(&refusal))
+        .map_err(|error| ApiError::refused(&error))
 }
 
 /// The ranked candidates of a request that is not going to be sent.
@@ -148,7 +148,7 @@ pub(crate) fn preview(
 ) -> Result<Plan, ApiError> {
     live.market
         .preview(&Facts::of(request, policy), clock::now())
-        .map_err(|refusal| ApiError::refused(&refusal))
+        .map_err(|error| ApiError::refused(&error))
 }
 
 /// A request that nobody could serve is on record too.

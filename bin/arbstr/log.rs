@@ -26,7 +26,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::Layer;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use self::line::{Json, Look, Pretty};
+use self::line::{Json, Pretty, Style};
 use self::queue::Queue;
 use crate::clock;
 
@@ -49,7 +49,7 @@ impl Log {
     pub(crate) fn start(format: Format) -> Self {
         let (targets, misread) = targets(std::env::var("RUST_LOG").ok().as_deref());
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let look = Look {
+        let style = Style {
             color: io::stderr().is_terminal() && !no_color,
         };
         // A duplicate, so that a write that hangs does not hold the lock of the standard library's stderr.
@@ -62,7 +62,7 @@ impl Log {
             let lines = Lines {
                 targets,
                 format,
-                look,
+                style,
             };
             // An error means that there is a log already.
             let _ = lines.try_init();
@@ -112,7 +112,7 @@ fn targets(rust_log: Option<&str>) -> (Targets, Option<String>) {
 struct Lines {
     targets: Targets,
     format: Format,
-    look: Look,
+    style: Style,
 }
 
 impl Subscriber for Lines {
@@ -154,7 +154,7 @@ impl Lines {
         let (level, micros) = (*event.metadata().level(), clock::unix_micros());
         let record = |visit: &mut dyn Visit| event.record(visit);
         match self.format {
-            Format::Pretty => Pretty::write(buffer, self.look, (level, micros), record),
+            Format::Pretty => Pretty::write(buffer, self.style, (level, micros), record),
             Format::Json => Json::write(buffer, (level, micros), record),
         }
         QUEUE.push(buffer);

@@ -14,8 +14,8 @@ use crate::app::{App, Live};
 use crate::cli::{Failure, Serve};
 use crate::config::reload::Trigger;
 use crate::config::{self, Config, Source};
+use crate::learned_state::LearnedState;
 use crate::log::Log;
-use crate::memory::Memory;
 use crate::trace::Tracer;
 use crate::{clock, database, discover, mock, server};
 
@@ -56,7 +56,7 @@ async fn serve(options: &Serve) -> Result<(), Failure> {
     let store = open_store(config.database.path.clone()).await?;
     let config_shown = config.clone();
     let live = Live::from_config(config, None).map_err(Failure::BadConfig)?;
-    let memory = Memory::of(options.mock);
+    let memory = LearnedState::of(options.mock);
     memory.recall(&live, &store).await;
     announce(&config_shown, address, options.mock);
     let (tracer, exporting) = Tracer::start(&config_shown.telemetry).unzip();

@@ -119,8 +119,8 @@ impl Protocols {
                 let app = Arc::clone(&app);
                 async move {
                     let limit = app.live().config.timeouts.client_stall;
-                    let reply = api::answer(app, request).await?;
-                    Ok::<_, Infallible>(window::watch(reply, limit))
+                    let response = api::answer(app, request).await?;
+                    Ok::<_, Infallible>(window::watch(response, limit))
                 }
             });
             // Boxed, so that the usual connection does not carry the room for this one.

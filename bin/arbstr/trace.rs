@@ -30,21 +30,21 @@ pub(crate) use self::context::Context as TraceContext;
 /// Where requests hand in what happened.
 #[derive(Debug, Clone)]
 pub(crate) struct Tracer {
-    sender: mpsc::Sender<Told>,
+    sender: mpsc::Sender<FinishedRequest>,
     sample_ppm: u32,
     counts: Arc<Counts>,
 }
 
 /// The task that sends it on.
 #[derive(Debug)]
-pub(crate) struct Exporting {
+pub(crate) struct ExporterTask {
     stop: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
 /// A request that is over.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct FinishedRequest {
     /// Whose part it is.
     pub(crate) context: Context,
     /// The settings it ran under, which know where providers are.
@@ -74,18 +74,18 @@ pub(crate) struct Counts {
 
 impl Tracer {
     /// Starts sending traces, if `settings` say where to.
-    pub(crate) fn start(settings: &Telemetry) -> Option<(Self, Exporting)> {
+    pub(crate) fn start(settings: &Telemetry) -> Option<(Self, ExporterTask)> {
         let counts = Arc::new(Counts::default());
-        let (sender, told) = mpsc::channel(WAITING);
+        let (sender, finished) = mpsc::channel(WAITING);
         let stop = Arc::new(Notify::new());
         let exporter = Exporter::new(settings, Arc::clone(&counts))?;
-        let task = tokio::spawn(exporter.run(told, Arc::clone(&stop)));
+        let task = tokio::spawn(exporter.run(finished, Arc::clone(&stop)));
         let tracer = Self {
             sender,
             sample_ppm: settings.sample_ppm,
             counts,
         };
-        Some((tracer, Exporting { stop, task }))
+        Some((tracer, ExporterTask { stop, task }))
     }
 
     /// The context of a request that has come; `None` when it is not traced.
@@ -94,8 +94,8 @@ impl Tracer {
     }
 
     /// Takes a request that is over; when too many wait already, it is dropped and counted.
-    pub(crate) fn tell(&self, told: Told) {
-        if self.sender.try_send(told).is_err() {
+    pub(crate) fn submit(&self, finished: FinishedRequest) {
+        if self.sender.try_send(finished).is_err() {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -110,7 +110,7 @@ impl Tracer {
     }
 }
 
-impl Exporting {
+impl ExporterTask {
     /// Sends what still waits, for a moment.
     pub(crate) async fn finish(self) {
         self.stop.notify_one();

@@ -20,12 +20,12 @@ use hyper::{HeaderMap, Method, StatusCode};
 pub(crate) use self::body::Body;
 pub(crate) use self::client::{Client, OutgoingRequest, tls_config};
 pub(crate) use self::headers::{Fields, reported_cost};
-pub(crate) use self::target::Target;
+pub(crate) use self::target::RequestTarget;
 use crate::config::Provider;
 
 /// The head of a provider's answer.
 #[derive(Debug)]
-pub(crate) struct Head {
+pub(crate) struct ResponseHead {
     /// Its status.
     pub(crate) status: StatusCode,
     /// Its headers, as they came.
@@ -49,10 +49,10 @@ pub(crate) struct OpenedStream {
 #[derive(Debug)]
 pub(crate) struct Upstream {
     client: Client,
-    chat: Target,
-    completions: Target,
-    embeddings: Target,
-    models: Target,
+    chat: RequestTarget,
+    completions: RequestTarget,
+    embeddings: RequestTarget,
+    models: RequestTarget,
     headers: HeaderMap,
 }
 
@@ -71,19 +71,19 @@ impl Upstream {
             })?;
         let posted = |endpoint: Endpoint| {
             let uri = provider.url.endpoint(endpoint.path());
-            Target::new(Method::POST, uri, &headers)
+            RequestTarget::new(Method::POST, uri, &headers)
         };
         Ok(Self {
             client: Client::new(tls.clone(), provider.timeouts.connect),
             chat: posted(Endpoint::Chat),
             completions: posted(Endpoint::Completions),
             embeddings: posted(Endpoint::Embeddings),
-            models: Target::new(Method::GET, provider.url.endpoint("/models"), &headers),
+            models: RequestTarget::new(Method::GET, provider.url.endpoint("/models"), &headers),
             headers,
         })
     }
 
-    const fn target(&self, endpoint: Endpoint) -> &Target {
+    const fn target(&self, endpoint: Endpoint) -> &RequestTarget {
         match endpoint {
             Endpoint::Chat => &self.chat,
             Endpoint::Completions => &self.completions,

@@ -11,8 +11,8 @@ use hyper::header;
 use hyper::{Request, Response, StatusCode};
 use tokio::time::{timeout, timeout_at};
 
-use super::Reply;
-use super::error::{ApiError, json_reply};
+use super::ResponseBody;
+use super::error::{ApiError, json_response};
 use crate::app::App;
 use crate::arrival::Arrival;
 use crate::buffer_pool;
@@ -28,7 +28,7 @@ pub(crate) async fn serve(
     arrival: &Arrival,
     endpoint: Endpoint,
     request: &mut Request<Incoming>,
-) -> Result<Response<Reply>, ApiError> {
+) -> Result<Response<ResponseBody>, ApiError> {
     let body = read(app, request).await?;
     flow::run(
         app,
@@ -52,14 +52,14 @@ pub(crate) async fn serve(
 pub(crate) async fn cost(
     app: &Arc<App>,
     request: &mut Request<Incoming>,
-) -> Result<Response<Reply>, ApiError> {
+) -> Result<Response<ResponseBody>, ApiError> {
     let body = read(app, request).await?;
     let live = app.keep_live();
     let asked = arbstr_wire::Request::parse(Endpoint::Chat, &body)
         .map_err(|error| ApiError::malformed(&error))?;
     let policy = flow::policy(request.headers())?;
     let plan = flow::preview(&live, policy, &asked)?;
-    Ok(json_reply(StatusCode::OK, flow::explain::plan(&plan)))
+    Ok(json_response(StatusCode::OK, flow::explain::plan(&plan)))
 }
 
 /// The body, whole. Of the request nothing is moved: a future holds what is moved into it twice.

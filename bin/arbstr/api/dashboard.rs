@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
-use super::Reply;
+use super::ResponseBody;
 
 /// One embedded file.
 #[derive(Debug)]
@@ -32,18 +32,18 @@ pub(crate) fn find(path: &str) -> Option<&'static Asset> {
 }
 
 /// The file, or 304 for a browser that has it.
-pub(crate) fn serve(asset: &Asset, asked: &HeaderMap) -> Response<Reply> {
+pub(crate) fn serve(asset: &Asset, asked: &HeaderMap) -> Response<ResponseBody> {
     let known = is_known(asked, &asset.tag);
     let content = if known {
         Bytes::new()
     } else {
         asset.content.clone()
     };
-    let mut reply = Response::new(Reply::whole(content));
+    let mut response = Response::new(ResponseBody::whole(content));
     if known {
-        *reply.status_mut() = StatusCode::NOT_MODIFIED;
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
     }
-    let headers = reply.headers_mut();
+    let headers = response.headers_mut();
     if !known {
         headers.insert(header::CONTENT_TYPE, asset.content_type.clone());
     }
@@ -51,7 +51,7 @@ pub(crate) fn serve(asset: &Asset, asked: &HeaderMap) -> Response<Reply> {
     for (name, value) in GUARDS {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    reply
+    response
 }
 
 impl Asset {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use arbstr_route::Refusal;
+use arbstr_route::PlanError;
 use bytes::Bytes;
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::Reply;
+use super::ResponseBody;
 use crate::arrival::Arrival;
 
 /// A refusal or failure in the OpenAI error shape.
@@ -72,11 +72,11 @@ impl ApiError {
     }
 
     /// What routing refuses: an unknown model or policy, or a policy that leaves nobody.
-    pub(crate) fn refused(refusal: &Refusal) -> Self {
-        let text = refusal.to_string();
-        match refusal {
-            Refusal::UnknownModel { .. } => Self::model_not_found(text),
-            Refusal::UnknownPolicy { .. } => Self::invalid_request("unknown_policy", None, text),
+    pub(crate) fn refused(error: &PlanError) -> Self {
+        let text = error.to_string();
+        match error {
+            PlanError::UnknownModel { .. } => Self::model_not_found(text),
+            PlanError::UnknownPolicy { .. } => Self::invalid_request("unknown_policy", None, text),
             _ => Self::invalid_request("policy_violation", Some("model".to_owned()), text),
         }
     }
@@ -251,9 +251,9 @@ impl ApiError {
     }
 
     /// The JSON answer.
-    pub(crate) fn into_reply(self) -> Response<Reply> {
-        let mut reply = json_reply(self.0.status, self.envelope());
-        let headers = reply.headers_mut();
+    pub(crate) fn into_response(self) -> Response<ResponseBody> {
+        let mut response = json_response(self.0.status, self.envelope());
+        let headers = response.headers_mut();
         if let Some(wait) = self.0.retry_after {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
@@ -270,7 +270,7 @@ impl ApiError {
         if self.0.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        reply
+        response
     }
 }
 
@@ -299,14 +299,14 @@ impl ApiError {
 }
 
 /// A JSON answer with a body that is ready.
-pub(crate) fn json_reply(status: StatusCode, body: impl Into<Bytes>) -> Response<Reply> {
-    let mut reply = Response::new(Reply::whole(body));
-    *reply.status_mut() = status;
-    reply.headers_mut().insert(
+pub(crate) fn json_response(status: StatusCode, body: impl Into<Bytes>) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::whole(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
     );
-    reply
+    response
 }
 
 const INVALID: &str = "invalid_request_error";

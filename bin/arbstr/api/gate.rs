@@ -10,7 +10,7 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::error::ApiError;
-use super::{Reply, dashboard};
+use super::{ResponseBody, dashboard};
 use crate::app::App;
 
 /// Lets a request pass, or says why not.
@@ -74,10 +74,10 @@ pub(crate) fn has_token(app: &App, headers: &HeaderMap) -> bool {
 }
 
 /// The answer to a CORS preflight from an origin that [`check`] let pass.
-pub(crate) fn preflight() -> Response<Reply> {
-    let mut reply = Response::new(Reply::whole(""));
-    *reply.status_mut() = StatusCode::NO_CONTENT;
-    let headers = reply.headers_mut();
+pub(crate) fn preflight() -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::whole(""));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
     headers.insert(
         header::ACCESS_CONTROL_ALLOW_METHODS,
         HeaderValue::from_static("GET, POST, OPTIONS"),
@@ -90,7 +90,7 @@ pub(crate) fn preflight() -> Response<Reply> {
         header::ACCESS_CONTROL_MAX_AGE,
         HeaderValue::from_static("600"),
     );
-    reply
+    response
 }
 
 /// Tells a listed origin that it may read the answer.

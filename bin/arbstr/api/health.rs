@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::Reply;
-use super::error::json_reply;
+use super::ResponseBody;
+use super::error::json_response;
 use crate::app::App;
 use crate::clock::{self, age_secs, whole_ms};
 use crate::discover::{BtcPriceStatus, DiscoveryStatus};
@@ -18,7 +18,7 @@ use crate::records::exact;
 
 /// 200 `ok` or `degraded`; 503 when no request can be served. Everybody may ask; what is wrong with the store, which
 /// names files, is for those who are `trusted`.
-pub(crate) fn health(app: &Arc<App>, trusted: bool) -> Response<Reply> {
+pub(crate) fn health(app: &Arc<App>, trusted: bool) -> Response<ResponseBody> {
     let live = app.live();
     let store = app.store.status(clock::unix_ms());
     let providers = live.market.snapshot(clock::now());
@@ -40,11 +40,11 @@ pub(crate) fn health(app: &Arc<App>, trusted: bool) -> Response<Reply> {
             "last_error": store.last_error.map(|error| if trusted { error } else { WITHHELD.to_owned() }),
         },
     });
-    json_reply(status, body.to_string())
+    json_response(status, body.to_string())
 }
 
 /// `GET /providers`: the settings and live state of each provider, keys masked.
-pub(crate) fn providers(app: &Arc<App>) -> Response<Reply> {
+pub(crate) fn providers(app: &Arc<App>) -> Response<ResponseBody> {
     let live = app.live();
     let now = clock::now();
     let snapshots = live.market.snapshot(now);
@@ -76,7 +76,7 @@ pub(crate) fn providers(app: &Arc<App>) -> Response<Reply> {
         exploration_sats: exact(Some(live.market.explored())),
     })
     .expect("providers have no map keys that are not strings");
-    json_reply(StatusCode::OK, body)
+    json_response(StatusCode::OK, body)
 }
 
 #[derive(Serialize)]

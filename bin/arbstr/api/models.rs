@@ -6,30 +6,30 @@ use arbstr_route::Listing;
 use arbstr_wire::{Model, Offer, write_model, write_models};
 use hyper::{Response, StatusCode};
 
-use super::Reply;
-use super::error::{ApiError, json_reply};
+use super::ResponseBody;
+use super::error::{ApiError, json_response};
 use crate::app::App;
 
 /// `GET /v1/models`: the union over all providers.
-pub(crate) fn list(app: &Arc<App>) -> Response<Reply> {
+pub(crate) fn list(app: &Arc<App>) -> Response<ResponseBody> {
     let live = app.live();
     let models: Vec<Model<'_>> = live
         .market
         .models()
         .map(|listing| model(app, &listing))
         .collect();
-    json_reply(StatusCode::OK, write_models(&models))
+    json_response(StatusCode::OK, write_models(&models))
 }
 
 /// `GET /v1/models/{id}`; an id may contain slashes, escaped or not.
 ///
 /// # Errors
 /// 404 when no provider has the model.
-pub(crate) fn one(app: &Arc<App>, path: &str) -> Result<Response<Reply>, ApiError> {
+pub(crate) fn one(app: &Arc<App>, path: &str) -> Result<Response<ResponseBody>, ApiError> {
     let id = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
     let live = app.live();
     match live.market.model(&id) {
-        Some(listing) => Ok(json_reply(
+        Some(listing) => Ok(json_response(
             StatusCode::OK,
             write_model(&model(app, &listing)),
         )),

@@ -6,12 +6,12 @@ use arbstr_store::{QueryError, Reader};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
-use super::Reply;
-use super::error::{ApiError, json_reply};
+use super::ResponseBody;
+use super::error::{ApiError, json_response};
 use crate::app::App;
 use crate::clock;
 use crate::records::figures::StatsJson;
-use crate::records::question::{Parameters, Refusal};
+use crate::records::question::{InvalidParameter, Parameters};
 use crate::records::row::{Detail, Record};
 
 /// `GET /v1/stats`: totals over a range, by group if asked.
@@ -21,11 +21,11 @@ use crate::records::row::{Detail, Record};
 pub(crate) async fn stats(
     app: &Arc<App>,
     query: Option<&str>,
-) -> Result<Response<Reply>, ApiError> {
+) -> Result<Response<ResponseBody>, ApiError> {
     let now_ms = clock::unix_ms();
     let asked = Parameters::of_query(query)
         .and_then(|parameters| parameters.stats(now_ms))
-        .map_err(|refusal| bad_parameter(&refusal))?;
+        .map_err(|invalid| bad_parameter(&invalid))?;
     let wanted = asked.clone();
     let stats = read(app, move |reader| reader.stats(&wanted)).await?;
     Ok(json(&StatsJson::of(&stats, &asked, now_ms)))
@@ -35,10 +35,13 @@ pub(crate) async fn stats(
 ///
 /// # Errors
 /// 400 for a bad parameter, 503 while the database cannot be read.
-pub(crate) async fn list(app: &Arc<App>, query: Option<&str>) -> Result<Response<Reply>, ApiError> {
+pub(crate) async fn list(
+    app: &Arc<App>,
+    query: Option<&str>,
+) -> Result<Response<ResponseBody>, ApiError> {
     let asked = Parameters::of_query(query)
         .and_then(|parameters| parameters.page(clock::unix_ms()))
-        .map_err(|refusal| bad_parameter(&refusal))?;
+        .map_err(|invalid| bad_parameter(&invalid))?;
     let page = read(app, move |reader| reader.requests(&asked)).await?;
     let data = page.rows.iter().map(Record).collect();
     Ok(json(&PageJson {
@@ -55,10 +58,10 @@ pub(crate) async fn request(
     app: &Arc<App>,
     id: &str,
     query: Option<&str>,
-) -> Result<Response<Reply>, ApiError> {
+) -> Result<Response<ResponseBody>, ApiError> {
     Parameters::of_query(query)
         .and_then(|parameters| parameters.check(&[]))
-        .map_err(|refusal| bad_parameter(&refusal))?;
+        .map_err(|invalid| bad_parameter(&invalid))?;
     let wanted = id.to_owned();
     match read(app, move |reader| reader.request(&wanted)).await? {
         Some(detail) => Ok(json(&Detail(&detail))),
@@ -85,8 +88,10 @@ async fn read<T: Send + 'static>(
         .await
         .map_err(|error| ApiError::internal(format!("the query was lost: {error}")))?;
     answer.map_err(|error| match error {
-        QueryError::Cursor => bad_parameter(&Refusal::new("cursor", error.to_string())),
-        QueryError::TooMuch { .. } => bad_parameter(&Refusal::new("sort", error.to_string())),
+        QueryError::Cursor => bad_parameter(&InvalidParameter::new("cursor", error.to_string())),
+        QueryError::TooMuch { .. } => {
+            bad_parameter(&InvalidParameter::new("sort", error.to_string()))
+        }
         QueryError::Unavailable(ref cause) | QueryError::Failed(ref cause) => {
             tracing::warn!(%error, %cause, "records cannot be read");
             let message = format!("records cannot be read now: {error}");
@@ -95,12 +100,12 @@ async fn read<T: Send + 'static>(
     })
 }
 
-fn bad_parameter(refusal: &Refusal) -> ApiError {
-    let parameter = Some(refusal.parameter.clone());
-    ApiError::invalid_request("invalid_parameter", parameter, refusal.to_string())
+fn bad_parameter(invalid: &InvalidParameter) -> ApiError {
+    let parameter = Some(invalid.parameter.clone());
+    ApiError::invalid_request("invalid_parameter", parameter, invalid.to_string())
 }
 
-fn json(value: &impl Serialize) -> Response<Reply> {
+fn json(value: &impl Serialize) -> Response<ResponseBody> {
     let text = serde_json::to_vec(value).expect("records have no map keys that are not strings");
-    json_reply(StatusCode::OK, text)
+    json_response(StatusCode::OK, text)
 }

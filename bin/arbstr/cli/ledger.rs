@@ -9,11 +9,11 @@ use clap::Args;
 
 use super::Failure;
 use crate::config::{self, Env};
-use crate::records::question::{Parameters, Refusal};
+use crate::records::question::{InvalidParameter, Parameters};
 
 /// Where the ledger is, and which rows are asked about.
 #[derive(Debug, Default, Args)]
-pub(crate) struct Asked {
+pub(crate) struct QueryArgs {
     /// Config file that names the database [default: ./arbstr.toml, else ~/.config/arbstr/config.toml]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -43,7 +43,7 @@ pub(crate) struct Asked {
     pub(crate) streaming: Option<String>,
 }
 
-impl Asked {
+impl QueryArgs {
     /// Opens the ledger for reading.
     ///
     /// # Errors
@@ -86,10 +86,10 @@ impl Asked {
     }
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        let option = refusal.parameter.replace('_', "-");
-        Self::BadUsage(format!("--{option}: {}", refusal.fault))
+impl From<InvalidParameter> for Failure {
+    fn from(invalid: InvalidParameter) -> Self {
+        let option = invalid.parameter.replace('_', "-");
+        Self::BadUsage(format!("--{option}: {}", invalid.fault))
     }
 }
 

@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 
 use self::print::Printer;
 use self::progress::Progress;
-use super::ledger::Asked;
+use super::ledger::QueryArgs;
 use super::screen::{self, Screen};
 use super::{Failure, printed};
 use crate::clock;
@@ -24,7 +24,7 @@ use crate::config::Env;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Logs {
     #[command(flatten)]
-    pub(crate) asked: Asked,
+    pub(crate) query: QueryArgs,
     /// Go on with requests as they end
     #[arg(short, long, conflicts_with_all = ["until", "sort"])]
     pub(crate) follow: bool,
@@ -58,12 +58,12 @@ pub(crate) enum Format {
 /// # Errors
 /// When an option is not understood or the database cannot be read.
 pub(crate) fn run(options: &Logs, env: Env<'_>, out: &mut dyn Write) -> Result<(), Failure> {
-    let mut parameters = options.asked.parameters();
+    let mut parameters = options.query.parameters();
     if let Some(sort) = &options.sort {
         parameters.add("sort", sort);
     }
     let query = parameters.page(clock::unix_ms())?;
-    let reader = options.asked.open(env)?;
+    let reader = options.query.open(env)?;
     let format = if options.json {
         Format::Jsonl
     } else {

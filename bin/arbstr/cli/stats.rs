@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use arbstr_store::{Group, GroupBy, GroupKey, Percentiles, Stats, StatsQuery, Sum, Totals};
 use clap::Args;
 
-use super::ledger::Asked;
+use super::ledger::QueryArgs;
 use super::screen::Screen;
 use super::table::{Cell, Column, Table, Tone};
 use super::{Failure, json_line, printed};
@@ -19,7 +19,7 @@ use crate::records::moment;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct StatsCommand {
     #[command(flatten)]
-    pub(crate) asked: Asked,
+    pub(crate) query: QueryArgs,
     /// By model, provider, policy, tier, day or hour (UTC)
     #[arg(short, long, value_name = "WHAT")]
     pub(crate) group_by: Option<String>,
@@ -38,12 +38,12 @@ pub(crate) fn run(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let now_ms = clock::unix_ms();
-    let mut parameters = options.asked.parameters();
+    let mut parameters = options.query.parameters();
     if let Some(group_by) = &options.group_by {
         parameters.add("group_by", group_by);
     }
     let query = parameters.stats(now_ms)?;
-    let stats = options.asked.open(env)?.stats(&query)?;
+    let stats = options.query.open(env)?.stats(&query)?;
     printed(if options.json {
         json_line(&StatsJson::of(&stats, &query, now_ms), out)
     } else {

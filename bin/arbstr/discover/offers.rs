@@ -33,13 +33,13 @@ pub(crate) fn offers(
     let Some((catalog, read_at)) = &list.latest else {
         return offers;
     };
-    let shelf = Shelf {
+    let list_prices = PriceList {
         prices: prices(catalog),
         read_at: *read_at,
         btc,
     };
     for offer in offers.iter_mut().filter(|offer| offer.rates.is_none()) {
-        shelf.price(offer);
+        list_prices.price(offer);
     }
     let named: HashMap<&str, ()> = provider
         .models
@@ -54,7 +54,7 @@ pub(crate) fn offers(
             upstream_model: listed.id.clone(),
             ..OfferSpec::default()
         };
-        shelf.price(&mut offer);
+        list_prices.price(&mut offer);
         offer.rates = offer.rates.or(provider.rates);
         offer
     }));
@@ -79,13 +79,13 @@ pub(crate) fn published(
 }
 
 /// The prices of one list.
-struct Shelf<'a> {
+struct PriceList<'a> {
     prices: HashMap<&'a str, &'a PublishedPrice>,
     read_at: Instant,
     btc: Option<Btc>,
 }
 
-impl Shelf<'_> {
+impl PriceList<'_> {
     fn price(&self, offer: &mut OfferSpec) {
         let price = self.prices.get(offer.upstream_model.as_str());
         let known = price.and_then(|price| published(price, self.read_at, self.btc).ok());

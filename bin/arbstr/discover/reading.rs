@@ -15,7 +15,7 @@ use crate::upstream::fetch::{FetchError, fetch_document};
 
 /// Something that is read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Target {
+pub(crate) enum DiscoveryTarget {
     /// The list of this provider, with the fingerprint of its address and key.
     Provider(String, u64),
     /// The price of bitcoin, at this address.
@@ -24,21 +24,21 @@ pub(crate) enum Target {
 
 /// What a reading brought: the thing itself, or why not.
 #[derive(Debug)]
-pub(crate) enum News {
+pub(crate) enum Reading {
     /// A provider's list.
     List(Result<Catalog, String>),
     /// The price of bitcoin.
     Bitcoin(Result<BtcPrice, String>),
 }
 
-impl News {
+impl Reading {
     /// Whether the reading failed.
     pub(crate) fn is_bad(&self) -> bool {
         matches!(self, Self::List(Err(_)) | Self::Bitcoin(Err(_)))
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for DiscoveryTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Provider(name, _) => write!(f, "provider {name}"),
@@ -48,7 +48,7 @@ impl fmt::Display for Target {
 }
 
 /// Everything that `live` wants read, and how often.
-pub(super) fn targets(live: &Live) -> Vec<(Target, Duration)> {
+pub(super) fn targets(live: &Live) -> Vec<(DiscoveryTarget, Duration)> {
     let providers = live.config.providers.iter();
     let lists = providers.filter_map(|provider| Some((target(provider), provider.discover?)));
     let source = live.config.prices.source.as_ref();
@@ -57,32 +57,32 @@ pub(super) fn targets(live: &Live) -> Vec<(Target, Duration)> {
 }
 
 /// The name under which the list of `provider` is read.
-pub(crate) fn target(provider: &Provider) -> Target {
-    Target::Provider(provider.name.clone(), provider.fingerprint())
+pub(crate) fn target(provider: &Provider) -> DiscoveryTarget {
+    DiscoveryTarget::Provider(provider.name.clone(), provider.fingerprint())
 }
 
 /// The name under which `source` is read.
-pub(crate) fn bitcoin(source: &BtcSource) -> Target {
-    Target::Bitcoin(format!("{} {}", source.url, source.pointer))
+pub(crate) fn bitcoin(source: &BtcSource) -> DiscoveryTarget {
+    DiscoveryTarget::Bitcoin(format!("{} {}", source.url, source.pointer))
 }
 
 /// Reads `target` as `live` knows it.
-pub(super) async fn read(live: Arc<Live>, wanted: Target) -> (Target, News) {
+pub(super) async fn read(live: Arc<Live>, wanted: DiscoveryTarget) -> (DiscoveryTarget, Reading) {
     let place = |provider: &Provider| target(provider) == wanted;
-    let news = match (
+    let reading = match (
         live.config.providers.iter().position(place),
         &live.config.prices.source,
     ) {
         (Some(index), _) => {
             let read = read_list(&live.upstreams[index]).await;
-            News::List(read.map_err(|error| error.to_string()))
+            Reading::List(read.map_err(|error| error.to_string()))
         }
         (None, Some(source)) => {
-            News::Bitcoin(read_bitcoin(source, live.config.prices.usd_per_btc).await)
+            Reading::Bitcoin(read_bitcoin(source, live.config.prices.usd_per_btc).await)
         }
-        (None, None) => News::List(Err("no longer wanted".to_owned())),
+        (None, None) => Reading::List(Err("no longer wanted".to_owned())),
     };
-    (wanted, news)
+    (wanted, reading)
 }
 
 /// Why there is no list.

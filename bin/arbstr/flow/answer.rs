@@ -11,16 +11,19 @@ use hyper::{Response, StatusCode};
 use super::attempts::{FlowOutcome, InFlight, disconnect_policy};
 use super::explain;
 use super::headers::tell_cost;
-use crate::api::Reply;
+use crate::api::ResponseBody;
 use crate::api::error::ApiError;
 use crate::clock;
 use crate::ledger::{Bill, RequestOutcome, Winner, decimal};
 use crate::relay::{self, StreamContext, StreamPump, StreamTimeouts};
-use crate::upstream::{Head, OpenedStream, attempt::GoodAnswer, reported_cost};
+use crate::upstream::{OpenedStream, ResponseHead, attempt::GoodAnswer, reported_cost};
 
 impl InFlight {
     /// Turns the outcome into the client's answer and, unless a stream goes on, completes the record.
-    pub(super) fn answer(mut self, outcome: FlowOutcome) -> Result<Response<Reply>, ApiError> {
+    pub(super) fn answer(
+        mut self,
+        outcome: FlowOutcome,
+    ) -> Result<Response<ResponseBody>, ApiError> {
         match outcome {
             FlowOutcome::Served {
                 good,
@@ -42,7 +45,7 @@ impl InFlight {
         }
     }
 
-    fn won(&mut self, offer: &Offer, head: &Head) {
+    fn won(&mut self, offer: &Offer, head: &ResponseHead) {
         let sent_at = self.record.last_attempt_at();
         self.record.won(Winner {
             provider: offer.provider().to_owned(),
@@ -58,17 +61,17 @@ impl InFlight {
 
     fn whole(
         self,
-        head: Head,
+        head: ResponseHead,
         body: Bytes,
         answer: &Answer,
         permit: Option<Permit>,
-    ) -> Response<Reply> {
+    ) -> Response<ResponseBody> {
         let mut bill = self.record.bill_answer(answer.usage, body.len() as u64);
         let mut headers = self.told(head.headers);
         if let Some(cost) = decimal(bill.cost) {
             tell_cost(&mut headers, &cost);
         }
-        let reply = respond(head.status, headers, Reply::whole(body));
+        let response = respond(head.status, headers, ResponseBody::whole(body));
         if let Some(permit) = permit {
             let report = Report {
                 usage: answer.usage,
@@ -84,16 +87,16 @@ impl InFlight {
         };
         self.record
             .complete(&outcome, &bill, answer.finish_reason.as_deref());
-        reply
+        response
     }
 
     fn stream(
         mut self,
         offer: &Offer,
-        head: Head,
+        head: ResponseHead,
         opened: OpenedStream,
         permit: Option<Permit>,
-    ) -> Response<Reply> {
+    ) -> Response<ResponseBody> {
         let headers = self.told(head.headers);
         self.record.streams();
         let (provider, _) = self.live.provider(offer);
@@ -109,11 +112,11 @@ impl InFlight {
             shutdown: self.shutdown,
         };
         let pump = StreamPump::new(opened, self.record, permit, context);
-        let body = Reply::relayed(relay::Body::new(pump, on_disconnect));
+        let body = ResponseBody::relayed(relay::Body::new(pump, on_disconnect));
         respond(head.status, headers, body)
     }
 
-    fn unserved(self, finish: Finish) -> Response<Reply> {
+    fn unserved(self, finish: Finish) -> Response<ResponseBody> {
         let now = clock::now();
         match finish {
             Finish::ReturnLast | Finish::Transparent(Failure::Answered) => self.transparent(),
@@ -156,7 +159,7 @@ impl InFlight {
     }
 
     /// The last provider's own status and error body, keys redacted.
-    fn transparent(mut self) -> Response<Reply> {
+    fn transparent(mut self) -> Response<ResponseBody> {
         let Some(mut error) = self.last_error.take() else {
             return self.told_error(
                 &RequestOutcome::Broke("internal".to_owned()),
@@ -175,17 +178,17 @@ impl InFlight {
             );
         }
         let status_code = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-        let reply = respond(status_code, headers, Reply::whole(body));
+        let response = respond(status_code, headers, ResponseBody::whole(body));
         let outcome = RequestOutcome::Refused(status, self.upstream_error());
         self.record.complete(&outcome, &Bill::default(), None);
-        reply
+        response
     }
 
-    fn told_error(self, outcome: &RequestOutcome, error: ApiError) -> Response<Reply> {
-        let mut reply = error.into_reply();
-        self.tell(reply.headers_mut());
+    fn told_error(self, outcome: &RequestOutcome, error: ApiError) -> Response<ResponseBody> {
+        let mut response = error.into_response();
+        self.tell(response.headers_mut());
         self.record.complete(outcome, &Bill::default(), None);
-        reply
+        response
     }
 
     fn reason(&self) -> String {
@@ -214,9 +217,9 @@ impl InFlight {
 }
 
 /// A response of arbstr's own making: the provider's protocol version and reason phrase are between it and arbstr.
-fn respond(status: StatusCode, headers: HeaderMap, body: Reply) -> Response<Reply> {
-    let mut reply = Response::new(body);
-    *reply.status_mut() = status;
-    *reply.headers_mut() = headers;
-    reply
+fn respond(status: StatusCode, headers: HeaderMap, body: ResponseBody) -> Response<ResponseBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
 }

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::ReusableBoxFuture;
 
-use crate::api::Reply;
+use crate::api::ResponseBody;
 use crate::api::error::ApiError;
 use crate::config::OnClientDisconnect;
 use crate::relay::DisconnectPolicy;
@@ -70,7 +70,7 @@ pub(super) struct DetachOnDrop {
 
 /// A future on the heap. Its place serves one request after another: it is the largest piece of a small one.
 type Work = ReusableBoxFuture<'static, Answered>;
-type Answered = Result<Response<Reply>, ApiError>;
+type Answered = Result<Response<ResponseBody>, ApiError>;
 
 impl DetachOnDrop {
     /// `work` for a client whose leaving is announced to `disconnect`; `shutdown` keeps the process waiting for it.

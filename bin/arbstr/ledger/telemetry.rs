@@ -13,7 +13,7 @@ use crate::app::{App, Live};
 use crate::arrival::Arrival;
 use crate::clock;
 use crate::metrics::GaugeGuard;
-use crate::trace::{Told, TraceContext, Tracer};
+use crate::trace::{FinishedRequest, TraceContext, Tracer};
 
 /// What is seen of a request while it lasts.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ impl RequestTelemetry {
         }
         if let Some((tracer, context)) = &self.trace {
             let (operation, route) = words(info.endpoint);
-            tracer.tell(Told {
+            tracer.submit(FinishedRequest {
                 context: context.clone(),
                 live: Arc::clone(&self.live),
                 operation,

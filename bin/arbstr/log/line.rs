@@ -14,7 +14,7 @@ use super::stamp;
 /// A line for people: time, level, message, then `name=value`.
 pub(super) struct Pretty<'a> {
     out: &'a mut Vec<u8>,
-    look: Look,
+    style: Style,
 }
 
 /// A line for machines: one JSON object.
@@ -22,7 +22,7 @@ pub(super) struct Json<'a>(&'a mut Vec<u8>);
 
 /// Whether a terminal shows the line.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Look {
+pub(super) struct Style {
     /// ANSI colours.
     pub(super) color: bool,
 }
@@ -34,11 +34,11 @@ impl<'a> Pretty<'a> {
     /// Appends an event of which `record` shows the fields.
     pub(super) fn write(
         out: &'a mut Vec<u8>,
-        look: Look,
+        style: Style,
         (level, micros): Head,
         record: impl FnOnce(&mut dyn Visit),
     ) {
-        let mut line = Self { out, look };
+        let mut line = Self { out, style };
         line.paint(DIM, |out| stamp::write(out, micros));
         line.out.push(b' ');
         line.paint(color_of(level), |out| {
@@ -49,11 +49,11 @@ impl<'a> Pretty<'a> {
     }
 
     fn paint(&mut self, color: &str, write: impl FnOnce(&mut Vec<u8>)) {
-        if self.look.color {
+        if self.style.color {
             self.out.extend_from_slice(color.as_bytes());
         }
         write(self.out);
-        if self.look.color {
+        if self.style.color {
             self.out.extend_from_slice(RESET.as_bytes());
         }
     }
@@ -350,7 +350,7 @@ mod tests {
             let mut both = self.0.lock().unwrap();
             let (people, machines) = &mut *both;
             let head = (*event.metadata().level(), 0);
-            Pretty::write(people, Look { color: false }, head, |visit| {
+            Pretty::write(people, Style { color: false }, head, |visit| {
                 event.record(visit)
             });
             Json::write(machines, head, |visit| event.record(visit));

@@ -10,7 +10,7 @@ use prometheus::{Histogram, IntCounter};
 
 use super::Metrics;
 use super::doubt::Doubt;
-use super::outcome::{Outcome, status_word};
+use super::outcome::{OutcomeLabel, status_word};
 use super::spending::Spending;
 use crate::config::VirtualModel;
 
@@ -30,7 +30,7 @@ pub(crate) struct Meters {
 /// The counters of one model at one provider.
 #[derive(Debug)]
 struct Series {
-    outcomes: [IntCounter; Outcome::ALL.len()],
+    outcomes: [IntCounter; OutcomeLabel::ALL.len()],
     served: Option<Served>,
 }
 
@@ -110,7 +110,7 @@ impl Meters {
         overhead: Option<Duration>,
     ) {
         let series = self.series(model, row.provider);
-        let outcome = Outcome::of(row);
+        let outcome = OutcomeLabel::of(row);
         series.outcomes[outcome as usize].inc();
         if let Some(overhead) = overhead {
             self.metrics.overhead.observe(overhead.as_secs_f64());
@@ -162,13 +162,13 @@ impl Meters {
 
 impl Series {
     fn new(metrics: &Metrics, model: &str, provider: &str) -> Self {
-        let outcome = |outcome: Outcome| {
+        let outcome = |outcome: OutcomeLabel| {
             metrics
                 .requests
                 .with_label_values(&[model, provider, outcome.word()])
         };
         Self {
-            outcomes: Outcome::ALL.map(outcome),
+            outcomes: OutcomeLabel::ALL.map(outcome),
             served: (!provider.is_empty()).then(|| Served::new(metrics, model, provider)),
         }
     }

@@ -4,7 +4,7 @@ use arbstr_store::Completion;
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum OutcomeLabel {
     Success,
     ClientDisconnected,
     StreamIncomplete,
@@ -15,7 +15,7 @@ pub(super) enum Outcome {
     ServerShuttingDown,
 }
 
-impl Outcome {
+impl OutcomeLabel {
     /// Every outcome, each at the index that it is as a number.
     pub(super) const ALL: [Self; 8] = [
         Self::Success,
@@ -128,7 +128,7 @@ mod tests {
         ];
         for (status, message, expected) in cases {
             assert_eq!(
-                Outcome::of(&row(status, message)).word(),
+                OutcomeLabel::of(&row(status, message)).word(),
                 expected,
                 "{message:?}"
             );
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn every_outcome_stands_at_its_own_index() {
-        for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
+        for (index, outcome) in OutcomeLabel::ALL.into_iter().enumerate() {
             assert_eq!(outcome as usize, index, "{outcome:?}");
         }
     }

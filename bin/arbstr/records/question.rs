@@ -16,7 +16,7 @@ pub(crate) struct Parameters<'a> {
 
 /// A parameter that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct InvalidParameter {
     /// Which.
     pub(crate) parameter: String,
     /// What was found and what is allowed.
@@ -54,12 +54,12 @@ impl<'a> Parameters<'a> {
     ///
     /// # Errors
     /// A name or value that is not UTF-8.
-    pub(crate) fn of_query(query: Option<&'a str>) -> Result<Self, Refusal> {
+    pub(crate) fn of_query(query: Option<&'a str>) -> Result<Self, InvalidParameter> {
         let pairs = query.unwrap_or_default().split('&');
         let given = pairs.filter(|pair| !pair.is_empty()).map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let name = decoded(name).ok_or_else(|| Refusal::not_text(name))?;
-            let value = decoded(value).ok_or_else(|| Refusal::not_text(&name))?;
+            let name = decoded(name).ok_or_else(|| InvalidParameter::not_text(name))?;
+            let value = decoded(value).ok_or_else(|| InvalidParameter::not_text(&name))?;
             Ok((name, value))
         });
         let given = given.collect::<Result<_, _>>()?;
@@ -75,19 +75,22 @@ impl<'a> Parameters<'a> {
     ///
     /// # Errors
     /// The first that is not.
-    pub(crate) fn check(&self, known: &[&str]) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, known: &[&str]) -> Result<(), InvalidParameter> {
         for (place, (name, value)) in self.given.iter().enumerate() {
             if !known.contains(&name.as_ref()) {
-                return Err(Refusal::unknown(name, known));
+                return Err(InvalidParameter::unknown(name, known));
             }
             if self.given[..place]
                 .iter()
                 .any(|(earlier, _)| earlier == name)
             {
-                return Err(Refusal::new(name, "found a second time, expected once"));
+                return Err(InvalidParameter::new(
+                    name,
+                    "found a second time, expected once",
+                ));
             }
             if value.is_empty() {
-                return Err(Refusal::new(name, "found without a value"));
+                return Err(InvalidParameter::new(name, "found without a value"));
             }
         }
         Ok(())
@@ -97,7 +100,7 @@ impl<'a> Parameters<'a> {
     ///
     /// # Errors
     /// The first parameter that is not as it should be.
-    pub(crate) fn stats(&self, now_ms: i64) -> Result<StatsQuery, Refusal> {
+    pub(crate) fn stats(&self, now_ms: i64) -> Result<StatsQuery, InvalidParameter> {
         self.check(STATS)?;
         let group_by = self.read(
             "group_by",
@@ -115,7 +118,7 @@ impl<'a> Parameters<'a> {
     ///
     /// # Errors
     /// The first parameter that is not as it should be.
-    pub(crate) fn page(&self, now_ms: i64) -> Result<PageQuery, Refusal> {
+    pub(crate) fn page(&self, now_ms: i64) -> Result<PageQuery, InvalidParameter> {
         self.check(REQUESTS)?;
         let limit = format!("a whole number from 1 to {MOST_ROWS}");
         let limit = self.read("limit", &limit, |text| {
@@ -138,14 +141,14 @@ impl<'a> Parameters<'a> {
     ///
     /// # Errors
     /// The first parameter that is not as it should be.
-    pub(crate) fn selection(&self, now_ms: i64) -> Result<Selection, Refusal> {
+    pub(crate) fn selection(&self, now_ms: i64) -> Result<Selection, InvalidParameter> {
         let moment = |text: &str| moment::parse(text, now_ms);
         let age = self.read("range", moment::EXPECTED_AGE, moment::parse_age)?;
         let since = self.read("since", moment::EXPECTED, moment)?;
         let until = self.read("until", moment::EXPECTED, moment)?;
         if age.is_some() && (since.is_some() || until.is_some()) {
             let fault = "found beside since or until, expected one or the other";
-            return Err(Refusal::new("range", fault));
+            return Err(InvalidParameter::new("range", fault));
         }
         let since = age.map(|age_ms| now_ms.saturating_sub(age_ms)).or(since);
         if let (Some(since), Some(until)) = (since, until)
@@ -156,7 +159,7 @@ impl<'a> Parameters<'a> {
                 moment::iso(until),
                 moment::iso(since)
             );
-            return Err(Refusal::new("until", fault));
+            return Err(InvalidParameter::new("until", fault));
         }
         Ok(Selection {
             since_ms: since.unwrap_or(i64::MIN),
@@ -165,7 +168,7 @@ impl<'a> Parameters<'a> {
         })
     }
 
-    fn filter(&self) -> Result<Filter, Refusal> {
+    fn filter(&self) -> Result<Filter, InvalidParameter> {
         let flag = |text: &str| text.parse().ok();
         Ok(Filter {
             model: self.value("model").map(str::to_owned),
@@ -188,18 +191,18 @@ impl<'a> Parameters<'a> {
         name: &str,
         expected: &str,
         parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<Option<T>, Refusal> {
+    ) -> Result<Option<T>, InvalidParameter> {
         let Some(text) = self.value(name) else {
             return Ok(None);
         };
         match parse(text) {
             Some(value) => Ok(Some(value)),
-            None => Err(Refusal::found(name, text, expected)),
+            None => Err(InvalidParameter::found(name, text, expected)),
         }
     }
 }
 
-impl Refusal {
+impl InvalidParameter {
     /// What is wrong with `parameter`.
     pub(crate) fn new(parameter: &str, fault: impl Into<String>) -> Self {
         Self {
@@ -235,7 +238,7 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for InvalidParameter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown: String = self.parameter.chars().take(SHOWN_CHARS).collect();
         write!(f, "{}: {}", shown.escape_debug(), self.fault)

@@ -16,7 +16,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
-use crate::api::Reply;
+use crate::api::ResponseBody;
 use crate::clock;
 
 /// A body that is dropped once its client has taken nothing for too long.
@@ -28,14 +28,14 @@ pub(super) struct WatchedBody {
 
 struct Window {
     /// Gone once its client was given up.
-    body: Option<Reply>,
+    body: Option<ResponseBody>,
     /// When a piece was handed out that nobody has asked beyond since.
     handed: Option<Instant>,
 }
 
-/// Watches the body of `reply`, unless it is at its end or `limit` is zero: for ever.
-pub(super) fn watch(reply: Response<Reply>, limit: Duration) -> Response<WatchedBody> {
-    reply.map(|body| {
+/// Watches the body of `response`, unless it is at its end or `limit` is zero: for ever.
+pub(super) fn watch(response: Response<ResponseBody>, limit: Duration) -> Response<WatchedBody> {
+    response.map(|body| {
         let is_watched = !limit.is_zero() && !body.is_end_stream();
         let window = Arc::new(Mutex::new(Window {
             body: Some(body),

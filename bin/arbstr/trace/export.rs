@@ -10,15 +10,15 @@ use hyper::{Method, StatusCode};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::{Counts, Told, span};
+use super::{Counts, FinishedRequest, span};
 use crate::clock;
 use crate::config::Telemetry;
-use crate::upstream::{Body, Client, Fields, OutgoingRequest, Target, tls_config};
+use crate::upstream::{Body, Client, Fields, OutgoingRequest, RequestTarget, tls_config};
 
 /// The way to the collector.
 pub(super) struct Exporter {
     client: Client,
-    target: Target,
+    target: RequestTarget,
     headers: HeaderMap,
     service_name: String,
     counts: Arc<Counts>,
@@ -26,7 +26,7 @@ pub(super) struct Exporter {
 }
 
 /// Why a batch was not taken.
-enum Refusal {
+enum ExportError {
     /// It may be taken later.
     Later(String),
     /// It never will be.
@@ -54,7 +54,7 @@ impl Exporter {
         }
         Some(Self {
             client: Client::new(tls_config(endpoint.is_https()), CONNECT_TIME),
-            target: Target::new(Method::POST, endpoint.endpoint("/v1/traces"), &headers),
+            target: RequestTarget::new(Method::POST, endpoint.endpoint("/v1/traces"), &headers),
             headers,
             service_name: settings.service_name.clone(),
             counts,
@@ -63,16 +63,20 @@ impl Exporter {
     }
 
     /// Sends what comes until it is told to stop, and then the rest.
-    pub(super) async fn run(mut self, mut told: mpsc::Receiver<Told>, stop: Arc<Notify>) {
+    pub(super) async fn run(
+        mut self,
+        mut finished: mpsc::Receiver<FinishedRequest>,
+        stop: Arc<Notify>,
+    ) {
         let mut batch = Vec::new();
         loop {
             let stopped = tokio::select! {
-                () = gather(&mut told, &mut batch) => false,
+                () = gather(&mut finished, &mut batch) => false,
                 () = stop.notified() => true,
             };
             if stopped {
-                told.close();
-                while let Some(last) = told.recv().await {
+                finished.close();
+                while let Some(last) = finished.recv().await {
                     batch.push(last);
                 }
                 for part in batch.chunks(BATCH) {
@@ -87,7 +91,7 @@ impl Exporter {
         }
     }
 
-    async fn deliver(&mut self, batch: &[Told], tries: u32) {
+    async fn deliver(&mut self, batch: &[FinishedRequest], tries: u32) {
         if batch.is_empty() {
             return;
         }
@@ -99,16 +103,16 @@ impl Exporter {
                     self.counts
                         .exported
                         .fetch_add(batch.len() as u64, Ordering::Relaxed);
-                    self.tell(None);
+                    self.log_change(None);
                     return;
                 }
-                Err(Refusal::Later(reason)) if left > 0 => {
-                    self.tell(Some(&reason));
+                Err(ExportError::Later(reason)) if left > 0 => {
+                    self.log_change(Some(&reason));
                     sleep(pause).await;
                     pause *= 2;
                 }
-                Err(Refusal::Later(reason) | Refusal::Never(reason)) => {
-                    self.tell(Some(&reason));
+                Err(ExportError::Later(reason) | ExportError::Never(reason)) => {
+                    self.log_change(Some(&reason));
                     break;
                 }
             }
@@ -118,7 +122,7 @@ impl Exporter {
             .fetch_add(batch.len() as u64, Ordering::Relaxed);
     }
 
-    async fn post(&self, body: Bytes) -> Result<(), Refusal> {
+    async fn post(&self, body: Bytes) -> Result<(), ExportError> {
         let outgoing = OutgoingRequest {
             target: &self.target,
             fields: Fields::own(&self.headers),
@@ -129,7 +133,7 @@ impl Exporter {
                 Err(error) if error.is_stale => self.client.send_fresh(outgoing).await,
                 sent => sent,
             };
-            let response = response.map_err(|error| Refusal::Later(error.cause.to_string()))?;
+            let response = response.map_err(|error| ExportError::Later(error.cause.to_string()))?;
             // Read to its end, so that the connection can carry the next batch.
             if let Ok(mut body) = Body::new(&response.headers, response.body) {
                 let mut left = ANSWER_BYTES;
@@ -144,7 +148,7 @@ impl Exporter {
         };
         match timeout(POST_TIME, exchange).await {
             Ok(done) => done,
-            Err(_) => Err(Refusal::Later(format!(
+            Err(_) => Err(ExportError::Later(format!(
                 "no answer within {} s",
                 POST_TIME.as_secs()
             ))),
@@ -152,7 +156,7 @@ impl Exporter {
     }
 
     /// Logs that traces are not taken, and that they are again: once for each change.
-    fn tell(&mut self, failure: Option<&str>) {
+    fn log_change(&mut self, failure: Option<&str>) {
         if self.failing == failure.is_some() {
             return;
         }
@@ -169,26 +173,26 @@ impl Exporter {
     }
 }
 
-fn accepted(status: StatusCode) -> Result<(), Refusal> {
+fn accepted(status: StatusCode) -> Result<(), ExportError> {
     let reason = || format!("it answered {}", status.as_u16());
     match status.as_u16() {
         200..=299 => Ok(()),
-        408 | 429 | 500..=599 => Err(Refusal::Later(reason())),
-        _ => Err(Refusal::Never(reason())),
+        408 | 429 | 500..=599 => Err(ExportError::Later(reason())),
+        _ => Err(ExportError::Never(reason())),
     }
 }
 
 /// Waits for a request to be told of, and a moment longer for others.
-async fn gather(told: &mut mpsc::Receiver<Told>, batch: &mut Vec<Told>) {
+async fn gather(finished: &mut mpsc::Receiver<FinishedRequest>, batch: &mut Vec<FinishedRequest>) {
     if batch.is_empty() {
-        match told.recv().await {
+        match finished.recv().await {
             Some(first) => batch.push(first),
             None => std::future::pending().await,
         }
     }
     let due = Instant::from_std(clock::now()) + GATHER;
     while batch.len() < BATCH {
-        match timeout_at(due, told.recv()).await {
+        match timeout_at(due, finished.recv()).await {
             Ok(Some(next)) => batch.push(next),
             Ok(None) | Err(_) => return,
         }

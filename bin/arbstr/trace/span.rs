@@ -4,12 +4,12 @@ use arbstr_price::Sats;
 use arbstr_store::{Attempt, Completion};
 use serde_json::{Value, json};
 
-use super::Told;
+use super::FinishedRequest;
 use crate::config::BaseUrl;
 
 /// Everything that one export sends: the spans of several requests under one resource.
-pub(super) fn export(service_name: &str, told: &[Told]) -> Value {
-    let spans: Vec<Value> = told.iter().flat_map(spans).collect();
+pub(super) fn export(service_name: &str, finished: &[FinishedRequest]) -> Value {
+    let spans: Vec<Value> = finished.iter().flat_map(spans).collect();
     json!({"resourceSpans": [{
         "resource": {"attributes": [
             text("service.name", service_name),
@@ -22,28 +22,29 @@ pub(super) fn export(service_name: &str, told: &[Told]) -> Value {
     }]})
 }
 
-fn spans(told: &Told) -> Vec<Value> {
-    let row = &told.row;
+fn spans(finished: &FinishedRequest) -> Vec<Value> {
+    let row = &finished.row;
     let micros = i64::try_from(row.duration.as_micros()).unwrap_or(i64::MAX);
-    let began = told.ended_micros.saturating_sub(micros);
-    let mut spans = vec![request(told, began)];
+    let began = finished.ended_micros.saturating_sub(micros);
+    let mut spans = vec![request(finished, began)];
     for (index, attempt) in row.attempts.iter().enumerate() {
-        spans.push(self::attempt(told, began, index, attempt));
+        spans.push(self::attempt(finished, began, index, attempt));
     }
     spans
 }
 
-fn request(told: &Told, began: i64) -> Value {
-    let row = &told.row;
-    let mut attributes = common(told, &told.model);
+fn request(finished: &FinishedRequest, began: i64) -> Value {
+    let row = &finished.row;
+    let mut attributes = common(finished, &finished.model);
     attributes.extend([
         text("http.request.method", "POST"),
-        text("http.route", told.route),
+        text("http.route", finished.route),
         text("arbstr.request_id", &row.correlation_id),
         number("arbstr.attempts", row.attempts.len() as u64),
     ]);
     attributes.extend(
-        told.policy
+        finished
+            .policy
             .as_deref()
             .map(|policy| text("arbstr.policy", policy)),
     );
@@ -66,30 +67,30 @@ fn request(told: &Told, began: i64) -> Value {
     );
     attributes.extend(answer(row));
     json!({
-        "traceId": told.context.trace_id(),
-        "spanId": told.context.span_id(0),
-        "parentSpanId": told.context.parent_id().unwrap_or_default(),
+        "traceId": finished.context.trace_id(),
+        "spanId": finished.context.span_id(0),
+        "parentSpanId": finished.context.parent_id().unwrap_or_default(),
         "flags": SAMPLED,
-        "name": name(told, &told.model),
+        "name": name(finished, &finished.model),
         "kind": SERVER,
         "startTimeUnixNano": nanos(began),
-        "endTimeUnixNano": nanos(told.ended_micros),
+        "endTimeUnixNano": nanos(finished.ended_micros),
         "attributes": attributes,
         "status": status(fault(row)),
     })
 }
 
-fn attempt(told: &Told, began: i64, index: usize, attempt: &Attempt) -> Value {
-    let row = &told.row;
+fn attempt(finished: &FinishedRequest, began: i64, index: usize, attempt: &Attempt) -> Value {
+    let row = &finished.row;
     let micros = |time: std::time::Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
     let from = began.saturating_add(micros(attempt.started_after));
     let until = from
         .saturating_add(micros(attempt.duration))
-        .min(told.ended_micros.max(from));
+        .min(finished.ended_micros.max(from));
     let won = row.latency.is_some() && index + 1 == row.attempts.len();
-    let mut attributes = common(told, &attempt.model);
+    let mut attributes = common(finished, &attempt.model);
     attributes.push(text("gen_ai.provider.name", &attempt.provider));
-    attributes.extend(address(told, &attempt.provider));
+    attributes.extend(address(finished, &attempt.provider));
     attributes.extend(
         attempt
             .status
@@ -104,17 +105,17 @@ fn attempt(told: &Told, began: i64, index: usize, attempt: &Attempt) -> Value {
     attributes.extend(failure.map(|message| text("error.type", error_type(message))));
     if won {
         attributes.extend(answer(row));
-        let first = row.latency.filter(|_| told.streaming);
+        let first = row.latency.filter(|_| finished.streaming);
         attributes.extend(
             first.map(|first| fraction("gen_ai.response.time_to_first_chunk", first.as_secs_f64())),
         );
     }
     json!({
-        "traceId": told.context.trace_id(),
-        "spanId": told.context.span_id(index + 1),
-        "parentSpanId": told.context.span_id(0),
+        "traceId": finished.context.trace_id(),
+        "spanId": finished.context.span_id(index + 1),
+        "parentSpanId": finished.context.span_id(0),
         "flags": SAMPLED,
-        "name": name(told, &attempt.model),
+        "name": name(finished, &attempt.model),
         "kind": CLIENT,
         "startTimeUnixNano": nanos(from),
         "endTimeUnixNano": nanos(until),
@@ -123,12 +124,16 @@ fn attempt(told: &Told, began: i64, index: usize, attempt: &Attempt) -> Value {
     })
 }
 
-fn common(told: &Told, model: &str) -> Vec<Value> {
+fn common(finished: &FinishedRequest, model: &str) -> Vec<Value> {
     let mut attributes = vec![
-        text("gen_ai.operation.name", told.operation),
+        text("gen_ai.operation.name", finished.operation),
         text("gen_ai.request.model", model),
     ];
-    attributes.extend(told.streaming.then(|| truth("gen_ai.request.stream", true)));
+    attributes.extend(
+        finished
+            .streaming
+            .then(|| truth("gen_ai.request.stream", true)),
+    );
     attributes
 }
 
@@ -160,8 +165,8 @@ fn answer(row: &Completion) -> Vec<Value> {
 }
 
 /// Where the provider is, if it is still one.
-fn address(told: &Told, provider: &str) -> Vec<Value> {
-    let known = told
+fn address(finished: &FinishedRequest, provider: &str) -> Vec<Value> {
+    let known = finished
         .live
         .config
         .providers
@@ -176,8 +181,8 @@ fn address(told: &Told, provider: &str) -> Vec<Value> {
     ]
 }
 
-fn name(told: &Told, model: &str) -> String {
-    format!("{} {model}", told.operation)
+fn name(finished: &FinishedRequest, model: &str) -> String {
+    format!("{} {model}", finished.operation)
 }
 
 /// What the client was answered with, as far as it is known.

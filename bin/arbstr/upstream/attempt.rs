@@ -13,7 +13,7 @@ use tokio::time::timeout_at;
 use super::client::{OutgoingRequest, Response};
 use super::error::{AttemptError, AttemptErrorKind};
 use super::headers::Fields;
-use super::{Body, Head, OpenedStream, Upstream};
+use super::{Body, OpenedStream, ResponseHead, Upstream};
 use crate::clock;
 
 /// One request to one provider.
@@ -48,14 +48,14 @@ pub(crate) struct Limits {
 /// An answer that the client may see.
 pub(crate) enum GoodAnswer {
     /// A JSON answer, read whole: its bytes, decoded, and what they say.
-    Whole(Head, Bytes, Answer),
+    Whole(ResponseHead, Bytes, Answer),
     /// A stream whose first event is good.
-    Stream(Head, Box<OpenedStream>),
+    Stream(ResponseHead, Box<OpenedStream>),
 }
 
 impl GoodAnswer {
     /// Its head.
-    pub(crate) fn head(&self) -> &Head {
+    pub(crate) fn head(&self) -> &ResponseHead {
         match self {
             Self::Whole(head, ..) | Self::Stream(head, _) => head,
         }
@@ -78,7 +78,7 @@ pub(crate) async fn attempt(call: &mut Call<'_>) -> Result<GoodAnswer, AttemptEr
             ));
         }
     };
-    let head = Head {
+    let head = ResponseHead {
         status: response.status,
         headers: response.headers,
         first_byte: clock::now(),
@@ -154,7 +154,11 @@ fn request<'a>(call: &'a Call<'_>) -> OutgoingRequest<'a> {
     }
 }
 
-async fn whole(call: &Call<'_>, head: Head, mut body: Body) -> Result<GoodAnswer, AttemptError> {
+async fn whole(
+    call: &Call<'_>,
+    head: ResponseHead,
+    mut body: Body,
+) -> Result<GoodAnswer, AttemptError> {
     let bytes = match read_to(&mut body, call.limits, ANSWER_BYTES).await {
         Ok(bytes) => bytes,
         Err(kind) => return Err(AttemptError::answered(head, kind)),
@@ -174,7 +178,7 @@ async fn whole(call: &Call<'_>, head: Head, mut body: Body) -> Result<GoodAnswer
 async fn open_stream(
     call: &Call<'_>,
     mut rewriter: Box<Rewriter>,
-    head: Head,
+    head: ResponseHead,
     mut body: Body,
     sent_at: Instant,
 ) -> Result<GoodAnswer, AttemptError> {
@@ -265,7 +269,7 @@ impl HeldBack {
 }
 
 /// A status that is not a success: its body, as far as it can be read, goes along with the error.
-async fn refused(call: &Call<'_>, head: Head, body: Option<Body>) -> AttemptError {
+async fn refused(call: &Call<'_>, head: ResponseHead, body: Option<Body>) -> AttemptError {
     let limits = Limits {
         until: Some(call.limits.bounded(clock::now() + ERROR_BODY_TIME)),
         ..call.limits

@@ -30,7 +30,7 @@ use super::error::{ConnectTimeout, DnsError};
 use super::headers::Fields;
 use super::http2::{Http2Pool, Http2SendError, StreamCount};
 use super::pool::Pool;
-use super::target::Target;
+use super::target::RequestTarget;
 use crate::server::workers;
 
 /// An HTTP client for one provider.
@@ -51,7 +51,7 @@ struct ThreadConnections {
 #[derive(Clone, Copy)]
 pub(crate) struct OutgoingRequest<'a> {
     /// Where to.
-    pub(crate) target: &'a Target,
+    pub(crate) target: &'a RequestTarget,
     /// What goes along.
     pub(crate) fields: Fields<'a>,
     /// The body.

@@ -12,7 +12,7 @@ use arbstr_wire::{AnswerError, ErrorObject, Usage, usage_in};
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap};
 
-use super::Head;
+use super::ResponseHead;
 use super::body::{BodyError, UnknownCoding};
 use super::client::SendError;
 use crate::clock;
@@ -23,7 +23,7 @@ pub(crate) struct AttemptError {
     /// What went wrong.
     pub(crate) kind: AttemptErrorKind,
     /// The head of the answer, if there was one.
-    pub(crate) head: Option<Head>,
+    pub(crate) head: Option<ResponseHead>,
     /// The provider's error body, as far as it was read.
     pub(crate) body: Bytes,
     /// What the provider says it used for it all the same.
@@ -106,7 +106,7 @@ impl AttemptError {
     }
 
     /// An error after a head.
-    pub(super) fn answered(head: Head, kind: AttemptErrorKind) -> Self {
+    pub(super) fn answered(head: ResponseHead, kind: AttemptErrorKind) -> Self {
         Self {
             head: Some(head),
             ..Self::new(kind)

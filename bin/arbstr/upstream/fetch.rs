@@ -12,7 +12,7 @@ use super::body::{BodyError, UnknownCoding};
 use super::client::{Client, OutgoingRequest, tls_config};
 use super::error::{AttemptError, AttemptErrorKind};
 use super::headers::Fields;
-use super::{Body, Target, Upstream};
+use super::{Body, RequestTarget, Upstream};
 
 /// Why there is no document. In words for the operator; nothing of the document is quoted.
 #[derive(Debug, thiserror::Error)]
@@ -77,18 +77,18 @@ pub(crate) async fn fetch_document(uri: &Uri, most: usize) -> Result<Bytes, Fetc
     let is_https = uri.scheme_str() == Some("https");
     let client = Client::new(tls_config(is_https), CONNECT);
     let headers = HeaderMap::new();
-    let target = Target::new(Method::GET, uri.clone(), &headers);
+    let target = RequestTarget::new(Method::GET, uri.clone(), &headers);
     Fetch::new(&target, headers, most).fetch(&client).await
 }
 
 struct Fetch<'a> {
-    target: &'a Target,
+    target: &'a RequestTarget,
     headers: HeaderMap,
     most: usize,
 }
 
 impl<'a> Fetch<'a> {
-    fn new(target: &'a Target, mut headers: HeaderMap, most: usize) -> Self {
+    fn new(target: &'a RequestTarget, mut headers: HeaderMap, most: usize) -> Self {
         headers.remove(header::CONTENT_TYPE);
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         headers

@@ -6,7 +6,7 @@ use hyper::{Method, Uri};
 
 /// An address and what is asked of it.
 #[derive(Debug)]
-pub(crate) struct Target {
+pub(crate) struct RequestTarget {
     /// POST, or GET for a list.
     pub(super) method: Method,
     /// Where it is.
@@ -15,7 +15,7 @@ pub(crate) struct Target {
     pub(super) opening: Opening,
 }
 
-impl Target {
+impl RequestTarget {
     /// `uri` as it is asked with `headers`, which may name a host of their own.
     pub(crate) fn new(method: Method, uri: Uri, headers: &HeaderMap) -> Self {
         Self {

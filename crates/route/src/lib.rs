@@ -86,7 +86,7 @@ pub use cooldown::parse_retry_after;
 pub use learn::save::LoadError;
 pub use market::{BuildError, Listing, Market, MarketSpec, OfferSpec, ProviderSpec, VirtualModel};
 pub use permit::{Permit, PermitEnd, Report};
-pub use plan::{Facts, Plan, Refusal};
+pub use plan::{Facts, Plan, PlanError};
 pub use policy::{Objection, Policies, Rule, Strategy, Texts};
 pub use shape::Shape;
 pub use snapshot::{Experience, Health, OfferSnapshot, ProviderSnapshot};

@@ -18,7 +18,7 @@ use crate::circuit::CircuitSettings;
 use crate::learn::demand::Demand;
 use crate::learn::library::Library;
 use crate::learn::prefix::Prefixes;
-use crate::plan::{Facts, Field, Plan, Refusal};
+use crate::plan::{Facts, Field, Plan, PlanError};
 use crate::policy::{Policies, PolicySet, Rule, Strategy};
 use crate::snapshot::{Health, ProviderSnapshot};
 use crate::waterfall::Retry;
@@ -194,7 +194,7 @@ impl Market {
     /// # Errors
     ///
     /// When nobody has the model, no rule has the policy's name, or the policy rules everybody out.
-    pub fn plan(&self, facts: &Facts<'_>, now: Instant) -> Result<Plan, Refusal> {
+    pub fn plan(&self, facts: &Facts<'_>, now: Instant) -> Result<Plan, PlanError> {
         self.draw_up(facts, now, false)
     }
 
@@ -204,7 +204,7 @@ impl Market {
     /// # Errors
     ///
     /// As for [`Self::plan`].
-    pub fn preview(&self, facts: &Facts<'_>, now: Instant) -> Result<Plan, Refusal> {
+    pub fn preview(&self, facts: &Facts<'_>, now: Instant) -> Result<Plan, PlanError> {
         self.draw_up(facts, now, true)
     }
 
@@ -273,21 +273,23 @@ impl Market {
         Health::of(&self.snapshot(now))
     }
 
-    fn draw_up(&self, facts: &Facts<'_>, now: Instant, preview: bool) -> Result<Plan, Refusal> {
+    fn draw_up(&self, facts: &Facts<'_>, now: Instant, preview: bool) -> Result<Plan, PlanError> {
         let model = self
             .models
             .get(facts.model)
-            .ok_or_else(|| Refusal::UnknownModel {
+            .ok_or_else(|| PlanError::UnknownModel {
                 model: facts.model.to_owned(),
             })?;
         let rule = match facts.policy {
-            Some(name) => Some(
-                self.policies
-                    .find(name)
-                    .ok_or_else(|| Refusal::UnknownPolicy {
-                        name: name.to_owned(),
-                    })?,
-            ),
+            Some(name) => {
+                Some(
+                    self.policies
+                        .find(name)
+                        .ok_or_else(|| PlanError::UnknownPolicy {
+                            name: name.to_owned(),
+                        })?,
+                )
+            }
             None => self.policies.choose(facts.texts),
         };
         let turn = match self.policies.strategy(rule) {

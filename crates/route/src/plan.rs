@@ -61,7 +61,7 @@ pub struct Plan {
 /// Why there is no plan.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum PlanError {
     /// No provider has the model.
     #[error("no provider has the model {model:?}")]
     UnknownModel {
@@ -159,7 +159,7 @@ impl Plan {
         facts: &Facts<'_>,
         field: &Field<'_>,
         now: Instant,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, PlanError> {
         let strategy = field.policies.strategy(field.rule);
         let policy = field.rule.map(|rule| field.policies.name(rule));
         let keys = facts.shape.keys(policy.as_deref());
@@ -180,7 +180,7 @@ impl Plan {
         match (first, second, policy.clone()) {
             (None, _, Some(policy)) => {
                 let model = facts.model.to_owned();
-                return Err(Refusal::NothingAllowed {
+                return Err(PlanError::NothingAllowed {
                     model,
                     policy,
                     candidates,

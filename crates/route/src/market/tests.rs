@@ -268,10 +268,10 @@ fn a_policy_says_what_it_has_against_whom() {
         };
         let (candidates, name) = match build(spec).plan(&facts, start()) {
             Ok(plan) => (plan.candidates, plan.policy),
-            Err(Refusal::NothingAllowed {
+            Err(PlanError::NothingAllowed {
                 candidates, policy, ..
             }) => (candidates, Some(policy)),
-            Err(refusal) => panic!("{refusal}"),
+            Err(error) => panic!("{error}"),
         };
         assert_eq!(name.as_deref(), Some("r"));
         let mut got = [None; 3];
@@ -290,7 +290,7 @@ fn refuses_in_words() {
         allowed_providers: vec!["z".to_owned()],
         ..Rule::default()
     }));
-    let refusal = |model, policy| {
+    let error = |model, policy| {
         market
             .plan(
                 &Facts {
@@ -302,10 +302,10 @@ fn refuses_in_words() {
             .unwrap_err()
             .to_string()
     };
-    assert_eq!(refusal("x", None), r#"no provider has the model "x""#);
-    assert_eq!(refusal("m", Some("nope")), r#"there is no policy "nope""#);
+    assert_eq!(error("x", None), r#"no provider has the model "x""#);
+    assert_eq!(error("m", Some("nope")), r#"there is no policy "nope""#);
     let nobody = r#"policy "r" leaves nobody to serve the model "m": a (provider not allowed), b (provider not allowed), c (provider not allowed)"#;
-    assert_eq!(refusal("m", Some("r")), nobody);
+    assert_eq!(error("m", Some("r")), nobody);
 }
 
 #[test]
@@ -360,7 +360,7 @@ fn a_virtual_model_is_served_by_any_of_its_models() {
     assert_eq!(pairs, [("b", "n"), ("a", "m"), ("b", "m")]);
     assert!(matches!(
         market.plan(&facts("w"), start()),
-        Err(Refusal::UnknownModel { .. })
+        Err(PlanError::UnknownModel { .. })
     ));
     let names: Vec<(&str, bool)> = market
         .models()

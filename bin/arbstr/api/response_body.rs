@@ -11,7 +11,7 @@ use crate::relay;
 
 /// The body of an answer.
 #[derive(Debug)]
-pub(crate) struct Reply(Kind);
+pub(crate) struct ResponseBody(Kind);
 
 #[derive(Debug)]
 enum Kind {
@@ -19,7 +19,7 @@ enum Kind {
     Relayed(Box<relay::Body>),
 }
 
-impl Reply {
+impl ResponseBody {
     /// A body that is ready.
     pub(crate) fn whole(body: impl Into<Bytes>) -> Self {
         Self(Kind::Whole(
@@ -33,7 +33,7 @@ impl Reply {
     }
 }
 
-impl Body for Reply {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Infallible;
 

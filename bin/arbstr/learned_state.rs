@@ -14,12 +14,12 @@ use crate::clock;
 /// What is kept of what was learned. Nothing is saved over what an earlier process left until that has been read: a
 /// database that is out of reach for a moment must not cost what took weeks to learn.
 #[derive(Debug, Clone)]
-pub(crate) struct Memory {
+pub(crate) struct LearnedState {
     name: &'static str,
     is_read: Arc<AtomicBool>,
 }
 
-impl Memory {
+impl LearnedState {
     /// The memory of this kind of process: what built-in providers have taught says nothing about real ones.
     pub(crate) fn of(mock: bool) -> Self {
         Self {
