@@ -16,7 +16,7 @@ use crate::change::{Change, ChangeLog, ProviderEvent};
 use crate::circuit::{Circuit, CircuitSettings, CircuitState, Urgency};
 use crate::latency::Latency;
 use crate::learn::demand::Demand;
-use crate::learn::habit::{Effects, Habit, Held};
+use crate::learn::profile::{Effects, HeldPrefix, OfferProfile};
 use crate::limit::Limit;
 use crate::snapshot::{Experience, OfferSnapshot, ProviderSnapshot};
 use crate::verdict::SUSPENSION;
@@ -107,21 +107,21 @@ pub(crate) struct OfferState {
     pub(crate) in_vain: u32,
     pub(crate) streams: Latency,
     pub(crate) wholes: Latency,
-    pub(crate) habit: Habit,
+    pub(crate) profile: OfferProfile,
 }
 
 /// What of a request decides how an offer looks at it.
 #[derive(Debug)]
-pub(crate) struct Occasion<'a> {
+pub(crate) struct PlanContext<'a> {
     pub(crate) streaming: bool,
     pub(crate) input_tokens: u64,
     /// Who has seen how much of the conversation.
-    pub(crate) held: &'a [(u64, Held)],
+    pub(crate) held: &'a [(u64, HeldPrefix)],
 }
 
 /// What a plan wants to know of an offer, read in one go.
 #[derive(Debug)]
-pub(crate) struct Glance {
+pub(crate) struct OfferView {
     pub(crate) skip: Option<Skip>,
     pub(crate) effects: Effects,
     /// Input tokens that it is expected to find in its cache, by the estimate's measure.
@@ -281,27 +281,27 @@ impl Offer {
     }
 
     /// What a plan wants to know, when the demand's clock shows `tick`.
-    pub(crate) fn glance(&self, now: Instant, tick: u32, about: &Occasion<'_>) -> Glance {
+    pub(crate) fn view(&self, now: Instant, tick: u32, context: &PlanContext<'_>) -> OfferView {
         let provider = self.provider.lock();
         let mut offer = self.lock();
-        let effects = offer.habit.recent_effects(now, tick);
-        let latency = if about.streaming {
+        let effects = offer.profile.recent_effects(now, tick);
+        let latency = if context.streaming {
             &offer.streams
         } else {
             &offer.wholes
         };
-        Glance {
+        OfferView {
             skip: self.obstacle_in(&provider, &offer, (now, Urgency::Ready)),
             effects,
-            cached: self.expect_cached(&offer.habit, about),
-            may_be_tried: offer.habit.may_be_tried(now),
+            cached: self.expect_cached(&offer.profile, context),
+            may_be_tried: offer.profile.may_be_tried(now),
             latency: latency.mean(),
         }
     }
 
     /// It is asked only to learn from it; not to be done again before the answer is in.
     pub(crate) fn note_trial(&self, now: Instant) {
-        self.lock().habit.trying_until = now.checked_add(LONGEST_TRIAL);
+        self.lock().profile.trying_until = now.checked_add(LONGEST_TRIAL);
     }
 
     /// Whether an answer whose input was seen before is cheaper.
@@ -310,14 +310,14 @@ impl Offer {
         self.rates.as_ref().is_some_and(cheaper)
     }
 
-    fn expect_cached(&self, habit: &Habit, about: &Occasion<'_>) -> f64 {
+    fn expect_cached(&self, profile: &OfferProfile, context: &PlanContext<'_>) -> f64 {
         if !self.prices_cache() {
             return 0.0;
         }
-        let held = about.held.iter().find(|(offer, _)| *offer == self.name);
-        habit
+        let held = context.held.iter().find(|(offer, _)| *offer == self.name);
+        profile
             .cache
-            .expect(held.map(|(_, held)| held), about.input_tokens)
+            .expect(held.map(|(_, held)| held), context.input_tokens)
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, OfferState> {
@@ -342,7 +342,7 @@ impl Offer {
             json_latency: state.wholes.mean(),
             first_event_auto,
             refuses_stream_options: self.refuses_stream_options(),
-            experience: Experience::of(&state.habit, now),
+            experience: Experience::of(&state.profile, now),
         }
     }
 }
@@ -425,7 +425,7 @@ impl Default for OfferLive {
                 in_vain: 0,
                 streams: Latency::new(),
                 wholes: Latency::new(),
-                habit: Habit::default(),
+                profile: OfferProfile::default(),
             }),
             refuses_stream_options: AtomicBool::new(false),
         }

@@ -16,16 +16,16 @@ use crate::candidate::{Offer, OfferLive, Provider, Tier};
 use crate::change::{Change, ChangeLog};
 use crate::circuit::CircuitSettings;
 use crate::learn::demand::Demand;
-use crate::learn::library::Library;
 use crate::learn::prefix::Prefixes;
-use crate::plan::{Facts, Field, Plan, PlanError};
+use crate::learn::shared::SharedDemand;
+use crate::plan::{Facts, Plan, PlanError, PlanInputs};
 use crate::policy::{Policies, PolicySet, Rule, Strategy};
 use crate::snapshot::{Health, ProviderSnapshot};
 use crate::waterfall::Retry;
 
-mod memory;
+mod persist;
 
-use memory::Unclaimed;
+use persist::Unclaimed;
 
 /// What a market is built from.
 #[derive(Debug, Clone, Default)]
@@ -125,7 +125,7 @@ pub struct Market {
     offers: Vec<Arc<Offer>>,
     models: HashMap<Arc<str>, Model>,
     demands: HashMap<Arc<str>, Arc<Demand>>,
-    library: Arc<Library>,
+    shared: Arc<SharedDemand>,
     prefixes: Arc<Prefixes>,
     unclaimed: Arc<Unclaimed>,
     policies: PolicySet,
@@ -161,8 +161,8 @@ impl Market {
         check(&spec)?;
         let policies = PolicySet::new(spec.policies);
         let changes = previous.map_or_else(Arc::default, |old| Arc::clone(&old.changes));
-        let library = previous.map_or_else(Arc::default, |old| Arc::clone(&old.library));
-        let demands = inherit_demands(&spec.providers, &library, previous);
+        let shared = previous.map_or_else(Arc::default, |old| Arc::clone(&old.shared));
+        let demands = inherit_demands(&spec.providers, &shared, previous);
         let circuit = CircuitSettings {
             failures: spec.circuit.failures.max(1),
             open_for: spec.circuit.open_for.min(LONGEST_OPEN),
@@ -172,7 +172,7 @@ impl Market {
             offers: Vec::new(),
             models: HashMap::new(),
             demands,
-            library,
+            shared,
             prefixes: previous.map_or_else(Arc::default, |old| Arc::clone(&old.prefixes)),
             unclaimed: previous.map_or_else(Arc::default, |old| Arc::clone(&old.unclaimed)),
             policies,
@@ -242,7 +242,7 @@ impl Market {
     /// candidate, all together since the first of the markets that followed one another was built.
     #[must_use]
     pub fn explored(&self) -> Sats {
-        self.library.explored()
+        self.shared.explored()
     }
 
     /// Every offer, in the order of the config.
@@ -297,7 +297,7 @@ impl Market {
             Strategy::RoundRobin => model.turns.fetch_add(1, Ordering::Relaxed),
             Strategy::Cheapest | Strategy::LowestLatency => 0,
         };
-        let field = Field {
+        let inputs = PlanInputs {
             offers: &model.offers,
             policies: &self.policies,
             rule,
@@ -306,7 +306,7 @@ impl Market {
             prefixes: &self.prefixes,
             preview,
         };
-        Plan::build(facts, &field, now)
+        Plan::build(facts, &inputs, now)
     }
 
     fn add_provider(
@@ -350,7 +350,7 @@ impl Market {
         let demand = self
             .demands
             .get(&model)
-            .map_or_else(|| Demand::new(&self.library), Arc::clone);
+            .map_or_else(|| Demand::new(&self.shared), Arc::clone);
         let name = offer_name(provider, &model, &spec.upstream_model);
         self.unclaimed.lock().claim_offer(name, &live);
         let offer = Arc::new(Offer {
@@ -427,7 +427,7 @@ fn offer_name(provider: &Provider, model: &str, upstream_model: &str) -> u64 {
 
 fn inherit_demands(
     providers: &[ProviderSpec],
-    library: &Arc<Library>,
+    shared: &Arc<SharedDemand>,
     previous: Option<&Market>,
 ) -> HashMap<Arc<str>, Arc<Demand>> {
     let mut demands = HashMap::new();
@@ -438,7 +438,7 @@ fn inherit_demands(
                 let old = previous.and_then(|old| old.demands.get(offer.model.as_str()));
                 old.map_or_else(
                     || {
-                        let demand = Demand::new(library);
+                        let demand = Demand::new(shared);
                         if let Some(old) = previous {
                             old.unclaimed.lock().claim_demand(&offer.model, &demand);
                         }

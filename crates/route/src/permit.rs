@@ -15,9 +15,9 @@ use crate::candidate::{Offer, OfferState, ProviderState, Skip, extend};
 use crate::change::ProviderEvent;
 use crate::circuit::{Pass, Proof, Urgency};
 use crate::estimate::to_number;
-use crate::learn::demand::Lesson;
-use crate::learn::habit::{Bound, Reported};
+use crate::learn::demand::Sample;
 use crate::learn::prefix::Prefixes;
+use crate::learn::profile::{Bound, Reported};
 use crate::limit::Slot;
 use crate::shape::{Keys, Prefix};
 use crate::verdict::{Action, AttemptOutcome, Blame, SUSPENSION, Scope, TimeoutKind, Verdict};
@@ -30,7 +30,7 @@ pub struct Permit {
     connections: Pass,
     answers: Pass,
     slot: Slot,
-    terms: Arc<Terms>,
+    traits: Arc<RequestTraits>,
     /// What the answer was expected to take.
     expected: Tokens,
 }
@@ -57,7 +57,7 @@ pub struct Report {
 
 /// What about a request decides what its answer teaches.
 #[derive(Debug)]
-pub(crate) struct Terms {
+pub(crate) struct RequestTraits {
     pub(crate) keys: Keys,
     /// The leading messages; empty where nobody has a price for knowing them.
     pub(crate) prefixes: Vec<Prefix>,
@@ -77,7 +77,7 @@ impl Permit {
         offer: &Arc<Offer>,
         now: Instant,
         (urgency, overflow): (Urgency, bool),
-        (terms, expected): (&Arc<Terms>, Tokens),
+        (traits, expected): (&Arc<RequestTraits>, Tokens),
     ) -> Result<Self, Skip> {
         let mut provider_state = offer.provider.lock();
         let mut offer_state = offer.lock();
@@ -102,7 +102,7 @@ impl Permit {
             connections,
             answers,
             slot,
-            terms: Arc::clone(terms),
+            traits: Arc::clone(traits),
             expected,
         })
     }
@@ -110,31 +110,31 @@ impl Permit {
     /// The client left after it had waited for so long, with nothing to show for it.
     pub(crate) fn on_client_gone(&self, waited: Duration, now: Instant) {
         self.offer
-            .on_wait_in_vain(waited, self.terms.streaming, now);
+            .on_wait_in_vain(waited, self.traits.streaming, now);
     }
 
     /// The answer ended. A complete one closes the circuit, widens a learned limit and teaches what such requests
     /// take; a broken one counts as a failure that is probably billed. Whether the usage reported cannot be true.
     pub fn finish(mut self, end: PermitEnd, report: &Report, now: Instant) -> bool {
         let settings = self.offer.provider.circuit;
-        let implausible = is_implausible(&self.terms, report);
+        let implausible = is_implausible(&self.traits, report);
         // Who reports nothing that makes sense shows at least how much he says.
         let sane = report.usage.filter(|usage| !usage.insane);
         let usage = (end == PermitEnd::Complete).then(|| sane.unwrap_or_default());
         let text = report.text_bytes;
-        let lesson = {
+        let sample = {
             let mut state = self.offer.lock();
             let transition = match end {
                 PermitEnd::Complete => {
-                    state.habit.reckoned = None;
-                    state.habit.tally.succeed(now);
+                    state.profile.reckoned = None;
+                    state.profile.tally.succeed(now);
                     state
                         .answers
                         .on_success(&mut self.answers, Proof::Whole, &settings)
                 }
                 PermitEnd::Broken => {
-                    state.habit.reckoned = None;
-                    state.habit.tally.fail(self.share_of(report), now);
+                    state.profile.reckoned = None;
+                    state.profile.tally.fail(self.share_of(report), now);
                     state.answers.on_failure(&mut self.answers, now, &settings)
                 }
                 PermitEnd::ClientGone => None,
@@ -143,16 +143,16 @@ impl Permit {
                 .into_iter()
                 .for_each(|transition| self.offer.report(transition));
             usage.map(|usage| {
-                let reported = reported(&self.terms, &usage, (text, implausible));
-                let lesson = state.habit.lesson(&reported);
-                (usage, reported, lesson)
+                let reported = reported(&self.traits, &usage, (text, implausible));
+                let sample = state.profile.sample(&reported);
+                (usage, reported, sample)
             })
         };
         if end == PermitEnd::Complete {
             self.offer.provider.lock().limit.on_success();
         }
-        if let Some((usage, reported, lesson)) = lesson {
-            self.learn(&usage, (&reported, &lesson), now);
+        if let Some((usage, reported, sample)) = sample {
+            self.learn(&usage, (&reported, &sample), now);
         }
         implausible
     }
@@ -195,9 +195,9 @@ impl Permit {
             | (_, Action::ReturnAsIs | Action::Stop | Action::WithoutStreamOptions) => {}
             (outcome, _) => {
                 let share = self.share_sunk(outcome, sunk_cost);
-                offer_state.habit.reckoned = None;
-                offer_state.habit.tally.fail(share, now);
-                offer_state.habit.trying_until = None;
+                offer_state.profile.reckoned = None;
+                offer_state.profile.tally.fail(share, now);
+                offer_state.profile.trying_until = None;
             }
         }
         match outcome {
@@ -279,30 +279,30 @@ impl Permit {
     }
 
     fn record_latency(&self, state: &mut OfferState, took: Duration) {
-        if self.terms.streaming {
+        if self.traits.streaming {
             state.streams.record(took);
         } else {
             state.wholes.record(took);
         }
     }
 
-    fn learn(&self, usage: &Usage, (reported, lesson): (&Reported, &Lesson), now: Instant) {
-        let terms = &*self.terms;
+    fn learn(&self, usage: &Usage, (reported, sample): (&Reported, &Sample), now: Instant) {
+        let traits = &*self.traits;
         let demand = &self.offer.demand;
         let server = self.offer.short_name();
-        let (expected, tick) = demand.learn(&terms.keys, lesson, server, !reported.implausible);
-        let held = terms.memory.note(&terms.prefixes, self.offer.name, now);
+        let (expected, tick) = demand.learn(&traits.keys, sample, server, !reported.implausible);
+        let held = traits.memory.note(&traits.prefixes, self.offer.name, now);
         let mut state = self.offer.lock();
-        let habit = &mut state.habit;
-        habit.heard = tick;
-        habit.trying_until = None;
-        habit.reckoned = None;
-        habit.learn(lesson, &expected, reported);
+        let profile = &mut state.profile;
+        profile.heard = tick;
+        profile.trying_until = None;
+        profile.reckoned = None;
+        profile.learn(sample, &expected, reported);
         if let (true, Some(input)) = (self.offer.prices_cache(), usage.input) {
             // In the measure of the estimate, which all prefixes are kept in.
-            let scale = to_number(terms.input) / to_number(input.max(1));
+            let scale = to_number(traits.input) / to_number(input.max(1));
             let cached = to_number(usage.cached_input.unwrap_or(0)) * scale;
-            habit.cache.learn(held.as_ref(), terms.input, cached);
+            profile.cache.learn(held.as_ref(), traits.input, cached);
         }
     }
 
@@ -340,12 +340,16 @@ impl Permit {
 }
 
 /// What `usage` says, per choice and as far as it goes.
-fn reported(terms: &Terms, usage: &Usage, (text, implausible): (Option<u64>, bool)) -> Reported {
-    let choices = f64::from(terms.choices);
-    let output = usage.output.filter(|_| terms.generates);
-    let bound = match (output, terms.max_output_tokens) {
+fn reported(
+    traits: &RequestTraits,
+    usage: &Usage,
+    (text, implausible): (Option<u64>, bool),
+) -> Reported {
+    let choices = f64::from(traits.choices);
+    let output = usage.output.filter(|_| traits.generates);
+    let bound = match (output, traits.max_output_tokens) {
         (Some(output), Some(most)) => {
-            match output.cmp(&most.saturating_mul(u64::from(terms.choices))) {
+            match output.cmp(&most.saturating_mul(u64::from(traits.choices))) {
                 Ordering::Less => Bound::Within,
                 Ordering::Equal => Bound::Reached,
                 Ordering::Greater => Bound::Passed,
@@ -359,12 +363,12 @@ fn reported(terms: &Terms, usage: &Usage, (text, implausible): (Option<u64>, boo
     Reported {
         output: output.map(|output| to_number(output) / choices),
         text: text
-            .filter(|bytes| terms.generates && *bytes > 0)
+            .filter(|bytes| traits.generates && *bytes > 0)
             .map(|bytes| to_number(bytes) * thought(usage) / choices),
         input_ratio: usage
             .input
-            .filter(|_| terms.input > 0)
-            .map(|input| to_number(input) / to_number(terms.input)),
+            .filter(|_| traits.input > 0)
+            .map(|input| to_number(input) / to_number(traits.input)),
         bound,
         implausible,
     }
@@ -384,17 +388,17 @@ fn thought(usage: &Usage) -> f64 {
 
 /// Whether an answer bills more output than it can have: more tokens than bytes came, or than the client allowed.
 /// Reasoning is not counted, since neither limit need hold for it.
-fn is_implausible(terms: &Terms, report: &Report) -> bool {
-    let Some(usage) = report.usage.filter(|_| terms.generates) else {
+fn is_implausible(traits: &RequestTraits, report: &Report) -> bool {
+    let Some(usage) = report.usage.filter(|_| traits.generates) else {
         return false;
     };
     let Some(output) = usage.output else {
         return false;
     };
     let visible = output.saturating_sub(usage.reasoning.unwrap_or(0));
-    let allowed = terms
+    let allowed = traits
         .max_output_tokens
-        .map(|most| most.saturating_mul(u64::from(terms.choices)));
+        .map(|most| most.saturating_mul(u64::from(traits.choices)));
     let exceeds = |most: Option<u64>| most.is_some_and(|most| visible > most);
     exceeds(allowed) || exceeds(report.text_bytes.map(|bytes| bytes.saturating_add(SLACK)))
 }

@@ -9,18 +9,18 @@ use std::time::Instant;
 use arbstr_price::{Tokens, quote};
 use arbstr_wire::{Endpoint, Request};
 
-use crate::candidate::{Candidate, Glance, Occasion, Offer, Rank, Skip};
+use crate::candidate::{Candidate, Offer, OfferView, PlanContext, Rank, Skip};
 use crate::estimate::{to_count, to_millionths, to_number};
 use crate::learn::demand::{Demand, Expectation};
 use crate::learn::prefix::Prefixes;
-use crate::permit::Terms;
+use crate::permit::RequestTraits;
 use crate::policy::{PolicySet, Strategy, Texts};
 use crate::shape::{Keys, Shape};
 use crate::waterfall::Retry;
 
 mod rank;
 
-use rank::{Runner, explain, rank, try_somebody};
+use rank::{Ranking, explain, rank, try_somebody};
 
 /// What planning needs to know of a request.
 #[derive(Clone)]
@@ -54,7 +54,7 @@ pub struct Plan {
     pub strategy: Strategy,
     /// Best first, those passed over included.
     pub candidates: Vec<Candidate>,
-    pub(crate) terms: Arc<Terms>,
+    pub(crate) traits: Arc<RequestTraits>,
     pub(crate) retry: Retry,
 }
 
@@ -91,7 +91,7 @@ pub enum PlanError {
 
 /// What is expected of a request, whoever serves it with one model.
 #[derive(Clone, Copy)]
-struct Expected {
+struct ModelExpectation {
     /// Output tokens of one choice.
     output: f64,
     /// Input tokens reported for each estimated one.
@@ -100,9 +100,9 @@ struct Expected {
     tick: u32,
 }
 
-impl Expected {
+impl ModelExpectation {
     fn of(found: &Expectation, tick: u32) -> Self {
-        let usual_ratio = found.log_input.map_or(0.0, |guess| guess.value);
+        let usual_ratio = found.log_input.map_or(0.0, |prediction| prediction.value);
         Self {
             output: f64::from(found.output),
             input_ratio: f64::from(usual_ratio).exp(),
@@ -113,7 +113,7 @@ impl Expected {
 
 /// What a market contributes to a plan.
 #[derive(Debug)]
-pub(crate) struct Field<'a> {
+pub(crate) struct PlanInputs<'a> {
     pub(crate) offers: &'a [Arc<Offer>],
     pub(crate) policies: &'a PolicySet,
     pub(crate) rule: Option<usize>,
@@ -154,25 +154,25 @@ impl std::fmt::Debug for Facts<'_> {
 }
 
 impl Plan {
-    /// Ranks the offers of `field` for the request of `facts`.
+    /// Ranks the offers of `inputs` for the request of `facts`.
     pub(crate) fn build(
         facts: &Facts<'_>,
-        field: &Field<'_>,
+        inputs: &PlanInputs<'_>,
         now: Instant,
     ) -> Result<Self, PlanError> {
-        let strategy = field.policies.strategy(field.rule);
-        let policy = field.rule.map(|rule| field.policies.name(rule));
+        let strategy = inputs.policies.strategy(inputs.rule);
+        let policy = inputs.rule.map(|rule| inputs.policies.name(rule));
         let keys = facts.shape.keys(policy.as_deref());
-        let terms = terms(facts, field, keys);
-        let (entered, mut runners) = enter_runners(facts, field, &terms, now);
-        rank(&mut runners, strategy, field.turn);
-        let tried = if strategy == Strategy::Cheapest && !field.preview {
-            try_somebody(&entered, &mut runners, now)
+        let traits = traits(facts, inputs, keys);
+        let (entered, mut rankings) = candidates_with_rankings(facts, inputs, &traits, now);
+        rank(&mut rankings, strategy, inputs.turn);
+        let tried = if strategy == Strategy::Cheapest && !inputs.preview {
+            try_somebody(&entered, &mut rankings, now)
         } else {
             None
         };
-        let mut candidates = in_order(entered, &runners);
-        explain(&mut candidates, &runners, strategy, tried);
+        let mut candidates = in_order(entered, &rankings);
+        explain(&mut candidates, &rankings, strategy, tried);
         let mut allowed = candidates
             .iter_mut()
             .filter(|candidate| !candidate.is_ruled_out());
@@ -194,8 +194,8 @@ impl Plan {
             policy,
             strategy,
             candidates,
-            terms: Arc::new(terms),
-            retry: field.retry,
+            traits: Arc::new(traits),
+            retry: inputs.retry,
         })
     }
 
@@ -214,9 +214,9 @@ fn keep_sole(sole: &mut Candidate) {
     }
 }
 
-fn terms(facts: &Facts<'_>, field: &Field<'_>, keys: Keys) -> Terms {
-    let prices_cache = field.offers.iter().any(|offer| offer.prices_cache());
-    Terms {
+fn traits(facts: &Facts<'_>, inputs: &PlanInputs<'_>, keys: Keys) -> RequestTraits {
+    let prices_cache = inputs.offers.iter().any(|offer| offer.prices_cache());
+    RequestTraits {
         keys,
         // Worth remembering only where somebody has a price for it.
         prefixes: if prices_cache {
@@ -224,7 +224,7 @@ fn terms(facts: &Facts<'_>, field: &Field<'_>, keys: Keys) -> Terms {
         } else {
             Vec::new()
         },
-        memory: Arc::clone(field.prefixes),
+        memory: Arc::clone(inputs.prefixes),
         streaming: facts.streaming,
         choices: facts.choices.max(1),
         input: facts.shape.input_tokens,
@@ -233,81 +233,81 @@ fn terms(facts: &Facts<'_>, field: &Field<'_>, keys: Keys) -> Terms {
     }
 }
 
-fn enter_runners(
+fn candidates_with_rankings(
     facts: &Facts<'_>,
-    field: &Field<'_>,
-    terms: &Terms,
+    inputs: &PlanInputs<'_>,
+    traits: &RequestTraits,
     now: Instant,
-) -> (Vec<Candidate>, Vec<Runner>) {
-    let held = field.prefixes.holders(&terms.prefixes, now);
-    let occasion = Occasion {
+) -> (Vec<Candidate>, Vec<Ranking>) {
+    let held = inputs.prefixes.holders(&traits.prefixes, now);
+    let context = PlanContext {
         streaming: facts.streaming,
         input_tokens: facts.shape.input_tokens,
         held: &held,
     };
-    let policy = field.rule.map(|rule| field.policies.name(rule));
-    let mut expected: Option<(*const Demand, Expected)> = None;
-    let mut candidates = Vec::with_capacity(field.offers.len());
-    let mut runners = Vec::with_capacity(field.offers.len());
-    for (place, offer) in (0..).zip(field.offers) {
+    let policy = inputs.rule.map(|rule| inputs.policies.name(rule));
+    let mut expected: Option<(*const Demand, ModelExpectation)> = None;
+    let mut candidates = Vec::with_capacity(inputs.offers.len());
+    let mut rankings = Vec::with_capacity(inputs.offers.len());
+    for (place, offer) in (0..).zip(inputs.offers) {
         // Offers of one model share what is expected of it, and stand side by side.
         let key = Arc::as_ptr(&offer.demand);
         let of_model = match expected {
             Some((known, found)) if known == key => found,
             _ => {
-                let (found, tick) = offer.demand.expect(&terms.keys, !field.preview);
-                expected.insert((key, Expected::of(&found, tick))).1
+                let (found, tick) = offer.demand.expect(&traits.keys, !inputs.preview);
+                expected.insert((key, ModelExpectation::of(&found, tick))).1
             }
         };
-        let glance = offer.glance(now, of_model.tick, &occasion);
-        let tokens = expect_tokens(facts, of_model, &glance);
-        let failures = to_millionths(glance.effects.failure);
+        let view = offer.view(now, of_model.tick, &context);
+        let tokens = expect_tokens(facts, of_model, &view);
+        let failures = to_millionths(view.effects.failure);
         let quote = offer
             .rates
             .as_ref()
             .map(|rates| quote(&tokens, rates).with_failures(failures));
-        let objection = field.rule.zip(policy.as_ref()).and_then(|(rule, policy)| {
-            let objection = field
+        let objection = inputs.rule.zip(policy.as_ref()).and_then(|(rule, policy)| {
+            let objection = inputs
                 .policies
                 .objection(rule, facts.model, offer, quote.as_ref())?;
             let policy = Arc::clone(policy);
             Some(Skip::Policy { policy, objection })
         });
         let priced = (&tokens, quote.as_ref());
-        runners.push(Runner::new(
+        rankings.push(Ranking::new(
             place,
             offer,
             priced,
-            &glance,
+            &view,
             objection.is_some(),
         ));
         candidates.push(Candidate {
             offer: Arc::clone(offer),
             tokens,
             quote,
-            latency: glance.latency,
-            success: glance.effects.success,
+            latency: view.latency,
+            success: view.effects.success,
             rank: Rank::default(),
-            skipped: objection.or(glance.skip),
+            skipped: objection.or(view.skip),
         });
     }
-    (candidates, runners)
+    (candidates, rankings)
 }
 
-/// The candidates in the order of their runners, each of which names another place.
-fn in_order(candidates: Vec<Candidate>, runners: &[Runner]) -> Vec<Candidate> {
-    if runners.is_sorted_by_key(|runner| runner.place) {
+/// The candidates in the order of their rankings, each of which names another place.
+fn in_order(candidates: Vec<Candidate>, rankings: &[Ranking]) -> Vec<Candidate> {
+    if rankings.is_sorted_by_key(|ranking| ranking.place) {
         return candidates;
     }
     let mut places: Vec<Option<Candidate>> = candidates.into_iter().map(Some).collect();
-    let ranked = runners.iter();
+    let ranked = rankings.iter();
     ranked
-        .filter_map(|runner| places[runner.place as usize].take())
+        .filter_map(|ranking| places[ranking.place as usize].take())
         .collect()
 }
 
-fn expect_tokens(facts: &Facts<'_>, expected: Expected, glance: &Glance) -> Tokens {
-    let effects = &glance.effects;
+fn expect_tokens(facts: &Facts<'_>, expected: ModelExpectation, view: &OfferView) -> Tokens {
+    let effects = &view.effects;
     let input_ratio = expected.input_ratio * effects.input;
     let bound = facts.max_output_tokens.filter(|_| !effects.overruns);
     let per_choice = to_count(expected.output * effects.output);
@@ -321,7 +321,7 @@ fn expect_tokens(facts: &Facts<'_>, expected: Expected, glance: &Glance) -> Toke
     let input = to_count(to_number(facts.shape.input_tokens) * input_ratio);
     Tokens {
         input,
-        cached_input: to_count(glance.cached * input_ratio).min(input),
+        cached_input: to_count(view.cached * input_ratio).min(input),
         output,
     }
 }

@@ -7,7 +7,7 @@ use arbstr_price::Rates;
 
 use crate::candidate::Tier;
 use crate::circuit::CircuitState;
-use crate::learn::habit::Habit;
+use crate::learn::profile::OfferProfile;
 
 /// One provider at one moment.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,17 +74,17 @@ pub struct Experience {
 }
 
 impl Experience {
-    pub(crate) fn of(habit: &Habit, now: Instant) -> Self {
-        let effects = habit.effects(now, habit.heard);
+    pub(crate) fn of(profile: &OfferProfile, now: Instant) -> Self {
+        let effects = profile.effects(now, profile.heard);
         let known = |knowledge: f32, factor: f64| (knowledge > 0.0).then_some(factor);
         Self {
             output_factor: known(
-                habit.billing.knowledge + habit.text.knowledge,
+                profile.billing.knowledge + profile.text.knowledge,
                 effects.output,
             ),
-            input_factor: known(habit.input.knowledge, effects.input),
+            input_factor: known(profile.input.knowledge, effects.input),
             success: effects.success,
-            implausible_usage: habit.implausible,
+            implausible_usage: profile.implausible,
         }
     }
 }

@@ -411,8 +411,8 @@ impl Waterfall {
         now: Instant,
     ) -> Option<Step> {
         let offer = Arc::clone(self.offer(candidate));
-        let terms = (&self.plan.terms, self.plan.candidates[candidate].tokens);
-        let permit = Permit::request(&offer, now, (urgency, overflow), terms).ok()?;
+        let traits = (&self.plan.traits, self.plan.candidates[candidate].tokens);
+        let permit = Permit::request(&offer, now, (urgency, overflow), traits).ok()?;
         self.begun += 1;
         self.progress[candidate].tries += 1;
         self.progress[candidate].state = CandidateState::Spent;

@@ -15,15 +15,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::blend::Blend;
 use self::node::{Lanes, RATIO_ERROR};
-use super::explore::Account;
-use super::library::Library;
+use super::explore::ExplorationBudget;
+use super::shared::SharedDemand;
 use crate::shape::{Keys, LEVELS};
 
 mod blend;
 mod node;
 mod table;
 
-pub(crate) use blend::{Expectation, Guess};
+pub(crate) use blend::{Expectation, Prediction};
 pub(super) use node::Evidence;
 pub(crate) use node::{BILLING, Clue, INPUT, Level, Mean, Node, OUTPUT, TEXT};
 pub(crate) use table::Table;
@@ -31,27 +31,27 @@ pub(crate) use table::Table;
 /// What requests for one model gave so far.
 #[derive(Debug)]
 pub(crate) struct Demand {
-    records: Mutex<Records>,
-    library: Arc<Library>,
+    state: Mutex<DemandState>,
+    shared: Arc<SharedDemand>,
     /// Others stand in for this model, so that the same requests go now to one of them, now to another.
     has_peers: AtomicBool,
 }
 
 /// The part behind the lock.
 #[derive(Debug, Default)]
-pub(crate) struct Records {
+pub(crate) struct DemandState {
     pub(crate) nodes: Table,
     pub(crate) levels: [Level; LEVELS],
     /// Counts the requests planned, as a clock of what happens here.
     pub(crate) ticks: u32,
-    pub(crate) account: Account,
+    pub(crate) budget: ExplorationBudget,
     /// Share of answers whose usage looks as if it could not be true.
     pub(crate) implausible: Mean,
 }
 
 /// What one answer shows, less what its server added.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Lesson {
+pub(crate) struct Sample {
     pub(crate) log_output: Option<Clue>,
     pub(crate) log_text: Option<Clue>,
     pub(crate) log_billing: Option<Clue>,
@@ -59,14 +59,14 @@ pub(crate) struct Lesson {
 }
 
 impl Demand {
-    /// Nothing learned yet; it stands in `library`, which helps out.
-    pub(crate) fn new(library: &Arc<Library>) -> Arc<Self> {
+    /// Nothing learned yet; it joins `shared`, which helps out.
+    pub(crate) fn new(shared: &Arc<SharedDemand>) -> Arc<Self> {
         let demand = Arc::new(Self {
-            records: Mutex::default(),
-            library: Arc::clone(library),
+            state: Mutex::default(),
+            shared: Arc::clone(shared),
             has_peers: AtomicBool::new(false),
         });
-        library.admit(&demand);
+        shared.admit(&demand);
         demand
     }
 
@@ -79,14 +79,14 @@ impl Demand {
     /// `counts`.
     pub(crate) fn expect(&self, keys: &Keys, counts: bool) -> (Expectation, u32) {
         if counts {
-            self.library.tick();
+            self.shared.tick();
         }
-        let mut records = self.lock();
-        records.ticks = records.ticks.wrapping_add(u32::from(counts));
-        let ticks = records.ticks;
-        let mut blend = records.blend(keys);
-        let known = records.known();
-        drop(records);
+        let mut state = self.lock();
+        state.ticks = state.ticks.wrapping_add(u32::from(counts));
+        let ticks = state.ticks;
+        let mut blend = state.blend(keys);
+        let known = state.known();
+        drop(state);
         self.ask_around(&mut blend, keys, known);
         (blend.finish(), ticks)
     }
@@ -99,64 +99,64 @@ impl Demand {
     pub(crate) fn learn(
         &self,
         keys: &Keys,
-        lesson: &Lesson,
+        sample: &Sample,
         server: u32,
         plausible: bool,
     ) -> (Expectation, u32) {
-        let evidence = lesson.evidence();
-        let now = self.library.now();
-        let mut records = self.lock();
-        let ticks = records.ticks;
-        let known = records.known();
-        let before = records.nodes.len();
+        let evidence = sample.evidence();
+        let now = self.shared.now();
+        let mut state = self.lock();
+        let ticks = state.ticks;
+        let known = state.known();
+        let before = state.nodes.len();
         let mut blend = Blend::default();
-        if records.believes(plausible) {
-            records.learn(keys, &evidence, (server, now), |node, doubt| {
+        if state.believes(plausible) {
+            state.learn(keys, &evidence, (server, now), |node, doubt| {
                 blend.add_but_for(server, node, doubt);
             });
         } else {
-            records.blend_but_for(server, keys, &mut blend);
+            state.blend_but_for(server, keys, &mut blend);
         }
-        let after = records.nodes.len();
-        drop(records);
+        let after = state.nodes.len();
+        drop(state);
         self.ask_around(&mut blend, keys, known);
         // A model that is well known tells the others of itself now and then: no busy one shall outshout the rest.
         if self.shares(known) || is_chosen(now) {
-            self.library.learn(keys, &evidence, server, plausible);
+            self.shared.learn(keys, &evidence, server, plausible);
         }
-        self.library.note_change(before, after);
+        self.shared.note_change(before, after);
         let mut expected = blend.finish();
         if !blend.knows_output() {
-            // A guess without evidence is nothing to measure anybody against.
+            // A prediction without evidence is nothing to measure anybody against.
             expected.doubt = f32::INFINITY;
         }
         (expected, ticks)
     }
 
     /// Puts what was saved in the place of what was learned.
-    pub(crate) fn replace(&self, mut saved: Records) {
-        saved.rebase(self.library.now());
-        let mut records = self.lock();
-        let before = records.nodes.len();
-        *records = saved;
-        let after = records.nodes.len();
-        drop(records);
-        self.library.note_change(before, after);
+    pub(crate) fn replace(&self, mut saved: DemandState) {
+        saved.rebase(self.shared.now());
+        let mut state = self.lock();
+        let before = state.nodes.len();
+        *state = saved;
+        let after = state.nodes.len();
+        drop(state);
+        self.shared.note_change(before, after);
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Records> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock(&self) -> MutexGuard<'_, DemandState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where it stands beside those of other models.
-    pub(crate) const fn library(&self) -> &Arc<Library> {
-        &self.library
+    pub(crate) const fn shared(&self) -> &Arc<SharedDemand> {
+        &self.shared
     }
 
     /// Until enough is `known` of this model, what others gave helps out.
     fn ask_around(&self, blend: &mut Blend, keys: &Keys, known: f32) {
         if self.shares(known) {
-            blend.add_hint(&self.library.common().blend(keys));
+            blend.add_hint(&self.shared.common().blend(keys));
         }
     }
 
@@ -169,11 +169,11 @@ impl Demand {
 impl Drop for Demand {
     fn drop(&mut self) {
         let held = self.lock().nodes.len();
-        self.library.note_end(held);
+        self.shared.note_end(held);
     }
 }
 
-impl Lesson {
+impl Sample {
     fn evidence(&self) -> Evidence {
         let mut clues = [None; 4];
         clues[OUTPUT] = self.log_output;
@@ -184,7 +184,7 @@ impl Lesson {
     }
 }
 
-impl Records {
+impl DemandState {
     /// Whether an answer says something of requests; that it is plausible or not counts from now on.
     pub(super) fn believes(&mut self, plausible: bool) -> bool {
         let unlikely = Clue::sure(f32::from(!plausible));
@@ -213,7 +213,7 @@ impl Records {
         }
     }
 
-    /// Lets the half go that was not used for longest, by the library's clock.
+    /// Lets the half go that was not used for longest, by the shared clock.
     pub(super) fn forget(&mut self, now: u32) {
         let ages = self.nodes.iter().map(|(_, node)| node.age(now));
         let median = median(ages.collect());

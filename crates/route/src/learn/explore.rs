@@ -7,7 +7,7 @@
 
 /// What was spent on requests for one model, and how much of it on trials; in nanosats, by expectation.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Account {
+pub(crate) struct ExplorationBudget {
     pub(crate) spent: f64,
     pub(crate) explored: f64,
     pub(crate) requests: f64,
@@ -22,7 +22,7 @@ pub(crate) struct Trial {
     pub(crate) news: f64,
 }
 
-impl Account {
+impl ExplorationBudget {
     /// Notes a request that is expected to cost so much, of which `premium` is for a trial.
     pub(crate) fn note(&mut self, cost: f64, premium: f64) {
         self.spent += cost;
@@ -121,17 +121,17 @@ mod tests {
         }
     }
 
-    fn busy() -> Account {
-        Account {
+    fn busy() -> ExplorationBudget {
+        ExplorationBudget {
             spent: 1000.0,
             explored: 0.0,
             requests: 500.0,
         }
     }
 
-    fn chosen(account: &Account, trials: &[(&str, Trial)]) -> Option<String> {
+    fn chosen(budget: &ExplorationBudget, trials: &[(&str, Trial)]) -> Option<String> {
         let trials = trials.iter().map(|(name, trial)| (name, *trial));
-        account.choose(1.0, trials).map(|name| (*name).to_owned())
+        budget.choose(1.0, trials).map(|name| (*name).to_owned())
     }
 
     #[test]
@@ -154,20 +154,20 @@ mod tests {
 
     #[test]
     fn trials_together_keep_to_their_share() {
-        let mut account = Account::default();
+        let mut budget = ExplorationBudget::default();
         for _ in 0..10_000 {
             let trial = Trial {
                 cost: 1.5,
                 news: 0.5,
             };
-            let tried = chosen(&account, &[("a", trial)]).is_some();
+            let tried = chosen(&budget, &[("a", trial)]).is_some();
             let premium = if tried { 0.5 } else { 0.0 };
-            account.note(1.0 + premium, premium);
+            budget.note(1.0 + premium, premium);
         }
-        assert!(account.explored > 10.0, "{account:?}");
+        assert!(budget.explored > 10.0, "{budget:?}");
         assert!(
-            account.explored <= account.spent * SHARE + FREE_TRIALS,
-            "{account:?}"
+            budget.explored <= budget.spent * SHARE + FREE_TRIALS,
+            "{budget:?}"
         );
     }
 }

@@ -5,7 +5,7 @@
 //! keep it honest: a single step is bounded, so that one absurd report moves it little; evidence is worth less the
 //! longer ago it was gathered; and when what comes in keeps falling to one side, the old evidence is let go.
 
-use super::demand::Guess;
+use super::demand::Prediction;
 
 /// An effect as a natural logarithm.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -52,8 +52,8 @@ impl Factor {
 
     /// Lets go of what only the server's own answers vouch for: by as much as this one would have moved the estimate, had
     /// what was `usual` come from others. Where nobody else answers such requests, a factor and what is expected of
-    /// them could trade places unnoticed, and a first wrong guess would stay for ever.
-    pub(crate) fn fade_unvouched(&mut self, usual: &Guess, prior: &Prior) {
+    /// them could trade places unnoticed, and a first wrong prediction would stay for ever.
+    pub(crate) fn fade_unvouched(&mut self, usual: &Prediction, prior: &Prior) {
         let variance = self.variance(prior);
         let least = prior.noise * LEAST_NOISE;
         let gain = |doubt: f32| variance / (variance + doubt.max(least));
@@ -159,7 +159,7 @@ mod tests {
     fn what_nobody_else_vouches_for_fades() {
         let after_fading = |doubt: f32| {
             let mut factor = after((0..150).map(|index| 0.7 + noise(index)));
-            let usual = Guess {
+            let usual = Prediction {
                 value: 0.0,
                 doubt,
                 vouched: PRIOR.noise,

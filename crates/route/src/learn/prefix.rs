@@ -9,7 +9,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::habit::Held;
+use super::profile::HeldPrefix;
 use crate::shape::Prefix;
 
 /// The prefixes that offers have seen.
@@ -31,7 +31,7 @@ pub(crate) struct Holder {
 
 impl Prefixes {
     /// Notes that `offer` was sent all of `prefixes`; what it had seen of them before.
-    pub(crate) fn note(&self, prefixes: &[Prefix], offer: u64, now: Instant) -> Option<Held> {
+    pub(crate) fn note(&self, prefixes: &[Prefix], offer: u64, now: Instant) -> Option<HeldPrefix> {
         if prefixes.is_empty() {
             return None;
         }
@@ -47,7 +47,9 @@ impl Prefixes {
                 let age = now.saturating_duration_since(holders.remove(place).at);
                 let tokens = prefix.tokens;
                 // The longest counts, which comes last.
-                held = (age < EXPIRY).then_some(Held { tokens, age }).or(held);
+                held = (age < EXPIRY)
+                    .then_some(HeldPrefix { tokens, age })
+                    .or(held);
             } else if holders.len() == MOST_HOLDERS {
                 holders.remove(0);
             }
@@ -57,19 +59,19 @@ impl Prefixes {
     }
 
     /// Who has seen how much of a request with these `prefixes`: each offer once, with the longest.
-    pub(crate) fn holders(&self, prefixes: &[Prefix], now: Instant) -> Vec<(u64, Held)> {
+    pub(crate) fn holders(&self, prefixes: &[Prefix], now: Instant) -> Vec<(u64, HeldPrefix)> {
         if prefixes.is_empty() {
             return Vec::new();
         }
         let seen = self.lock();
-        let mut found: Vec<(u64, Held)> = Vec::new();
+        let mut found: Vec<(u64, HeldPrefix)> = Vec::new();
         for prefix in prefixes.iter().rev() {
             for holder in seen.get(&prefix.name).into_iter().flatten() {
                 let age = now.saturating_duration_since(holder.at);
                 let is_new = found.iter().all(|(offer, _)| *offer != holder.offer);
                 if is_new && age < EXPIRY {
                     let tokens = prefix.tokens;
-                    found.push((holder.offer, Held { tokens, age }));
+                    found.push((holder.offer, HeldPrefix { tokens, age }));
                 }
             }
         }

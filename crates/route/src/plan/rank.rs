@@ -7,14 +7,14 @@ use std::time::Instant;
 
 use arbstr_price::{Quote, Sats, Tokens};
 
-use crate::candidate::{Candidate, Glance, Offer, Rank};
+use crate::candidate::{Candidate, Offer, OfferView, Rank};
 use crate::estimate::to_number;
 use crate::learn::explore::Trial;
 use crate::policy::Strategy;
 
 /// What a candidate is ranked by, and its place before that.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Runner {
+pub(super) struct Ranking {
     /// In nanosats; infinite when the price is not known. Up to nine million sats this is exact.
     cost: f64,
     /// In nanoseconds; the largest number before the first answer.
@@ -26,24 +26,24 @@ pub(super) struct Runner {
     ruled_out: bool,
 }
 
-impl Runner {
+impl Ranking {
     pub(super) fn new(
         place: u32,
         offer: &Offer,
         (tokens, quote): (&Tokens, Option<&Quote>),
-        glance: &Glance,
+        view: &OfferView,
         ruled_out: bool,
     ) -> Self {
         let cost = quote.map_or(f64::INFINITY, |quote| nanosats(quote.total()));
-        let is_ready = !ruled_out && glance.skip.is_none();
-        let may_be_tried = is_ready && glance.may_be_tried && cost > 0.0 && cost.is_finite();
+        let is_ready = !ruled_out && view.skip.is_none();
+        let may_be_tried = is_ready && view.may_be_tried && cost > 0.0 && cost.is_finite();
         Self {
             cost,
-            latency: glance.latency.map_or(u64::MAX, |latency| {
+            latency: view.latency.map_or(u64::MAX, |latency| {
                 u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX - 1)
             }),
             news: if may_be_tried {
-                news(offer, tokens, cost, glance)
+                news(offer, tokens, cost, view)
             } else {
                 0.0
             },
@@ -54,25 +54,25 @@ impl Runner {
     }
 }
 
-/// Sorts `runners`, best first.
-pub(super) fn rank(runners: &mut [Runner], strategy: Strategy, turn: usize) {
+/// Sorts `rankings`, best first.
+pub(super) fn rank(rankings: &mut [Ranking], strategy: Strategy, turn: usize) {
     match strategy {
         Strategy::Cheapest => {
-            runners.sort_by(|a, b| a.cost.total_cmp(&b.cost));
-            faster_first(runners);
+            rankings.sort_by(|a, b| a.cost.total_cmp(&b.cost));
+            faster_first(rankings);
         }
         // One that was never measured comes first: a single answer measures it.
-        Strategy::LowestLatency => runners.sort_by(|a, b| {
-            let measured = |runner: &Runner| runner.latency.wrapping_add(1);
+        Strategy::LowestLatency => rankings.sort_by(|a, b| {
+            let measured = |ranking: &Ranking| ranking.latency.wrapping_add(1);
             measured(a)
                 .cmp(&measured(b))
                 .then_with(|| a.cost.total_cmp(&b.cost))
         }),
         Strategy::RoundRobin => {
-            runners.sort_by_key(|runner| runner.ruled_out);
-            let allowed = runners.partition_point(|runner| !runner.ruled_out);
+            rankings.sort_by_key(|ranking| ranking.ruled_out);
+            let allowed = rankings.partition_point(|ranking| !ranking.ruled_out);
             if allowed > 0 {
-                runners[..allowed].rotate_left(turn % allowed);
+                rankings[..allowed].rotate_left(turn % allowed);
             }
         }
     }
@@ -82,66 +82,66 @@ pub(super) fn rank(runners: &mut [Runner], strategy: Strategy, turn: usize) {
 /// `candidates` are in the order of their places.
 pub(super) fn try_somebody(
     candidates: &[Candidate],
-    runners: &mut [Runner],
+    rankings: &mut [Ranking],
     now: Instant,
 ) -> Option<Sats> {
-    let ready = |runner: &&Runner| runner.is_ready && runner.cost.is_finite();
-    let best = *runners.iter().find(ready)?;
-    let at = |runner: &Runner| &candidates[runner.place as usize];
-    let mut records = at(&best).offer.demand.lock();
-    let others = runners.iter().enumerate();
-    let chosen = records.account.choose(
+    let ready = |ranking: &&Ranking| ranking.is_ready && ranking.cost.is_finite();
+    let best = *rankings.iter().find(ready)?;
+    let at = |ranking: &Ranking| &candidates[ranking.place as usize];
+    let mut state = at(&best).offer.demand.lock();
+    let others = rankings.iter().enumerate();
+    let chosen = state.budget.choose(
         best.cost,
         others
-            .filter(|(_, runner)| runner.news > 0.0 && runner.place != best.place)
-            .map(|(place, runner)| {
+            .filter(|(_, ranking)| ranking.news > 0.0 && ranking.place != best.place)
+            .map(|(place, ranking)| {
                 let trial = Trial {
-                    cost: runner.cost,
-                    news: f64::from(runner.news),
+                    cost: ranking.cost,
+                    news: f64::from(ranking.news),
                 };
                 (place, trial)
             }),
     );
     let premium = chosen.map(|place| {
-        let dearer = at(&runners[place]).expected_cost().unwrap_or_default();
+        let dearer = at(&rankings[place]).expected_cost().unwrap_or_default();
         let cheaper = at(&best).expected_cost().unwrap_or_default();
         dearer.checked_sub(cheaper).unwrap_or_default()
     });
-    records
-        .account
+    state
+        .budget
         .note(best.cost, premium.map_or(0.0, nanosats).max(0.0));
-    drop(records);
+    drop(state);
     let place = chosen?;
-    at(&best).offer.demand.library().note_trial(premium?);
-    at(&runners[place]).offer.note_trial(now);
-    runners[..=place].rotate_right(1);
+    at(&best).offer.demand.shared().note_trial(premium?);
+    at(&rankings[place]).offer.note_trial(now);
+    rankings[..=place].rotate_right(1);
     premium
 }
 
-/// Notes why each candidate stands where it stands; `runners` are in the same order, and `tried` is what it costs more
+/// Notes why each candidate stands where it stands; `rankings` are in the same order, and `tried` is what it costs more
 /// to have the first of them there.
 pub(super) fn explain(
     candidates: &mut [Candidate],
-    runners: &[Runner],
+    rankings: &[Ranking],
     strategy: Strategy,
     tried: Option<Sats>,
 ) {
-    let allowed = runners.iter().filter(|runner| !runner.ruled_out);
-    let least = allowed.fold(f64::INFINITY, |least, runner| least.min(runner.cost));
+    let allowed = rankings.iter().filter(|ranking| !ranking.ruled_out);
+    let least = allowed.fold(f64::INFINITY, |least, ranking| least.min(ranking.cost));
     let mut least_behind = f64::INFINITY;
-    for (candidate, runner) in candidates.iter_mut().zip(runners).rev() {
+    for (candidate, ranking) in candidates.iter_mut().zip(rankings).rev() {
         candidate.rank = match strategy {
             Strategy::LowestLatency => Rank::ByLatency,
             Strategy::RoundRobin => Rank::InTurn,
-            Strategy::Cheapest if runner.cost.is_infinite() => Rank::PriceUnknown,
-            Strategy::Cheapest if least_behind < runner.cost => Rank::Faster,
-            Strategy::Cheapest if runner.cost > least => Rank::Dearer {
-                percent: 100.0 * (runner.cost / least - 1.0),
+            Strategy::Cheapest if ranking.cost.is_infinite() => Rank::PriceUnknown,
+            Strategy::Cheapest if least_behind < ranking.cost => Rank::Faster,
+            Strategy::Cheapest if ranking.cost > least => Rank::Dearer {
+                percent: 100.0 * (ranking.cost / least - 1.0),
             },
             Strategy::Cheapest => Rank::Cheapest,
         };
-        if !runner.ruled_out {
-            least_behind = least_behind.min(runner.cost);
+        if !ranking.ruled_out {
+            least_behind = least_behind.min(ranking.cost);
         }
     }
     if let (Some(premium), Some(first)) = (tried, candidates.first_mut()) {
@@ -150,27 +150,27 @@ pub(super) fn explain(
 }
 
 /// How much one more answer would move the logarithm of the cost: each part by its share.
-fn news(offer: &Offer, tokens: &Tokens, cost: f64, glance: &Glance) -> f32 {
+fn news(offer: &Offer, tokens: &Tokens, cost: f64, view: &OfferView) -> f32 {
     let Some(rates) = &offer.rates else {
         return 0.0;
     };
     let share = |rate: arbstr_price::Rate, tokens: u64| {
         to_number(rate.millisats_per_million()) * to_number(tokens) / cost
     };
-    let output = single(share(rates.output, tokens.output)) * glance.effects.output_news;
+    let output = single(share(rates.output, tokens.output)) * view.effects.output_news;
     let fresh = tokens.input - tokens.cached_input;
-    let input = single(share(rates.input, fresh)) * glance.effects.input_news;
+    let input = single(share(rates.input, fresh)) * view.effects.input_news;
     (output * output + input * input).sqrt()
 }
 
 /// Among those that cost hardly more than the cheapest of them, the faster comes first.
-fn faster_first(mut runners: &mut [Runner]) {
-    while let Some(first) = runners.first() {
+fn faster_first(mut rankings: &mut [Ranking]) {
+    while let Some(first) = rankings.first() {
         let most = first.cost * HARDLY_MORE;
-        let group = runners.iter().take_while(|runner| runner.cost <= most);
-        let (tied, rest) = runners.split_at_mut(group.count().max(1));
-        tied.sort_by_key(|runner| runner.latency);
-        runners = rest;
+        let group = rankings.iter().take_while(|ranking| ranking.cost <= most);
+        let (tied, rest) = rankings.split_at_mut(group.count().max(1));
+        tied.sort_by_key(|ranking| ranking.latency);
+        rankings = rest;
     }
 }
 

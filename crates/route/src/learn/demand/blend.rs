@@ -6,7 +6,7 @@ use super::node::{BILLING, INPUT, Lanes, Level, Node, OUTPUT, TEXT};
 
 /// A prediction.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Guess {
+pub(crate) struct Prediction {
     pub(crate) value: f32,
     /// How far off it is likely to be, as a variance.
     pub(crate) doubt: f32,
@@ -24,11 +24,11 @@ pub(crate) struct Expectation {
     /// Variance of that.
     pub(crate) doubt: f32,
     /// Logarithm of the bytes of one choice, if some were counted.
-    pub(crate) log_text: Option<Guess>,
+    pub(crate) log_text: Option<Prediction>,
     /// Logarithm of tokens per byte.
-    pub(crate) log_billing: Option<Guess>,
+    pub(crate) log_billing: Option<Prediction>,
     /// Logarithm of reported per estimated input tokens.
-    pub(crate) log_input: Option<Guess>,
+    pub(crate) log_input: Option<Prediction>,
 }
 
 /// Weighted sums of predictions.
@@ -86,10 +86,10 @@ impl Blend {
             ..Node::default()
         };
         for lane in 0..4 {
-            if let Some(guess) = hint.guess(lane) {
-                node.value[lane] = guess.value;
+            if let Some(prediction) = hint.prediction(lane) {
+                node.value[lane] = prediction.value;
                 node.count[lane] = 1.0;
-                node.error[lane] = guess.doubt;
+                node.error[lane] = prediction.doubt;
             }
         }
         let mut doubt = node.doubt(&Level::default());
@@ -113,15 +113,15 @@ impl Blend {
             output: self.output * share,
             log_output: self.value[OUTPUT] * share,
             doubt: self.doubt[OUTPUT] * share,
-            log_text: self.guess(TEXT),
-            log_billing: self.guess(BILLING),
-            log_input: self.guess(INPUT),
+            log_text: self.prediction(TEXT),
+            log_billing: self.prediction(BILLING),
+            log_input: self.prediction(INPUT),
         }
     }
 
-    fn guess(&self, lane: usize) -> Option<Guess> {
+    fn prediction(&self, lane: usize) -> Option<Prediction> {
         let weight = self.weight[lane];
-        (weight > 0.0).then(|| Guess {
+        (weight > 0.0).then(|| Prediction {
             value: self.value[lane] / weight,
             doubt: self.doubt[lane] / weight,
             vouched: self.vouched[lane] / weight,

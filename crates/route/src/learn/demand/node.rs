@@ -33,7 +33,7 @@ pub(crate) struct Node {
     /// Who served most of them, and the share that others served.
     pub(crate) server: u32,
     pub(crate) others: f32,
-    /// When it was last learned from, by the library's clock.
+    /// When it was last learned from, by the shared clock.
     pub(crate) used: u32,
 }
 
@@ -156,7 +156,7 @@ impl Node {
         }
     }
 
-    /// For how long it has not been learned from, by the library's clock.
+    /// For how long it has not been learned from, by the shared clock.
     pub(crate) const fn age(&self, now: u32) -> u32 {
         now.wrapping_sub(self.used)
     }

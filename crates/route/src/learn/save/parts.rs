@@ -2,12 +2,12 @@
 
 use super::{LoadError, Moment, Reader, Writer};
 use crate::learn::demand::{
-    BILLING, INPUT, Level, MOST_NODES, Mean, Node, OUTPUT, Records, TEXT, Table,
+    BILLING, DemandState, INPUT, Level, MOST_NODES, Mean, Node, OUTPUT, TEXT, Table,
 };
-use crate::learn::explore::Account;
+use crate::learn::explore::ExplorationBudget;
 use crate::learn::factor::Factor;
-use crate::learn::habit::{Cache, Habit, Tally};
 use crate::learn::prefix::{Holder, MOST_HOLDERS};
+use crate::learn::profile::{Cache, OfferProfile, Tally};
 
 /// Something that outlives the process.
 pub(crate) trait Stored: Sized {
@@ -60,7 +60,7 @@ impl Stored for Level {
     }
 }
 
-impl Stored for Account {
+impl Stored for ExplorationBudget {
     fn write(&self, to: &mut Writer, _: Moment) {
         [self.spent, self.explored, self.requests]
             .iter()
@@ -115,14 +115,14 @@ impl Stored for Node {
     }
 }
 
-impl Records {
-    /// Writes all but the nodes that were not used for longest, of which `most` stay; `clock` is the library's.
+impl DemandState {
+    /// Writes all but the nodes that were not used for longest, of which `most` stay; `clock` is the shared one.
     ///
-    /// When a node was used is written as if the clock of the records were that of the library, which is what it was
-    /// before there were libraries.
+    /// When a node was used is written as if the clock of this demand were the shared one, which is what it was
+    /// before demands shared one.
     pub(crate) fn write(&self, most: usize, clock: u32, to: &mut Writer, moment: Moment) {
         to.small(self.ticks);
-        self.account.write(to, moment);
+        self.budget.write(to, moment);
         self.implausible.write(to, moment);
         self.levels.iter().for_each(|level| level.write(to, moment));
         let mut nodes: Vec<(u64, &Node)> = self.nodes.iter().collect();
@@ -136,15 +136,15 @@ impl Records {
         }
     }
 
-    /// Reads what was written; when nodes were used is reckoned as if the library's clock stood at nothing.
+    /// Reads what was written; when nodes were used is reckoned as if the shared clock stood at nothing.
     pub(crate) fn read(from: &mut Reader<'_>, moment: Moment) -> Result<Self, LoadError> {
-        let mut records = Self {
+        let mut state = Self {
             ticks: from.small()?,
-            account: Account::read(from, moment)?,
+            budget: ExplorationBudget::read(from, moment)?,
             implausible: Mean::read(from, moment)?,
             ..Self::default()
         };
-        for level in &mut records.levels {
+        for level in &mut state.levels {
             *level = Level::read(from, moment)?;
         }
         let mut nodes = Table::default();
@@ -152,11 +152,11 @@ impl Records {
             let key = from.number()?;
             let node = Node::read(from, moment)?;
             *nodes.entry(key) = Node {
-                used: node.used.wrapping_sub(records.ticks),
+                used: node.used.wrapping_sub(state.ticks),
                 ..node
             };
         }
-        Ok(Self { nodes, ..records })
+        Ok(Self { nodes, ..state })
     }
 }
 
@@ -198,7 +198,7 @@ impl Stored for Cache {
     }
 }
 
-impl Stored for Habit {
+impl Stored for OfferProfile {
     fn write(&self, to: &mut Writer, moment: Moment) {
         for factor in [&self.text, &self.billing, &self.input] {
             factor.write(to, moment);

@@ -9,9 +9,9 @@ use arbstr_wire::Fingerprint;
 use super::Market;
 use crate::candidate::OfferLive;
 use crate::latency::Latency;
-use crate::learn::demand::{Demand, Records};
-use crate::learn::habit::Habit;
+use crate::learn::demand::{Demand, DemandState};
 use crate::learn::prefix::{EXPIRY, Holder, MOST_NAMES};
+use crate::learn::profile::OfferProfile;
 use crate::learn::save::{LoadError, Moment, Reader, Stored, VERSION, Writer};
 
 impl Market {
@@ -24,8 +24,8 @@ impl Market {
         let mut to = Writer::default();
         to.small(VERSION);
         to.number(unix_ms.cast_unsigned());
-        let clock = self.library.now();
-        let common = self.library.common();
+        let clock = self.shared.now();
+        let common = self.shared.common();
         common.write(SAVED_NODES / 4, clock, &mut to, moment);
         drop(common);
         self.save_demands(&mut to, moment);
@@ -49,8 +49,10 @@ impl Market {
         let saved_ms = from.number()?.cast_signed();
         let since = Duration::from_millis(unix_ms.saturating_sub(saved_ms).max(0).cast_unsigned());
         let moment = Moment { now, since };
-        let common = Records::read(&mut from, moment)?;
-        let demands = many(&mut from, MOST_DEMANDS, |from| Records::read(from, moment))?;
+        let common = DemandState::read(&mut from, moment)?;
+        let demands = many(&mut from, MOST_DEMANDS, |from| {
+            DemandState::read(from, moment)
+        })?;
         let offers = many(&mut from, MOST_OFFERS, |from| {
             OfferRecord::read(from, moment)
         })?;
@@ -58,14 +60,14 @@ impl Market {
             Vec::<Holder>::read(from, moment)
         })?;
         from.end()?;
-        self.library.replace(common);
+        self.shared.replace(common);
         self.take_up(demands, offers, prefixes);
         Ok(())
     }
 
     fn take_up(
         &self,
-        demands: Vec<(u64, Records)>,
+        demands: Vec<(u64, DemandState)>,
         offers: Vec<(u64, OfferRecord)>,
         prefixes: Vec<(u64, Vec<Holder>)>,
     ) {
@@ -92,7 +94,7 @@ impl Market {
         demands.truncate(MOST_DEMANDS);
         to.count(demands.len());
         let most = SAVED_NODES / demands.len().max(4);
-        let clock = self.library.now();
+        let clock = self.shared.now();
         for (model, demand) in demands {
             to.number(named(model));
             demand.lock().write(most, clock, to, moment);
@@ -103,14 +105,14 @@ impl Market {
         let heard: Vec<_> = self
             .offers
             .iter()
-            .filter(|offer| offer.lock().habit.tally.at.is_some())
+            .filter(|offer| offer.lock().profile.tally.at.is_some())
             .take(MOST_OFFERS)
             .collect();
         to.count(heard.len());
         for offer in heard {
             let state = offer.lock();
             to.number(offer.name);
-            state.habit.write(to, moment);
+            state.profile.write(to, moment);
             state.streams.write(to, moment);
             state.wholes.write(to, moment);
         }
@@ -143,7 +145,7 @@ pub(super) struct Unclaimed(Mutex<Waiting>);
 
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    demands: HashMap<u64, Records>,
+    demands: HashMap<u64, DemandState>,
     offers: HashMap<u64, OfferRecord>,
 }
 
@@ -156,8 +158,8 @@ impl Unclaimed {
 impl Waiting {
     /// Gives a model what was loaded about it, if anything was.
     pub(super) fn claim_demand(&mut self, model: &str, demand: &Demand) {
-        if let Some(records) = self.demands.remove(&named(model)) {
-            demand.replace(records);
+        if let Some(state) = self.demands.remove(&named(model)) {
+            demand.replace(state);
         }
     }
 
@@ -165,7 +167,7 @@ impl Waiting {
     pub(super) fn claim_offer(&mut self, name: u64, live: &OfferLive) {
         if let Some(record) = self.offers.remove(&name) {
             let mut state = live.lock();
-            state.habit = record.habit;
+            state.profile = record.profile;
             state.streams = record.streams;
             state.wholes = record.wholes;
         }
@@ -175,7 +177,7 @@ impl Waiting {
 /// What is saved of one offer.
 #[derive(Debug)]
 struct OfferRecord {
-    habit: Habit,
+    profile: OfferProfile,
     streams: Latency,
     wholes: Latency,
 }
@@ -183,7 +185,7 @@ struct OfferRecord {
 impl OfferRecord {
     fn read(from: &mut Reader<'_>, moment: Moment) -> Result<Self, LoadError> {
         Ok(Self {
-            habit: Habit::read(from, moment)?,
+            profile: OfferProfile::read(from, moment)?,
             streams: Latency::read(from, moment)?,
             wholes: Latency::read(from, moment)?,
         })

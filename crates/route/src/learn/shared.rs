@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arbstr_price::Sats;
 
-use super::demand::{Demand, Evidence, Records, median};
+use super::demand::{Demand, DemandState, Evidence, median};
 use crate::shape::Keys;
 
 /// The demands of all models.
 #[derive(Debug, Default)]
-pub(crate) struct Library {
+pub(crate) struct SharedDemand {
     /// What requests for any model gave.
-    common: Mutex<Records>,
+    common: Mutex<DemandState>,
     /// Counts the requests planned.
     clock: AtomicU32,
     /// Keys of all models' demands.
@@ -26,7 +26,7 @@ pub(crate) struct Library {
     explored: AtomicU64,
 }
 
-impl Library {
+impl SharedDemand {
     pub(super) fn admit(&self, demand: &Arc<Demand>) {
         let mut demands = self.demands();
         demands.retain(|known| known.strong_count() > 0);
@@ -42,7 +42,7 @@ impl Library {
     }
 
     /// What requests for any model gave.
-    pub(crate) fn common(&self) -> MutexGuard<'_, Records> {
+    pub(crate) fn common(&self) -> MutexGuard<'_, DemandState> {
         self.common.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -54,7 +54,7 @@ impl Library {
     }
 
     /// Puts what was saved of requests in general in the place of what was learned.
-    pub(crate) fn replace(&self, mut saved: Records) {
+    pub(crate) fn replace(&self, mut saved: DemandState) {
         saved.rebase(self.now());
         *self.common() = saved;
     }
@@ -94,8 +94,8 @@ impl Library {
         let now = self.now();
         let mut ages = Vec::new();
         for demand in &demands {
-            let records = demand.lock();
-            ages.extend(records.nodes.iter().map(|(_, node)| node.age(now)));
+            let state = demand.lock();
+            ages.extend(state.nodes.iter().map(|(_, node)| node.age(now)));
         }
         if ages.len() <= MOST_NODES_OF_ALL {
             // Somebody else was faster.
@@ -104,10 +104,10 @@ impl Library {
         let median = median(ages);
         let mut gone = 0;
         for demand in &demands {
-            let mut records = demand.lock();
-            gone += records.nodes.len();
-            records.nodes.retain(|node| node.age(now) < median);
-            gone -= records.nodes.len();
+            let mut state = demand.lock();
+            gone += state.nodes.len();
+            state.nodes.retain(|node| node.age(now) < median);
+            gone -= state.nodes.len();
         }
         self.nodes.fetch_sub(count(gone), Ordering::Relaxed);
     }
@@ -127,18 +127,18 @@ pub(crate) const MOST_NODES_OF_ALL: usize = 65_536;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::learn::demand::{Clue, Lesson};
+    use crate::learn::demand::{Clue, Sample};
     use crate::shape::LEVELS;
 
     /// Plans and learns from a request under keys that no other has.
     fn serve(demand: &Demand, number: u64) {
         let keys: Keys = std::array::from_fn(|level| (number << 8 | level as u64) + 1);
         demand.expect(&keys, true);
-        let lesson = Lesson {
+        let sample = Sample {
             log_output: Some(Clue::sure(3.0)),
-            ..Lesson::default()
+            ..Sample::default()
         };
-        demand.learn(&keys, &lesson, 1, true);
+        demand.learn(&keys, &sample, 1, true);
     }
 
     fn held(demands: &[Arc<Demand>]) -> usize {
@@ -148,8 +148,8 @@ mod tests {
 
     #[test]
     fn all_models_together_keep_to_one_bound() {
-        let library = Arc::default();
-        let demands: Vec<Arc<Demand>> = (0..100).map(|_| Demand::new(&library)).collect();
+        let shared = Arc::default();
+        let demands: Vec<Arc<Demand>> = (0..100).map(|_| Demand::new(&shared)).collect();
         let mut most = 0;
         for number in 0..8_000 {
             // The first models are not asked for again, the last one all the time.
@@ -167,25 +167,25 @@ mod tests {
             most <= MOST_NODES_OF_ALL && most > MOST_NODES_OF_ALL - 50 * LEVELS,
             "the room there is gets used, and no more: {most}"
         );
-        assert_eq!(library.nodes.load(Ordering::Relaxed), count(held(&demands)));
+        assert_eq!(shared.nodes.load(Ordering::Relaxed), count(held(&demands)));
         assert_eq!(held(&demands[1..2]), 0, "not asked for since");
         assert!(held(&demands[98..]) > 1000, "asked for lately");
     }
 
     #[test]
     fn a_model_that_is_gone_makes_room() {
-        let library: Arc<Library> = Arc::default();
-        let demand = Demand::new(&library);
+        let shared: Arc<SharedDemand> = Arc::default();
+        let demand = Demand::new(&shared);
         serve(&demand, 1);
-        assert_eq!(library.nodes.load(Ordering::Relaxed), count(LEVELS));
+        assert_eq!(shared.nodes.load(Ordering::Relaxed), count(LEVELS));
         drop(demand);
-        assert_eq!(library.nodes.load(Ordering::Relaxed), 0);
+        assert_eq!(shared.nodes.load(Ordering::Relaxed), 0);
     }
 
     #[test]
     fn a_model_that_nobody_asked_for_is_expected_to_be_like_others() {
-        let library = Arc::default();
-        let (known, new) = (Demand::new(&library), Demand::new(&library));
+        let shared = Arc::default();
+        let (known, new) = (Demand::new(&shared), Demand::new(&shared));
         let keys: Keys = std::array::from_fn(|level| level as u64 + 1);
         let before = new.expect(&keys, false).0.output;
         for _ in 0..500 {
@@ -201,10 +201,10 @@ mod tests {
     fn serve_alike(demand: &Demand, keys: &Keys) {
         demand.expect(keys, true);
         let log_output = Some(Clue::sure(20.0_f32.ln()));
-        let lesson = Lesson {
+        let sample = Sample {
             log_output,
-            ..Lesson::default()
+            ..Sample::default()
         };
-        demand.learn(keys, &lesson, 1, true);
+        demand.learn(keys, &sample, 1, true);
     }
 }

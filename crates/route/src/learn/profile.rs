@@ -6,13 +6,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::demand::{Clue, Expectation, Lesson, Mean};
+use super::demand::{Clue, Expectation, Mean, Sample};
 use super::factor::{Factor, Prior};
 use crate::estimate::to_number;
 
 /// What experience says of one offer.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Habit {
+pub(crate) struct OfferProfile {
     /// Bytes of text, relative to others.
     pub(crate) text: Factor,
     /// Output tokens billed per byte, relative to others.
@@ -59,7 +59,7 @@ pub(crate) struct Cache {
 
 /// A prefix that an offer has seen.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Held {
+pub(crate) struct HeldPrefix {
     /// By the same estimate as the request's input.
     pub(crate) tokens: u64,
     pub(crate) age: Duration,
@@ -110,9 +110,9 @@ pub(crate) struct Effects {
     pub(crate) success: Option<f32>,
 }
 
-impl Habit {
+impl OfferProfile {
     /// What `reported` says of the request alone, by what this offer is known to add.
-    pub(crate) fn lesson(&self, reported: &Reported) -> Lesson {
+    pub(crate) fn sample(&self, reported: &Reported) -> Sample {
         let log = |value: Option<f64>| value.map(|value| single(value.max(LEAST).ln()));
         let output = log(reported.output);
         let text = log(reported.text.filter(|_| !reported.implausible));
@@ -136,7 +136,7 @@ impl Habit {
             value: clue.value + USUAL_BILLING,
             weight: clue.weight * GUESS_WEIGHT,
         });
-        Lesson {
+        Sample {
             log_output: billed.or(guessed),
             log_text: clue(text, &self.text, &TEXT),
             log_billing: clue(billing, &self.billing, &BILLING),
@@ -145,7 +145,7 @@ impl Habit {
     }
 
     /// Learns what this offer added, from what the request showed beyond what was `expected` of it.
-    pub(crate) fn learn(&mut self, lesson: &Lesson, expected: &Expectation, reported: &Reported) {
+    pub(crate) fn learn(&mut self, sample: &Sample, expected: &Expectation, reported: &Reported) {
         self.implausible = self
             .implausible
             .saturating_add(u32::from(reported.implausible));
@@ -160,23 +160,23 @@ impl Habit {
                 f32::from(reported.bound == Bound::Passed),
             );
         }
-        // A lesson has this offer's effects taken out; they go back in, since they are what is learned here.
-        if let (Some(seen), Some(usual)) = (lesson.log_text, expected.log_text)
+        // A sample has this offer's effects taken out; they go back in, since they are what is learned here.
+        if let (Some(seen), Some(usual)) = (sample.log_text, expected.log_text)
             && is_whole
         {
             let observed = seen.value + self.text.log - usual.value;
             self.text.learn(observed, usual.doubt, &TEXT);
             self.text.fade_unvouched(&usual, &TEXT);
         }
-        match (lesson.log_billing, expected.log_billing) {
+        match (sample.log_billing, expected.log_billing) {
             (Some(seen), Some(usual)) => {
                 let observed = seen.value + self.billing.log - usual.value;
                 self.billing.learn(observed, usual.doubt, &BILLING);
             }
-            _ if is_whole && reported.output.is_some() => self.learn_output(lesson, expected),
+            _ if is_whole && reported.output.is_some() => self.learn_output(sample, expected),
             _ => {}
         }
-        if let (Some(seen), Some(usual)) = (lesson.log_input, expected.log_input) {
+        if let (Some(seen), Some(usual)) = (sample.log_input, expected.log_input) {
             let observed = seen.value + self.input.log - usual.value;
             self.input.learn(observed, usual.doubt, &INPUT);
         }
@@ -223,8 +223,8 @@ impl Habit {
     }
 
     /// An answer without a measure of its text teaches the billing, if coarsely.
-    fn learn_output(&mut self, lesson: &Lesson, expected: &Expectation) {
-        if let Some(seen) = lesson.log_output {
+    fn learn_output(&mut self, sample: &Sample, expected: &Expectation) {
+        if let Some(seen) = sample.log_output {
             let observed = seen.value + self.billing.log - expected.log_output;
             self.billing.learn(observed, expected.doubt, &BILLING);
         }
@@ -291,7 +291,7 @@ impl Tally {
 
 impl Cache {
     /// How many of the `input` tokens of a request will come from the cache of an offer that has seen `held` of them.
-    pub(crate) fn expect(&self, held: Option<&Held>, input: u64) -> f64 {
+    pub(crate) fn expect(&self, held: Option<&HeldPrefix>, input: u64) -> f64 {
         let input = to_number(input);
         let ambient = blended(&self.ambient, 0.0, AMBIENT_WEIGHT) * input;
         let Some(held) = held else {
@@ -303,7 +303,7 @@ impl Cache {
     }
 
     /// Learns from a report of `cached` tokens, all counts by the same measure.
-    pub(crate) fn learn(&mut self, held: Option<&Held>, input: u64, cached: f64) {
+    pub(crate) fn learn(&mut self, held: Option<&HeldPrefix>, input: u64, cached: f64) {
         let share = |of: u64| single((cached / to_number(of.max(1))).min(1.2));
         match held {
             Some(held) => {
@@ -325,7 +325,7 @@ fn blended(mean: &Mean, prior: f32, weight: f32) -> f64 {
     f64::from((mean.value * mean.count + prior * weight) / (mean.count + weight))
 }
 
-fn slot(held: &Held) -> (usize, usize) {
+fn slot(held: &HeldPrefix) -> (usize, usize) {
     let size = usize::from(held.tokens >= LARGE_PREFIX);
     let age = AGES.iter().take_while(|age| held.age > **age).count();
     (size, age.min(AGES.len() - 1))
