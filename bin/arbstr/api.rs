@@ -40,7 +40,9 @@ pub(crate) async fn answer(
     let refused = gate::check(&app, &request).err();
     let mut response = match refused {
         Some(error) => error.into_response(),
-        None if request.method() == Method::OPTIONS && origin.is_some() => gate::preflight(),
+        None if request.method() == Method::OPTIONS && origin.is_some() => {
+            gate::preflight(request.headers())
+        }
         None => match route(&app, &arrival, &mut request).await {
             Ok(response) => response,
             Err(error) => error.into_response(),

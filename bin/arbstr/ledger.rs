@@ -114,8 +114,8 @@ impl RequestInfo {
         let text = |name| Some(bounded(headers.get(name)?.to_str().ok()?, HEADER_CHARS).to_owned());
         Self {
             endpoint: request.endpoint(),
-            model: bounded(request.model(), NAME_CHARS).to_owned(),
-            policy: policy.map(|name| bounded(name, NAME_CHARS).to_owned()),
+            model: bounded_name(request.model()).to_owned(),
+            policy: policy.map(|policy| bounded_name(policy).to_owned()),
             streaming: request.is_stream(),
             client_id: text(&REQUEST_ID),
             traceparent: text(&TRACEPARENT),
@@ -326,12 +326,10 @@ impl RequestRecord {
                 .filter(|_| self.info.streaming)
                 .map(|winner| now.saturating_duration_since(winner.sent_at)),
             duration: now.saturating_duration_since(self.arrival.at),
-            finish_reason: finish_reason.map(|reason| bounded(reason, NAME_CHARS)),
+            finish_reason: finish_reason.map(bounded_name),
             success,
             error_status: status,
-            error_message: message
-                .as_deref()
-                .map(|message| bounded(message, NAME_CHARS)),
+            error_message: message.as_deref().map(bounded_name),
             plan: None,
             attempts: self
                 .attempts
@@ -428,6 +426,11 @@ pub(crate) fn sunk_cost(
         .zip(rates)
         .and_then(|(usage, rates)| charge(endpoint, usage, rates));
     charged.or(reported)
+}
+
+/// What the record keeps of a name.
+pub(crate) fn bounded_name(text: &str) -> &str {
+    bounded(text, NAME_CHARS)
 }
 
 fn bounded(text: &str, chars: usize) -> &str {

@@ -293,7 +293,7 @@ fn a_strangers_page_and_a_foreign_host_are_403() {
         ("access-control-request-method", "POST"),
         (
             "access-control-request-headers",
-            "authorization,content-type",
+            "authorization,content-type,x-stainless-os",
         ),
     ];
     let reply = arbstr.call("OPTIONS", "/v1/chat/completions", &preflight, b"");
@@ -302,13 +302,29 @@ fn a_strangers_page_and_a_foreign_host_are_403() {
         reply.header("access-control-allow-origin"),
         Some("https://app.example")
     );
-    assert!(
-        reply
-            .needs("access-control-allow-headers")
-            .to_lowercase()
-            .contains("authorization")
+    assert_eq!(
+        reply.header("access-control-allow-headers"),
+        Some("authorization,content-type,x-stainless-os")
     );
     assert_eq!(call(&[]).header("access-control-allow-origin"), None);
+}
+
+#[test]
+fn a_compressed_body_is_415_that_says_what_to_do() {
+    let (provider, house) = house();
+    let arbstr = house.start();
+    for (coding, status) in [("gzip", 415), ("br", 415), ("identity", 200)] {
+        let mut reply = arbstr.chat_with(&[("content-encoding", coding)], &ask("model-a"));
+        if status == 415 {
+            assert_eq!(
+                error(&mut reply, 415)["code"],
+                "unsupported_content_encoding"
+            );
+            assert_eq!(reply.header("accept-encoding"), Some("identity"));
+        }
+        assert_eq!(reply.status, status, "{coding}");
+    }
+    assert_eq!(provider.count(), 1);
 }
 
 #[test]

@@ -67,6 +67,10 @@ fn a_record_keeps_only_the_beginning_of_an_endless_name() {
     assert_eq!((reply.status, reply.finish().is_empty()), (404, false));
     let row = arbstr.row(&reply.id());
     assert_eq!(row.text("model"), Some("é".repeat(256)));
+    // Who asks for the row by the name that was sent finds it, as far as a URL can hold it.
+    let mut found = arbstr.get(&format!("/v1/requests?model={}", "%C3%A9".repeat(300)));
+    assert_eq!(found.json()["data"][0]["correlation_id"], reply.id());
+    assert!(reply.body.len() < 10_000, "{}", reply.body.len());
 }
 
 /// Of two framings the chunked one holds; the other one's length reached the client, which then cut the answer or waited on.

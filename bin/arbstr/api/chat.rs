@@ -7,7 +7,7 @@ use arbstr_wire::Endpoint;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
-use hyper::header;
+use hyper::header::{self, HeaderMap};
 use hyper::{Request, Response, StatusCode};
 use tokio::time::{timeout, timeout_at};
 
@@ -66,7 +66,14 @@ pub(crate) async fn cost(
 async fn read(app: &App, request: &mut Request<Incoming>) -> Result<Bytes, ApiError> {
     let limit = app.live().config.server.max_body_bytes;
     let expects_continue = request.headers().contains_key(header::EXPECT);
+    let is_coded = is_coded(request.headers());
     let incoming = request.body_mut();
+    if is_coded {
+        if !expects_continue {
+            discard(incoming).await;
+        }
+        return Err(ApiError::coded_body());
+    }
     let too_large = || ApiError::too_large(limit as u64);
     if incoming.size_hint().lower() > limit as u64 {
         // A client that waits for `100 Continue` has sent nothing yet and is told at once.
@@ -100,6 +107,12 @@ async fn read(app: &App, request: &mut Request<Incoming>) -> Result<Bytes, ApiEr
             return Err(too_large());
         }
     }
+}
+
+/// Whether the body is compressed or the like (RFC 9110, section 8.4): a size limit then says little about it.
+fn is_coded(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 /// Bytes as they come: one piece stays as it is, several are joined once.

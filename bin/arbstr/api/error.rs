@@ -35,12 +35,14 @@ impl ApiError {
         code: &'static str,
         message: impl Into<String>,
     ) -> Self {
+        let mut message = message.into();
+        message.truncate(message.floor_char_boundary(MESSAGE_BYTES));
         Self(Box::new(Details {
             status,
             kind,
             code,
             param: None,
-            message: message.into(),
+            message,
             retry_after: None,
             allow: None,
             close: false,
@@ -165,6 +167,17 @@ impl ApiError {
         .with(|error| error.close = true)
     }
 
+    /// 415: the body is compressed (RFC 9110, section 15.5.16).
+    pub(crate) fn coded_body() -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            INVALID,
+            "unsupported_content_encoding",
+            "arbstr does not read compressed requests; send the body as it is, without Content-Encoding",
+        )
+        .with(|error| error.close = true)
+    }
+
     /// 500: arbstr is at fault.
     pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self::new(
@@ -267,6 +280,12 @@ impl ApiError {
                 HeaderValue::from_static("Bearer realm=\"arbstr\""),
             );
         }
+        if self.0.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            headers.insert(
+                header::ACCEPT_ENCODING,
+                HeaderValue::from_static("identity"),
+            );
+        }
         if self.0.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -311,3 +330,5 @@ pub(crate) fn json_response(status: StatusCode, body: impl Into<Bytes>) -> Respo
 
 const INVALID: &str = "invalid_request_error";
 const SERVER: &str = "server_error";
+/// A message quotes what a client sent, which may be as long as a request.
+const MESSAGE_BYTES: usize = 8 * 1024;

@@ -73,8 +73,14 @@ pub(crate) fn has_token(app: &App, headers: &HeaderMap) -> bool {
     expected.matches(token)
 }
 
-/// The answer to a CORS preflight from an origin that [`check`] let pass.
-pub(crate) fn preflight() -> Response<ResponseBody> {
+/// The answer to a CORS preflight, with these `headers`, from an origin that [`check`] let pass.
+///
+/// Any header may come: clients' libraries have a dozen of their own, and which go to a provider another list decides.
+pub(crate) fn preflight(headers: &HeaderMap) -> Response<ResponseBody> {
+    let allowed = headers
+        .get(header::ACCESS_CONTROL_REQUEST_HEADERS)
+        .cloned()
+        .unwrap_or(HeaderValue::from_static(ALLOWED_HEADERS));
     let mut response = Response::new(ResponseBody::whole(""));
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
@@ -82,9 +88,10 @@ pub(crate) fn preflight() -> Response<ResponseBody> {
         header::ACCESS_CONTROL_ALLOW_METHODS,
         HeaderValue::from_static("GET, POST, OPTIONS"),
     );
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
     headers.insert(
-        header::ACCESS_CONTROL_ALLOW_HEADERS,
-        HeaderValue::from_static(ALLOWED_HEADERS),
+        header::VARY,
+        HeaderValue::from_static("access-control-request-headers"),
     );
     headers.insert(
         header::ACCESS_CONTROL_MAX_AGE,

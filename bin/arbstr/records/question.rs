@@ -7,6 +7,7 @@ use arbstr_store::{Filter, GroupBy, PageQuery, Selection, Sort, SortBy, StatsQue
 
 use super::moment;
 use crate::config::nearest;
+use crate::ledger;
 
 /// Named texts, as a URL or a command line has them.
 #[derive(Debug, Default)]
@@ -171,7 +172,9 @@ impl<'a> Parameters<'a> {
     fn filter(&self) -> Result<Filter, InvalidParameter> {
         let flag = |text: &str| text.parse().ok();
         Ok(Filter {
-            model: self.value("model").map(str::to_owned),
+            model: self
+                .value("model")
+                .map(|model| ledger::bounded_name(model).to_owned()),
             provider: self.value("provider").map(str::to_owned),
             success: self.read("success", "true or false", flag)?,
             streaming: self.read("streaming", "true or false", flag)?,

@@ -8,8 +8,6 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::error::quote;
-
 /// What stands where a secret stood.
 pub const REDACTED: &str = "[redacted]";
 
@@ -33,7 +31,7 @@ impl Secrets for Vec<String> {
 /// Says of most texts, without a search for each secret, that none is echoed there.
 ///
 /// An echo has the first eight bytes of a secret, and so five runs of four bytes, one of which begins at a multiple of
-/// five in the text. Only those are looked up.
+/// five in the text. Only those are looked up. A text with escapes is always searched.
 ///
 /// ```
 /// use arbstr_wire::redact::Sieve;
@@ -52,13 +50,10 @@ pub struct Sieve {
 impl Sieve {
     /// One for these secrets.
     pub fn of(secrets: &[&str]) -> Self {
-        let spellings: Vec<_> = secrets
+        let long = secrets
             .iter()
-            .flat_map(|secret| spellings(secret))
-            .collect();
-        let starts = spellings
-            .iter()
-            .map(|text| &text.as_bytes()[..SHORTEST_SECRET]);
+            .filter(|secret| secret.len() >= SHORTEST_SECRET);
+        let starts = long.map(|secret| &secret.as_bytes()[..SHORTEST_SECRET]);
         let runs: Vec<_> = starts.flat_map(|start| start.windows(RUN)).collect();
         // So large that by chance one text in a hundred is taken for suspicious.
         let bits = (runs.len() * 512).next_power_of_two().clamp(512, MOST_BITS);
@@ -75,10 +70,12 @@ impl Sieve {
 
     /// Whether `text` must be searched. What holds an echo always must.
     pub fn may_hold(&self, text: &[u8]) -> bool {
-        text.windows(RUN).step_by(STEP).any(|run| {
+        let mut runs = text.windows(RUN).step_by(STEP);
+        let is_marked = |run: &[u8]| {
             let (word, bit) = self.place(run);
             self.marks[word] & bit != 0
-        })
+        };
+        runs.any(is_marked) || memchr::memchr(b'\\', text).is_some()
     }
 
     fn place(&self, run: &[u8]) -> (usize, u64) {
@@ -111,18 +108,86 @@ pub fn echoes_any(text: &[u8], secrets: &[&str]) -> bool {
 
 /// Adds where `secret` stands in `body`, plain or escaped as in JSON, whole or cut short.
 pub(crate) fn find_echoes(body: &[u8], secret: &str, echoes: &mut Vec<Range<usize>>) {
-    for spelling in spellings(secret) {
-        let spelling = spelling.as_bytes();
-        let least = &spelling[..spelling.len().min(MIN_ECHO)];
-        echoes.extend(memchr::memmem::find_iter(body, least).map(|start| {
-            let length = body[start..]
-                .iter()
-                .zip(spelling)
-                .take_while(|(a, b)| a == b)
-                .count();
-            start..start + length
-        }));
+    let secret = secret.as_bytes();
+    if secret.len() < SHORTEST_SECRET {
+        return;
     }
+    echoes.extend(find_plain(body, secret));
+    if memchr::memchr(b'\\', body).is_some() {
+        let Unescaped { text, places } = Unescaped::of(body);
+        let found = find_plain(&text, secret);
+        echoes.extend(found.map(|echo| places[echo.start]..places[echo.end]));
+    }
+}
+
+/// Where `secret` stands in `text`, whole or cut short.
+fn find_plain<'a>(text: &'a [u8], secret: &'a [u8]) -> impl Iterator<Item = Range<usize>> + 'a {
+    let least = &secret[..secret.len().min(MIN_ECHO)];
+    memchr::memmem::find_iter(text, least).map(move |start| {
+        let alike = text[start..].iter().zip(secret);
+        let length = alike.take_while(|(a, b)| a == b).count();
+        start..start + length
+    })
+}
+
+/// A text with the escapes of JSON's strings resolved (RFC 8259, section 7), wherever they stand.
+struct Unescaped {
+    text: Vec<u8>,
+    /// Where each byte of `text` was written, and at last where the whole ends.
+    places: Vec<usize>,
+}
+
+impl Unescaped {
+    fn of(body: &[u8]) -> Self {
+        let mut unescaped = Self {
+            text: Vec::with_capacity(body.len()),
+            places: Vec::with_capacity(body.len() + 1),
+        };
+        let mut at = 0;
+        while let Some(&byte) = body.get(at) {
+            let length = match escape(&body[at..]) {
+                Some((meant, length)) => {
+                    unescaped.push(meant.encode_utf8(&mut [0; 4]).as_bytes(), at);
+                    length
+                }
+                None => {
+                    unescaped.push(&[byte], at);
+                    1
+                }
+            };
+            at += length;
+        }
+        unescaped.places.push(at);
+        unescaped
+    }
+
+    fn push(&mut self, bytes: &[u8], place: usize) {
+        self.text.extend_from_slice(bytes);
+        self.places.resize(self.text.len(), place);
+    }
+}
+
+/// What the escape at the front of `text` means, and how long it is. `None` if there is none.
+fn escape(text: &[u8]) -> Option<(char, usize)> {
+    let [b'\\', kind, rest @ ..] = text else {
+        return None;
+    };
+    let meant = match kind {
+        b'u' => {
+            let digits = std::str::from_utf8(rest.get(..4)?).ok()?;
+            let unit = u32::from_str_radix(digits, 16).ok()?;
+            // Half of a character beyond 16 bits: no key has one.
+            return Some((char::from_u32(unit).unwrap_or('\u{fffd}'), 6));
+        }
+        b'n' => '\n',
+        b'r' => '\r',
+        b't' => '\t',
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'"' | b'\\' | b'/' => char::from(*kind),
+        _ => return None,
+    };
+    Some((meant, 2))
 }
 
 /// Brings ranges in order and makes one of those that overlap.
@@ -159,21 +224,6 @@ fn redact_bytes<'a>(body: &'a [u8], secrets: &[&str]) -> Cow<'a, [u8]> {
     Cow::Owned(clean)
 }
 
-/// How a secret may be written: as it is, and as in JSON. Nothing for what is too short to be one.
-fn spellings(secret: &str) -> Vec<Cow<'_, str>> {
-    if secret.len() < SHORTEST_SECRET {
-        return Vec::new();
-    }
-    let mut spellings = vec![Cow::Borrowed(secret)];
-    if secret.contains(|c: char| matches!(c, '"' | '\\' | '/') || c.is_control()) {
-        let quoted = quote(secret);
-        let escaped = &quoted[1..quoted.len() - 1];
-        spellings.push(escaped.replace('/', "\\/").into());
-        spellings.push(escaped.to_owned().into());
-    }
-    spellings
-}
-
 /// How much of a secret must stand somewhere for it to count as an echo of it: a key cut short is still most of a key.
 const MIN_ECHO: usize = 12;
 const RUN: usize = 4;
@@ -205,6 +255,11 @@ mod tests {
                 r#"{"m":"[redacted] or [redacted]"}"#,
             ),
             ("pass/q\"rd, pass/q, seven77", "[redacted], pass/q, seven77"),
+            (
+                r#"{"m":"sk\u002dor\u002Dv1-0123456789\u0061bcdef \u00"}"#,
+                r#"{"m":"[redacted] \u00"}"#,
+            ),
+            (r"C:\users\sk-or-v1-01234\n", r"C:\users\[redacted]\n"),
         ];
         for (text, clean) in cases {
             assert_eq!(redact_text(text, &secrets), clean);
@@ -237,13 +292,17 @@ mod tests {
         #[test]
         fn a_sieve_never_lets_an_echo_pass(
             secret in r#"[a-z"\\/]{8,20}"#,
-            (before, after) in ("[ -~]{0,30}", "[ -~]{0,30}"),
+            (before, after) in (r"[ -\[\]-~]{0,30}", "[ -~]{0,30}"),
             length in 8usize..20,
-            escaped: bool,
+            escaped: [bool; 20],
         ) {
-            let quoted = quote(&secret);
-            let spelling = if escaped { &quoted[1..quoted.len() - 1] } else { &secret };
-            let echo = &spelling[..length.max(MIN_ECHO).min(spelling.len())];
+            let echo = &secret[..length.max(MIN_ECHO).min(secret.len())];
+            let spell = |(byte, escaped): (u8, &bool)| match (byte, escaped) {
+                (_, true) => format!("\\u{byte:04x}"),
+                (b'"' | b'\\' | b'/', _) => format!("\\{}", char::from(byte)),
+                _ => char::from(byte).to_string(),
+            };
+            let echo: String = echo.bytes().zip(&escaped).map(spell).collect();
             let text = format!("{before}{echo}{after}");
             let secrets = [secret.as_str(), "another-secret"];
             prop_assert!(echoes_any(text.as_bytes(), &secrets));
