@@ -99,7 +99,8 @@ impl Town {
             self.busy[index].fetch_add(1, Ordering::SeqCst);
             let go_on = self.answer(
                 index,
-                (number.parse()?, again.parse()?),
+                number.parse()?,
+                again.parse()?,
                 memchr::memmem::find(&body, b"\"stream\":true").is_some(),
                 &mut socket,
             );
@@ -114,7 +115,8 @@ impl Town {
     fn answer(
         &self,
         index: usize,
-        (number, again): (usize, u64),
+        number: usize,
+        again: u64,
         streams: bool,
         socket: &mut TcpStream,
     ) -> Result<bool> {
@@ -248,7 +250,7 @@ fn provider(seller: &Seller, address: SocketAddr) -> String {
 /// Asks for a job until it is served whole.
 fn ask_until_served(world: &World, address: SocketAddr, number: usize) {
     for again in 0..100 {
-        if ask(world, address, (number, again)).unwrap_or(false) {
+        if ask(world, address, number, again).unwrap_or(false) {
             return;
         }
     }
@@ -281,7 +283,7 @@ fn in_bursts(world: &Arc<World>, address: SocketAddr) {
     }
 }
 
-fn ask(world: &World, address: SocketAddr, (number, again): (usize, u64)) -> Result<bool> {
+fn ask(world: &World, address: SocketAddr, number: usize, again: u64) -> Result<bool> {
     let body = &world.jobs[number].body;
     let mut socket = TcpStream::connect(address)?;
     write!(

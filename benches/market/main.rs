@@ -42,7 +42,7 @@ fn main() -> anyhow::Result<()> {
     let named = Climate::ALL.iter().any(|climate| has(climate.name()));
     for climate in Climate::ALL {
         if !named || has(climate.name()) {
-            measure(climate, seeds.clone(), requests, (http, has("--why")))?;
+            measure(climate, seeds.clone(), requests, http, has("--why"))?;
         }
     }
     Ok(())
@@ -53,7 +53,8 @@ fn measure(
     climate: Climate,
     seeds: Range<u64>,
     requests: usize,
-    (http, why): (bool, bool),
+    http: bool,
+    why: bool,
 ) -> anyhow::Result<()> {
     let mut columns: Vec<(&'static str, Vec<f64>)> = Vec::new();
     for seed in seeds {

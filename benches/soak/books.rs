@@ -313,10 +313,10 @@ impl Books<'_> {
                 let first = self.first_traffic(index, up);
                 match first {
                     Some((wait, request)) if wait <= RECOVERY => {
-                        let was_asked = self.was_asked_for(index, (up, up + wait));
+                        let was_asked = self.was_asked_for(index, up, up + wait);
                         waits.extend(was_asked.then_some((wait, request)));
                     }
-                    _ if self.was_asked_for(index, (up + OPEN, up + RECOVERY - OPEN / 10)) => {
+                    _ if self.was_asked_for(index, up + OPEN, up + RECOVERY - OPEN / 10) => {
                         let found = format!(
                             "house-{index} came up {:.1?} before the last request, stayed up for {:.1?}, first (wait, request): {first:.2?}",
                             end - up,
@@ -359,7 +359,7 @@ impl Books<'_> {
     }
 
     /// Whether there was a request in that time that should have come here, had no circuit been open.
-    fn was_asked_for(&self, index: usize, (from, to): (Instant, Instant)) -> bool {
+    fn was_asked_for(&self, index: usize, from: Instant, to: Instant) -> bool {
         let mut own = self.visits.iter().filter(|visit| visit.model == index);
         own.any(|visit| visit.began >= from && visit.began < to)
     }

@@ -157,7 +157,7 @@ impl Crowd {
         }
         let read = match intent.stream {
             None => read_whole(response, intent).await,
-            Some(usage) => read_stream(response, (intent, usage), head).await,
+            Some(usage) => read_stream(response, intent, usage, head).await,
         };
         read.unwrap_or_else(|error| End::Wrong(format!("{error:#}")))
     }
@@ -217,7 +217,8 @@ async fn read_whole(response: Response<Incoming>, intent: &Intent) -> Result<End
 
 async fn read_stream(
     response: Response<Incoming>,
-    (intent, usage): (&Intent, bool),
+    intent: &Intent,
+    usage: bool,
     head: &mut Head,
 ) -> Result<End> {
     let mut body = response.into_body();

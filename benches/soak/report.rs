@@ -29,7 +29,8 @@ impl Report {
         &mut self,
         promise: &'static str,
         figure: impl fmt::Display,
-        (bound, is_kept): (&str, bool),
+        bound: &str,
+        is_kept: bool,
     ) {
         self.lines
             .push([promise.to_owned(), figure.to_string(), bound.to_owned()]);
@@ -70,25 +71,26 @@ impl Report {
         self.bound(
             "memory (KiB): start → warm → end",
             path(|vitals| vitals.resident),
-            (
-                &format!("≤ {most} (warm + 10 % + 8 MiB)"),
-                tired.resident <= most,
-            ),
+            &format!("≤ {most} (warm + 10 % + 8 MiB)"),
+            tired.resident <= most,
         );
         self.bound(
             "sockets: start → warm → end",
             path(|vitals| vitals.sockets),
-            ("as at the start", tired.sockets <= fresh.sockets),
+            "as at the start",
+            tired.sockets <= fresh.sockets,
         );
         self.bound(
             "other open files: start → warm → end",
             path(|vitals| vitals.files),
-            ("as when warm", tired.files <= warm.files),
+            "as when warm",
+            tired.files <= warm.files,
         );
         self.bound(
             "threads: start → warm → end",
             path(|vitals| vitals.threads),
-            ("as when warm", tired.threads <= warm.threads),
+            "as when warm",
+            tired.threads <= warm.threads,
         );
     }
 

@@ -177,7 +177,7 @@ impl Live {
                 let list = &mut findings.lists[index];
                 list.on_read(read.map(Arc::new), now);
                 let name = &self.config.providers[index].name;
-                discover::log_list(name, (&self.findings.lists[index], list), has_btc, now);
+                discover::log_list(name, &self.findings.lists[index], list, has_btc, now);
             }
             (Reading::Bitcoin(read), _) => {
                 findings.btc.on_read(read, now);

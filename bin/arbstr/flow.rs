@@ -21,7 +21,7 @@ use bytes::Bytes;
 use hyper::Response;
 use hyper::header::{HeaderMap, HeaderName};
 
-use self::attempts::{InFlight, RequestOptions};
+use self::attempts::{InFlight, Planned, RequestOptions};
 use self::disconnect::{DetachOnDrop, Disconnect};
 use crate::api::ResponseBody;
 use crate::api::error::ApiError;
@@ -88,21 +88,13 @@ fn begin(app: &App, inbound: InboundRequest, disconnect: Disconnect) -> Result<I
         Ok(plan) => plan,
         Err(error) => return Err(refuse(app, &live, &inbound, info, error)),
     };
-    let record = RequestRecord::open(
-        app,
-        &live,
-        &inbound.arrival,
-        info.planned(&plan, explain::plan(&plan)),
-    );
-    let options = RequestOptions::of(&request);
-    Ok(InFlight::begin(
-        app,
-        live,
-        inbound,
-        options,
-        disconnect,
-        (record, plan),
-    ))
+    let shown = explain::plan(&plan);
+    let planned = Planned {
+        record: RequestRecord::open(app, &live, &inbound.arrival, info.planned(&plan, shown)),
+        options: RequestOptions::of(&request),
+        plan,
+    };
+    Ok(InFlight::begin(app, live, inbound, disconnect, planned))
 }
 
 /// The policy that a client asks for.

@@ -56,7 +56,8 @@ pub(crate) async fn run(
 fn serve(
     app: &Arc<App>,
     protocols: &Arc<Protocols>,
-    (graceful, connections): (&GracefulShutdown, &mut JoinSet<()>),
+    graceful: &GracefulShutdown,
+    connections: &mut JoinSet<()>,
     stream: std::net::TcpStream,
 ) {
     // Without TCP_NODELAY a lone event waits for the client's delayed ACK: tens of milliseconds.

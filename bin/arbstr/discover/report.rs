@@ -13,7 +13,8 @@ use super::Tracked;
 /// Logs how the list of `provider` went from `old` to `new`. `btc`: whether dollars can be turned into sats.
 pub(crate) fn log_list(
     provider: &str,
-    (old, new): (&Tracked<Arc<Catalog>>, &Tracked<Arc<Catalog>>),
+    old: &Tracked<Arc<Catalog>>,
+    new: &Tracked<Arc<Catalog>>,
     btc: bool,
     now: Instant,
 ) {

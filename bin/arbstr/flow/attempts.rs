@@ -29,6 +29,13 @@ pub(super) struct RequestOptions {
     choices: u32,
 }
 
+/// What planning made of a request.
+pub(super) struct Planned {
+    pub(super) record: RequestRecord,
+    pub(super) plan: Plan,
+    pub(super) options: RequestOptions,
+}
+
 /// One request on its way through its candidates: planned, on record, not answered yet.
 pub(super) struct InFlight {
     pub(super) live: Arc<Live>,
@@ -77,9 +84,8 @@ impl InFlight {
         app: &App,
         live: Arc<Live>,
         inbound: InboundRequest,
-        options: RequestOptions,
         disconnect: Disconnect,
-        (record, plan): (RequestRecord, Plan),
+        planned: Planned,
     ) -> Self {
         let deadline = live
             .config
@@ -90,11 +96,11 @@ impl InFlight {
             live,
             inbound,
             disconnect,
-            record,
-            waterfall: Waterfall::new(plan, deadline),
+            record: planned.record,
+            waterfall: Waterfall::new(planned.plan, deadline),
             last_error: None,
             shutdown: app.shutdown.token(),
-            options,
+            options: planned.options,
             rolls: 0,
         }
     }

@@ -160,7 +160,7 @@ impl Worker {
             tokio::select! {
                 biased;
                 Some(stream) = self.connections.recv() => {
-                    serve(&self.app, &protocols, (&graceful, &mut connections), stream);
+                    serve(&self.app, &protocols, &graceful, &mut connections, stream);
                     self.count(&connections);
                 }
                 Some(_) = connections.join_next() => self.count(&connections),

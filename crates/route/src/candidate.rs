@@ -240,7 +240,7 @@ impl Offer {
     pub(crate) fn obstacle(&self, now: Instant, urgency: Urgency) -> Option<Skip> {
         let provider = self.provider.lock();
         let offer = self.lock();
-        self.obstacle_in(&provider, &offer, (now, urgency))
+        self.obstacle_in(&provider, &offer, now, urgency)
     }
 
     /// The same, for who holds the locks already.
@@ -248,7 +248,8 @@ impl Offer {
         &self,
         provider: &ProviderState,
         offer: &OfferState,
-        (now, urgency): (Instant, Urgency),
+        now: Instant,
+        urgency: Urgency,
     ) -> Option<Skip> {
         let circuits = [&provider.connections, &offer.answers];
         let refused = circuits
@@ -291,7 +292,7 @@ impl Offer {
             &offer.wholes
         };
         OfferView {
-            skip: self.obstacle_in(&provider, &offer, (now, Urgency::Ready)),
+            skip: self.obstacle_in(&provider, &offer, now, Urgency::Ready),
             effects,
             cached: self.expect_cached(&offer.profile, context),
             may_be_tried: offer.profile.may_be_tried(now),

@@ -35,6 +35,14 @@ pub struct Permit {
     expected: Tokens,
 }
 
+/// On what terms an attempt asks for leave.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Admission {
+    pub(crate) urgency: Urgency,
+    /// Whether it passes over a learned limit, which is a guess; it never does over the operator's.
+    pub(crate) over_limit: bool,
+}
+
 /// How an accepted answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PermitEnd {
@@ -71,19 +79,31 @@ pub(crate) struct RequestTraits {
     pub(crate) generates: bool,
 }
 
+impl From<Urgency> for Admission {
+    /// Within every limit.
+    fn from(urgency: Urgency) -> Self {
+        Self {
+            urgency,
+            over_limit: false,
+        }
+    }
+}
+
 impl Permit {
-    /// Asks for leave. `overflow` passes over a learned limit, which is a guess, but never over the operator's.
+    /// Asks for leave to send a request with these `traits`, whose answer is expected to take so much.
     pub(crate) fn request(
         offer: &Arc<Offer>,
+        traits: &Arc<RequestTraits>,
+        expected: Tokens,
+        admission: Admission,
         now: Instant,
-        (urgency, overflow): (Urgency, bool),
-        (traits, expected): (&Arc<RequestTraits>, Tokens),
     ) -> Result<Self, Skip> {
         let mut provider_state = offer.provider.lock();
         let mut offer_state = offer.lock();
-        match offer.obstacle_in(&provider_state, &offer_state, (now, urgency)) {
+        let urgency = admission.urgency;
+        match offer.obstacle_in(&provider_state, &offer_state, now, urgency) {
             Some(Skip::AtCapacity { .. })
-                if overflow && offer.provider.max_concurrency.is_none() => {}
+                if admission.over_limit && offer.provider.max_concurrency.is_none() => {}
             Some(skip) => return Err(skip),
             None => {}
         }
@@ -143,7 +163,7 @@ impl Permit {
                 .into_iter()
                 .for_each(|transition| self.offer.report(transition));
             usage.map(|usage| {
-                let reported = reported(&self.traits, &usage, (text, implausible));
+                let reported = reported(&self.traits, &usage, text, implausible);
                 let sample = state.profile.sample(&reported);
                 (usage, reported, sample)
             })
@@ -152,7 +172,7 @@ impl Permit {
             self.offer.provider.lock().limit.on_success();
         }
         if let Some((usage, reported, sample)) = sample {
-            self.learn(&usage, (&reported, &sample), now);
+            self.learn(&usage, &reported, &sample, now);
         }
         implausible
     }
@@ -169,7 +189,8 @@ impl Permit {
         outcome: &AttemptOutcome,
         verdict: &Verdict,
         sunk_cost: Option<Sats>,
-        (now, took): (Instant, Duration),
+        took: Duration,
+        now: Instant,
     ) {
         let offer = Arc::clone(&self.offer);
         let mut provider_state = offer.provider.lock();
@@ -286,7 +307,7 @@ impl Permit {
         }
     }
 
-    fn learn(&self, usage: &Usage, (reported, sample): (&Reported, &Sample), now: Instant) {
+    fn learn(&self, usage: &Usage, reported: &Reported, sample: &Sample, now: Instant) {
         let traits = &*self.traits;
         let demand = &self.offer.demand;
         let server = self.offer.short_name();
@@ -343,7 +364,8 @@ impl Permit {
 fn reported(
     traits: &RequestTraits,
     usage: &Usage,
-    (text, implausible): (Option<u64>, bool),
+    text: Option<u64>,
+    implausible: bool,
 ) -> Reported {
     let choices = f64::from(traits.choices);
     let output = usage.output.filter(|_| traits.generates);

@@ -273,14 +273,9 @@ fn candidates_with_rankings(
             let policy = Arc::clone(policy);
             Some(Skip::Policy { policy, objection })
         });
-        let priced = (&tokens, quote.as_ref());
-        rankings.push(Ranking::new(
-            place,
-            offer,
-            priced,
-            &view,
-            objection.is_some(),
-        ));
+        let is_ruled_out = objection.is_some();
+        let ranking = Ranking::new(place, offer, &tokens, quote.as_ref(), &view, is_ruled_out);
+        rankings.push(ranking);
         candidates.push(Candidate {
             offer: Arc::clone(offer),
             tokens,

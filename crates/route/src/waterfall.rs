@@ -23,7 +23,7 @@ use arbstr_price::Sats;
 
 use crate::candidate::{Offer, Skip};
 use crate::circuit::Urgency;
-use crate::permit::Permit;
+use crate::permit::{Admission, Permit};
 use crate::plan::Plan;
 use crate::verdict::{Action, AttemptOutcome, Failure, Retryable, TimeoutKind, Verdict};
 
@@ -228,7 +228,7 @@ impl Waterfall {
             return self.give_up(now);
         }
         if let Some((candidate, not_before)) = same
-            && let Some(step) = self.repeat(candidate, not_before, (now, dice))
+            && let Some(step) = self.repeat(candidate, not_before, now, dice)
         {
             return step;
         }
@@ -259,7 +259,7 @@ impl Waterfall {
         };
         let took = now.saturating_duration_since(started);
         let verdict = Verdict::of(&outcome);
-        permit.settle(&outcome, &verdict, sunk_cost, (now, took));
+        permit.settle(&outcome, &verdict, sunk_cost, took, now);
         if verdict.action == Action::WithoutStreamOptions {
             offer.remember_stream_options_refused();
         }
@@ -379,7 +379,8 @@ impl Waterfall {
         &mut self,
         candidate: usize,
         not_before: Option<Instant>,
-        (now, dice): (Instant, u64),
+        now: Instant,
+        dice: u64,
     ) -> Option<Step> {
         let tries = self.progress[candidate].tries;
         let due = match not_before {
@@ -401,18 +402,13 @@ impl Waterfall {
         } else {
             Urgency::Again
         };
-        self.attempt(candidate, (urgency, false), now)
+        self.attempt(candidate, urgency.into(), now)
     }
 
-    fn attempt(
-        &mut self,
-        candidate: usize,
-        (urgency, overflow): (Urgency, bool),
-        now: Instant,
-    ) -> Option<Step> {
+    fn attempt(&mut self, candidate: usize, admission: Admission, now: Instant) -> Option<Step> {
         let offer = Arc::clone(self.offer(candidate));
-        let traits = (&self.plan.traits, self.plan.candidates[candidate].tokens);
-        let permit = Permit::request(&offer, now, (urgency, overflow), traits).ok()?;
+        let expected = self.plan.candidates[candidate].tokens;
+        let permit = Permit::request(&offer, &self.plan.traits, expected, admission, now).ok()?;
         self.begun += 1;
         self.progress[candidate].tries += 1;
         self.progress[candidate].state = CandidateState::Spent;

@@ -314,14 +314,14 @@ async fn ask_one(provider: &Provider, upstream: &Upstream, btc: Option<Btc>) -> 
         prices: Vec::new(),
     };
     if let Ok(catalog) = &read {
-        finding.compare(&provider.models, catalog, (btc, began));
+        finding.compare(&provider.models, catalog, btc, began);
     }
     finding
 }
 
 impl Finding {
     /// Holds the config's `models` against the list.
-    fn compare(&mut self, models: &[Model], catalog: &Catalog, (btc, now): (Option<Btc>, Instant)) {
+    fn compare(&mut self, models: &[Model], catalog: &Catalog, btc: Option<Btc>, now: Instant) {
         let mut named = 0;
         for model in models {
             let listed = catalog.models.iter().find(|one| one.id == model.upstream);

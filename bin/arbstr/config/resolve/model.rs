@@ -16,7 +16,8 @@ use super::super::value::{Values, name};
 pub(super) fn resolve_all(
     raw: &raw::Provider,
     provider: Option<&str>,
-    (general, discover): (Option<Rates>, Option<Duration>),
+    general: Option<Rates>,
+    discover: Option<Duration>,
     values: &mut Values<'_>,
 ) -> Vec<Model> {
     if let Some(list) = &raw.models

@@ -60,7 +60,7 @@ fn resolve(
     let (api_key, key_source) = api_key(raw, name.as_deref(), preset, values);
     let discover = discover(raw, preset, values);
     let rates = model::rates(&raw.prices, None, values);
-    let models = model::resolve_all(raw, name.as_deref(), (rates, discover), values);
+    let models = model::resolve_all(raw, name.as_deref(), rates, discover, values);
     require_models(raw, preset, discover, values);
     let tier = values.choice(raw.tier.as_ref(), &TIERS);
     let most = values.whole(raw.max_concurrency.as_ref(), 0, 0..=1_000_000);

@@ -111,7 +111,7 @@ impl Demand {
         let before = state.nodes.len();
         let mut blend = Blend::default();
         if state.believes(plausible) {
-            state.learn(keys, &evidence, (server, now), |node, doubt| {
+            state.learn(keys, &evidence, server, now, |node, doubt| {
                 blend.add_but_for(server, node, doubt);
             });
         } else {
@@ -197,7 +197,8 @@ impl DemandState {
         &mut self,
         keys: &Keys,
         evidence: &Evidence,
-        (server, now): (u32, u32),
+        server: u32,
+        now: u32,
         mut before: impl FnMut(&Node, &Lanes),
     ) {
         if self.nodes.len() + LEVELS > MOST_NODES {

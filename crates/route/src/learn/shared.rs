@@ -49,7 +49,7 @@ impl SharedDemand {
     pub(super) fn learn(&self, keys: &Keys, evidence: &Evidence, server: u32, plausible: bool) {
         let mut common = self.common();
         if common.believes(plausible) {
-            common.learn(keys, evidence, (server, self.now()), |_, _| {});
+            common.learn(keys, evidence, server, self.now(), |_, _| {});
         }
     }
 

@@ -30,7 +30,8 @@ impl Ranking {
     pub(super) fn new(
         place: u32,
         offer: &Offer,
-        (tokens, quote): (&Tokens, Option<&Quote>),
+        tokens: &Tokens,
+        quote: Option<&Quote>,
         view: &OfferView,
         ruled_out: bool,
     ) -> Self {

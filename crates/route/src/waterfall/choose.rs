@@ -15,7 +15,7 @@ impl Waterfall {
         };
         for candidate in 0..self.progress.len() {
             if self.progress[candidate].state == CandidateState::Fresh
-                && let Some(step) = self.attempt(candidate, (urgency, false), now)
+                && let Some(step) = self.attempt(candidate, urgency.into(), now)
             {
                 return step;
             }
@@ -32,8 +32,8 @@ impl Waterfall {
             return self.choose(now, dice);
         }
         let place = self
-            .wait_for_place(&fresh, (now, dice))
-            .or_else(|| self.wait_for_probe(&fresh, (now, dice)));
+            .wait_for_place(&fresh, now, dice)
+            .or_else(|| self.wait_for_probe(&fresh, now, dice));
         match (place, due.map(|(_, due)| due - now)) {
             (Some(Step::Wait(place)), Some(retry)) => Step::Wait(place.min(retry)),
             (Some(step), _) => step,
@@ -62,6 +62,6 @@ impl Waterfall {
             .collect();
         passed_over.sort_unstable();
         let mut candidates = passed_over.into_iter().map(|(_, candidate)| candidate);
-        candidates.find_map(|candidate| self.attempt(candidate, (Urgency::Desperate, false), now))
+        candidates.find_map(|candidate| self.attempt(candidate, Urgency::Desperate.into(), now))
     }
 }

@@ -8,13 +8,15 @@ use super::pause::{mix, up_to};
 use super::{CandidateState, Progress, Step, Waterfall};
 use crate::candidate::Skip;
 use crate::circuit::Urgency;
+use crate::permit::Admission;
 
 impl Waterfall {
     /// A candidate whose house is full is waited for; in the end a limit that is only a guess is passed over.
     pub(super) fn wait_for_place(
         &mut self,
         fresh: &[usize],
-        (now, dice): (Instant, u64),
+        now: Instant,
+        dice: u64,
     ) -> Option<Step> {
         let urgency = if self.sole {
             Urgency::Sole
@@ -37,14 +39,19 @@ impl Waterfall {
             return Some(Step::Wait(self.cut_to_deadline(pause, now)));
         }
         let mut candidates = full.into_iter();
-        candidates.find_map(|candidate| self.attempt(candidate, (urgency, true), now))
+        let admission = Admission {
+            urgency,
+            over_limit: true,
+        };
+        candidates.find_map(|candidate| self.attempt(candidate, admission, now))
     }
 
     /// Somebody else's probe may be back in a moment: it is waited for, but not for as long as a silent provider keeps it.
     pub(super) fn wait_for_probe(
         &mut self,
         fresh: &[usize],
-        (now, dice): (Instant, u64),
+        now: Instant,
+        dice: u64,
     ) -> Option<Step> {
         let is_probed = |&candidate: &usize| {
             self.offer(candidate).obstacle(now, Urgency::Ready) == Some(Skip::Probing)
@@ -115,7 +122,7 @@ impl Waterfall {
             Urgency::Again
         };
         let state = self.progress[candidate].state;
-        let step = self.attempt(candidate, (urgency, false), now);
+        let step = self.attempt(candidate, urgency.into(), now);
         if let (Some(_), CandidateState::Busy { since, .. }) = (&step, state) {
             self.paused += now.saturating_duration_since(since);
         }
