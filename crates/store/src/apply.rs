@@ -12,10 +12,10 @@ mod sift;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use self::batch::Batch;
-pub(crate) use self::open::OpenRows;
+use self::open::OpenRows;
 pub(crate) use self::sift::apply_sifted;
 use crate::record::INTERRUPTED;
-use crate::rollup::Rollups;
+use crate::rollup::{Kept, Rollups, Version};
 use crate::sums::Measures;
 
 /// Up to which byte of which segment an owner's journal is applied.
@@ -25,24 +25,34 @@ pub(crate) struct Position {
     pub(crate) applied: u64,
 }
 
+/// What is known of a database from having written it, and need not be read again.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    open_rows: OpenRows,
+    sums: Kept,
+}
+
 /// Writes the records in all of `frames`, or nothing. Returns how many found no row to work on, which was also warned
 /// about.
 fn apply<'a>(
     connection: &mut Connection,
     owner: &str,
-    open_rows: &mut OpenRows,
+    known: &mut Known,
     frames: impl Iterator<Item = &'a [u8]>,
     position: Option<Position>,
 ) -> Result<u64, rusqlite::Error> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut batch = Batch::new(&transaction, owner, open_rows)?;
+    known.sums.begin(&transaction)?;
+    let mut batch = Batch::new(&transaction, owner, known)?;
     batch.write(frames)?;
     let outcome = batch.finish()?;
     if let Some(position) = position {
         save_position(&transaction, owner, position)?;
     }
+    let version = Version::of(&transaction)?;
     transaction.commit()?;
-    open_rows.remember(outcome.opened);
+    known.open_rows.remember(outcome.opened);
+    known.sums.settle(version);
     Ok(outcome.unmatched)
 }
 
@@ -83,7 +93,7 @@ pub(crate) fn bury(connection: &mut Connection, owner: &str) -> Result<usize, ru
             .execute(params![open.id, series, INTERRUPTED])?;
         rollups.add(series, open.timestamp_ms, &Measures::default());
     }
-    rollups.save(&transaction)?;
+    rollups.save(&transaction, &mut Kept::default())?;
     transaction.execute("DELETE FROM ledger_progress WHERE owner = ?1", [owner])?;
     transaction.commit()?;
     Ok(left.len())

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use crate::apply::{self, OpenRows, Position};
+use crate::apply::{self, Known, Position};
 use crate::intake::Intake;
 use crate::journal::{Tail, frame};
 use crate::owner::{FileError, Home, nameless, slot_of};
@@ -133,7 +133,7 @@ impl Sweeper<'_> {
         owner: &str,
         positioned: bool,
     ) -> Result<usize, Trouble> {
-        let mut open_rows = OpenRows::default();
+        let mut known = Known::default();
         let mut records = Records::default();
         let mut found = 0;
         loop {
@@ -144,8 +144,7 @@ impl Sweeper<'_> {
             found += records.len();
             let (segment, applied) = tail.position();
             let position = positioned.then_some(Position { segment, applied });
-            let sifted =
-                apply::apply_sifted(connection, owner, &mut open_rows, &records, position)?;
+            let sifted = apply::apply_sifted(connection, owner, &mut known, &records, position)?;
             self.intake.note_dropped(sifted.refused);
             records.clear();
             if at_end {

@@ -2,15 +2,22 @@
 //!
 //! Each row belongs to a series: the rows that agree in everything that can be filtered or grouped by. Each of these times has
 //! one roll-up for each series in it, and one for all of them. A batch adds its rows up in memory first, then merges each
-//! sum into its quarter, hour and day, in the transaction that writes the rows.
+//! sum into its quarter, hour and day, in the transaction that writes the rows. What it wrote is kept in memory, because
+//! the next batch most often adds to the same sums.
+
+mod kept;
 
 use std::borrow::Cow;
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use rusqlite::types::Value;
-use rusqlite::{Connection, Error, OptionalExtension, Row, ToSql, Transaction, params_from_iter};
+use rusqlite::{
+    Connection, Error, OptionalExtension, Row, Statement, ToSql, Transaction, params_from_iter,
+};
 
+use self::kept::Key;
+pub(crate) use self::kept::{Kept, Version};
 use crate::sums::{self, Measures, Sums};
 
 /// What the rows of a series have in common.
@@ -100,24 +107,26 @@ impl<'a> Rollups<'a> {
     }
 
     /// Writes everything that was added.
-    pub(crate) fn save(self, transaction: &Transaction<'_>) -> Result<(), Error> {
-        save_to(transaction, self.quarters, &[QUARTERS, HOURS, DAYS])
+    pub(crate) fn save(self, transaction: &Transaction<'_>, kept: &mut Kept) -> Result<(), Error> {
+        let levels = &[QUARTERS, HOURS, DAYS];
+        save_to(transaction, kept, self.quarters, levels)
     }
 }
 
 /// Makes the roll-ups of `levels`, finest first, from the rows of a database that had none.
 pub(crate) fn build(transaction: &Transaction<'_>, levels: &[Level]) -> Result<(), Error> {
     let sql = format!("SELECT timestamp, series, {MEASURES} FROM requests WHERE owner IS NULL");
-    let mut rollups = Rollups::default();
+    let (mut rollups, mut kept) = (Rollups::default(), Kept::default());
     let mut statement = transaction.prepare(&sql)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         rollups.add(row.get(1)?, row.get(0)?, &read_measures(row, 2)?);
         if rollups.quarters.len() >= MOST_IN_MEMORY {
-            save_to(transaction, std::mem::take(&mut rollups.quarters), levels)?;
+            let quarters = std::mem::take(&mut rollups.quarters);
+            save_to(transaction, &mut kept, quarters, levels)?;
         }
     }
-    save_to(transaction, rollups.quarters, levels)
+    save_to(transaction, &mut kept, rollups.quarters, levels)
 }
 
 /// Reads what [`MEASURES`] selects, from column `first` on.
@@ -181,7 +190,12 @@ fn add(connection: &Connection, series: &Series<'_>) -> Result<i64, Error> {
 }
 
 /// Merges sums of quarters into each of `levels`, finest first.
-fn save_to(connection: &Connection, quarters: Changes, levels: &[Level]) -> Result<(), Error> {
+fn save_to(
+    connection: &Connection,
+    kept: &mut Kept,
+    quarters: Changes,
+    levels: &[Level],
+) -> Result<(), Error> {
     let mut all = Changes::new();
     for ((quarter, _), sums) in &quarters {
         let of_all = all.entry((*quarter, ALL_SERIES)).or_default();
@@ -191,7 +205,7 @@ fn save_to(connection: &Connection, quarters: Changes, levels: &[Level]) -> Resu
     changes.extend(all);
     for level in levels {
         changes = coarsen(changes, level.length_ms);
-        save_level(connection, level.table, &changes)?;
+        save_level(connection, kept, level, &changes)?;
     }
     Ok(())
 }
@@ -210,7 +224,13 @@ fn coarsen(changes: Changes, length_ms: i64) -> Changes {
     coarser
 }
 
-fn save_level(connection: &Connection, table: &str, changes: &Changes) -> Result<(), Error> {
+fn save_level(
+    connection: &Connection,
+    kept: &mut Kept,
+    level: &Level,
+    changes: &Changes,
+) -> Result<(), Error> {
+    let table = level.table;
     let places = vec!["?"; 2 + sums::COLUMNS.split(',').count()].join(", ");
     let load = format!(
         "SELECT {} FROM {table} WHERE start = ?1 AND series = ?2",
@@ -222,15 +242,31 @@ fn save_level(connection: &Connection, table: &str, changes: &Changes) -> Result
     );
     let mut load = connection.prepare_cached(&load)?;
     let mut save = connection.prepare_cached(&save)?;
-    for ((start, series), sums) in changes {
-        let mut merged = sums.clone();
-        if let Some(row) = load.query([start, series])?.next()? {
-            merged.merge_row(row, 0)?;
-        }
-        let key = [Value::Integer(*start), Value::Integer(*series)];
-        save.execute(params_from_iter(key.into_iter().chain(merged.values())))?;
+    for ((start, series), change) in changes {
+        let key = Key {
+            length_ms: level.length_ms,
+            start: *start,
+            series: *series,
+        };
+        let mut sums = match kept.take(&key) {
+            Some(sums) => sums,
+            None => read_sums(&mut load, &key)?,
+        };
+        sums.merge(change);
+        let names = [Value::Integer(*start), Value::Integer(*series)];
+        save.execute(params_from_iter(names.into_iter().chain(sums.values())))?;
+        kept.put(key, sums);
     }
     Ok(())
+}
+
+/// The sums of one roll-up; those of none if it is not there.
+fn read_sums(load: &mut Statement<'_>, key: &Key) -> Result<Sums, Error> {
+    let mut sums = Sums::default();
+    if let Some(row) = load.query([key.start, key.series])?.next()? {
+        sums.merge_row(row, 0)?;
+    }
+    Ok(sums)
 }
 
 /// Sums per quarter of an hour.

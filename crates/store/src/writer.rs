@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
 
-use crate::apply::{self, OpenRows, Position};
+use crate::apply::{self, Known, Position};
 use crate::chores::{self, Expired};
 use crate::intake::{Call, Intake, Load};
 use crate::journal::{Tail, frame};
@@ -48,7 +48,7 @@ pub(crate) struct Writer {
     /// Segments not yet wholly applied, oldest first; the last is the active one.
     tails: VecDeque<Tail>,
     connection: Option<Connection>,
-    open_rows: OpenRows,
+    known: Known,
     recovered: bool,
     /// How often the writer has rested since it last looked for dead processes.
     rests: u32,
@@ -96,7 +96,7 @@ impl Writer {
             next_segment: 0,
             tails: VecDeque::new(),
             connection,
-            open_rows: OpenRows::default(),
+            known: Known::default(),
             recovered: false,
             rests: 0,
             complaints: Complaints::default(),
@@ -240,7 +240,7 @@ impl Writer {
             self.home.make_folder()?;
             self.connection = Some(schema::connect(self.home.database())?);
             // It may be another file.
-            self.open_rows = OpenRows::default();
+            self.known = Known::default();
         }
         Ok(())
     }
@@ -300,7 +300,7 @@ impl Writer {
     }
 
     fn commit(&mut self) -> Result<(), Trouble> {
-        let (batch, owner, open_rows) = (&self.batch, &self.owner, &mut self.open_rows);
+        let (batch, owner, known) = (&self.batch, &self.owner, &mut self.known);
         if batch.records.is_empty() && batch.position.is_none() {
             return Ok(());
         }
@@ -309,7 +309,7 @@ impl Writer {
             return Ok(());
         };
         let (records, position) = (&batch.records, batch.position);
-        let sifted = apply::apply_sifted(connection, owner, open_rows, records, position)?;
+        let sifted = apply::apply_sifted(connection, owner, known, records, position)?;
         let handed = batch
             .records
             .frames()

@@ -5,11 +5,12 @@ use std::borrow::Cow;
 use hashbrown::HashMap;
 use rusqlite::{CachedStatement, Transaction, params};
 
+use super::Known;
 use super::columns::{
     Binder, COMPLETE, Insertion, OPEN, TOGETHER, WHOLE, count, measure, millis, nanosats,
     sole_attempt,
 };
-use super::open::{OpenRow, OpenRows};
+use super::open::OpenRow;
 use crate::journal::frame;
 use crate::record::{Completion, IN_PROGRESS, Opening};
 use crate::rollup::{Rollups, Series};
@@ -24,7 +25,7 @@ pub(super) struct Batch<'t, 'a> {
     attempt: CachedStatement<'t>,
     rollups: Rollups<'a>,
     owner: &'t str,
-    open_rows: &'t mut OpenRows,
+    known: &'t mut Known,
     outcome: Outcome,
 }
 
@@ -55,7 +56,7 @@ impl<'t, 'a> Batch<'t, 'a> {
     pub(super) fn new(
         transaction: &'t Transaction<'t>,
         owner: &'t str,
-        open_rows: &'t mut OpenRows,
+        known: &'t mut Known,
     ) -> Result<Self, rusqlite::Error> {
         Ok(Self {
             transaction,
@@ -65,7 +66,7 @@ impl<'t, 'a> Batch<'t, 'a> {
             attempt: transaction.prepare_cached(ATTEMPT)?,
             rollups: Rollups::default(),
             owner,
-            open_rows,
+            known,
             outcome: Outcome::default(),
         })
     }
@@ -103,7 +104,7 @@ impl<'t, 'a> Batch<'t, 'a> {
 
     /// Writes the sums of what was written.
     pub(super) fn finish(self) -> Result<Outcome, rusqlite::Error> {
-        self.rollups.save(self.transaction)?;
+        self.rollups.save(self.transaction, &mut self.known.sums)?;
         Ok(self.outcome)
     }
 
@@ -198,7 +199,7 @@ impl<'t, 'a> Batch<'t, 'a> {
 
     fn complete(&mut self, completion: &Completion<&'a str>) -> Result<(), rusqlite::Error> {
         let id = completion.correlation_id;
-        let Some(open) = self.open_rows.take(self.transaction, id)? else {
+        let Some(open) = self.known.open_rows.take(self.transaction, id)? else {
             self.note_unmatched(id, "completed without an open row");
             return Ok(());
         };

@@ -6,7 +6,7 @@
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use super::batch::Batch;
-use super::{OpenRows, Position, apply, save_position};
+use super::{Known, Position, apply, save_position};
 use crate::journal::frame;
 use crate::records::Records;
 
@@ -23,13 +23,13 @@ pub(crate) struct Sifted {
 pub(crate) fn apply_sifted(
     connection: &mut Connection,
     owner: &str,
-    open_rows: &mut OpenRows,
+    known: &mut Known,
     records: &Records,
     position: Option<Position>,
 ) -> Result<Sifted, rusqlite::Error> {
-    match apply(connection, owner, open_rows, records.frames(), position) {
+    match apply(connection, owner, known, records.frames(), position) {
         Err(error) if is_about_a_record(&error) => {
-            apply_singly(connection, owner, open_rows, records, position)
+            apply_singly(connection, owner, known, records, position)
         }
         unmatched => Ok(Sifted {
             unmatched: unmatched?,
@@ -41,18 +41,19 @@ pub(crate) fn apply_sifted(
 fn apply_singly(
     connection: &mut Connection,
     owner: &str,
-    open_rows: &mut OpenRows,
+    known: &mut Known,
     records: &Records,
     position: Option<Position>,
 ) -> Result<Sifted, rusqlite::Error> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    known.sums.begin(&transaction)?;
     let mut sifted = Sifted::default();
     // As in a batch, a completion may come before its opening.
     let (openings, others): (Vec<_>, Vec<_>) =
         records.frames().partition(|frame| frame::is_opening(frame));
     for frame in openings.into_iter().chain(others) {
         transaction.execute_batch("SAVEPOINT record")?;
-        match write(&transaction, owner, open_rows, frame) {
+        match write(&transaction, owner, known, frame) {
             Err(error) if is_about_a_record(&error) => {
                 transaction.execute_batch("ROLLBACK TO record")?;
                 sifted.refused += 1;
@@ -73,14 +74,14 @@ fn apply_singly(
     Ok(sifted)
 }
 
-/// Writes one record. Its row is found in the database later, and not remembered: it may yet be undone.
+/// Writes one record. What comes of it is found in the database later, and not remembered: it may yet be undone.
 fn write(
     transaction: &Transaction<'_>,
     owner: &str,
-    open_rows: &mut OpenRows,
+    known: &mut Known,
     frame: &[u8],
 ) -> Result<u64, rusqlite::Error> {
-    let mut batch = Batch::new(transaction, owner, open_rows)?;
+    let mut batch = Batch::new(transaction, owner, known)?;
     batch.write(std::iter::once(frame))?;
     Ok(batch.finish()?.unmatched)
 }

@@ -344,6 +344,84 @@ fn completion_finds_its_opening_in_memory_also_beside_a_record_that_is_refused()
 }
 
 #[test]
+fn roll_ups_hold_every_row_whoever_writes_beside_and_whatever_fails() {
+    let bench = Bench::new("roll-ups", 10);
+    let beside = Bench {
+        folder: bench.folder.clone(),
+        intake: Arc::new(Intake::new(room(10))),
+    };
+    let (mut writer, mut other) = (
+        bench.writer(bench.connect()),
+        beside.writer(bench.connect()),
+    );
+    let expect = |requests: i64| {
+        for table in ["rollup_quarters", "rollup_hours", "rollup_days"] {
+            let sql = format!("SELECT sum(requests) FROM {table} WHERE series = 0");
+            let found: i64 = bench
+                .connect()
+                .query_row(&sql, [], |row| row.get(0))
+                .unwrap();
+            assert_eq!(found, requests, "{table}");
+        }
+    };
+    bench.serve(0..5);
+    turn_until_drained(&mut writer);
+    bench.serve(5..10);
+    turn_until_drained(&mut writer);
+    expect(10);
+    // Another instance on the same file.
+    beside.serve(10..20);
+    turn_until_drained(&mut other);
+    bench.serve(20..30);
+    turn_until_drained(&mut writer);
+    beside.serve(30..40);
+    turn_until_drained(&mut other);
+    expect(40);
+    // The same connection, beside the records.
+    bench.serve(40..45);
+    turn_until_drained(&mut writer);
+    let connection = writer.connection.as_ref().unwrap();
+    for table in ["rollup_quarters", "rollup_hours", "rollup_days"] {
+        connection
+            .execute(&format!("DELETE FROM {table}"), [])
+            .unwrap();
+    }
+    bench.serve(45..50);
+    turn_until_drained(&mut writer);
+    expect(5);
+    // A transaction that fails, and one that finds a record which is refused.
+    let pages: i64 = connection_value(&writer, "PRAGMA page_count");
+    let limit = |writer: &Writer, pages: i64| {
+        let sql = format!("PRAGMA max_page_count = {pages}");
+        connection_value(writer, &sql)
+    };
+    limit(&writer, pages + 1);
+    bench.serve(50..150);
+    let trouble = writer.turn().unwrap_err();
+    writer.give_way(&trouble);
+    limit(&writer, 100_000);
+    turn_until_drained(&mut writer);
+    expect(105);
+    let refuse = REFUSE.replace("'7'", "'157'");
+    writer
+        .connection
+        .as_ref()
+        .unwrap()
+        .execute_batch(&refuse)
+        .unwrap();
+    bench.serve(150..160);
+    turn_until_drained(&mut writer);
+    bench.serve(160..170);
+    turn_until_drained(&mut writer);
+    expect(124);
+}
+
+fn connection_value(writer: &Writer, sql: &str) -> i64 {
+    let connection = writer.connection.as_ref().unwrap();
+    connection.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+#[test]
 fn writer_that_is_never_idle_looks_for_dead_processes_all_the_same() {
     let bench = Bench::new("never-idle", 10);
     let mut writer = bench.writer(bench.connect());
