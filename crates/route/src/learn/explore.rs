@@ -4,6 +4,9 @@
 //! is in truth the cheaper one, for all requests to come. Both can be reckoned: the knowledge gradient of a candidate
 //! whose cost one more answer would move by so much. Only a trial whose gain outweighs its cost is made, and beyond
 //! that all trials together are held to a small share of what was spent.
+//!
+//! Among those that cost about the same the faster is to be asked, and what another charges matters only if it turns out
+//! to be more than that apart. A trial of such a one would be free in sats, yet costs time: it has its turn now and then.
 
 /// What was spent on requests for one model, and how much of it on trials; in nanosats, by expectation.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -20,6 +23,8 @@ pub(crate) struct Trial {
     pub(crate) cost: f64,
     /// Standard deviation by which one more answer would move the logarithm of that.
     pub(crate) news: f64,
+    /// Its cost is about that of the best.
+    pub(crate) tied: bool,
 }
 
 impl ExplorationBudget {
@@ -43,8 +48,8 @@ impl ExplorationBudget {
         }
         let horizon = self.requests.min(LONGEST_HORIZON);
         let gains = trials.filter_map(|(candidate, trial)| {
-            let premium = trial.cost - best;
-            if trial.news <= 0.0 || premium > allowance {
+            let premium = trial.premium(best);
+            if trial.news <= 0.0 || premium > allowance || (trial.tied && !self.is_turn_of_tied()) {
                 return None;
             }
             // However near it is: most are ruled out by this alone.
@@ -59,9 +64,24 @@ impl ExplorationBudget {
             .map(|(candidate, _)| candidate)
     }
 
+    fn is_turn_of_tied(&self) -> bool {
+        self.requests.rem_euclid(TIED_TURN) < 1.0
+    }
+
     /// What may be spent on a trial now: a share of everything spent, and a few requests' worth to begin with.
     fn allowance(&self, usual: f64) -> f64 {
         self.spent * SHARE + usual * FREE_TRIALS - self.explored
+    }
+}
+
+impl Trial {
+    /// What it costs to ask it instead of the best.
+    fn premium(&self, best: f64) -> f64 {
+        if self.tied {
+            best * TIED_PREMIUM
+        } else {
+            self.cost - best
+        }
     }
 }
 
@@ -70,7 +90,7 @@ fn gain(best: f64, trial: Trial) -> f64 {
     if trial.news <= 0.0 || best <= 0.0 || trial.cost <= 0.0 {
         return 0.0;
     }
-    let distance = (trial.cost / best).ln().max(0.0) / trial.news;
+    let distance = (trial.premium(best) / best).max(0.0).ln_1p() / trial.news;
     trial.news * normal_loss(distance)
 }
 
@@ -98,6 +118,10 @@ fn normal_loss(distance: f64) -> f64 {
 const SHARE: f64 = 0.004;
 /// What may be spent on them before anything was, in requests.
 const FREE_TRIALS: f64 = 6.0;
+/// What the time is taken to cost that a trial among equals takes longer, as a share of a request's cost.
+const TIED_PREMIUM: f64 = 0.01;
+/// In so many requests there is one such trial at most.
+const TIED_TURN: f64 = 16.0;
 /// Requests before the first trial: who sends a few expects the cheapest.
 const FIRST_TRIAL: f64 = 30.0;
 /// Requests that a finding is taken to serve: as many as there were, up to these.
@@ -136,7 +160,11 @@ mod tests {
 
     #[test]
     fn the_unknown_are_tried_and_the_known_are_not() {
-        let trial = |cost, news| Trial { cost, news };
+        let trial = |cost, news| Trial {
+            cost,
+            news,
+            tied: false,
+        };
         let cases = [
             (vec![("a", trial(1.2, 0.3))], Some("a")),
             (vec![("a", trial(1.2, 0.01))], None),
@@ -152,6 +180,30 @@ mod tests {
         }
     }
 
+    /// They cost nothing, and were made at every request.
+    #[test]
+    fn among_equals_the_unknown_are_tried_now_and_then_and_the_known_are_not() {
+        for (cost, news, want) in [
+            (1.0, 0.3, 400..=625),
+            (0.995, 0.3, 400..=625),
+            (1.0, 0.002, 0..=0),
+        ] {
+            let mut account = ExplorationBudget::default();
+            let trials = (0..10_000).filter(|_| {
+                let trial = Trial {
+                    cost,
+                    news,
+                    tied: true,
+                };
+                let tried = chosen(&account, &[("a", trial)]).is_some();
+                account.note(1.0, 0.0);
+                tried
+            });
+            let trials = trials.count();
+            assert!(want.contains(&trials), "{cost} {news}: {trials}");
+        }
+    }
+
     #[test]
     fn trials_together_keep_to_their_share() {
         let mut budget = ExplorationBudget::default();
@@ -159,6 +211,7 @@ mod tests {
             let trial = Trial {
                 cost: 1.5,
                 news: 0.5,
+                tied: false,
             };
             let tried = chosen(&budget, &[("a", trial)]).is_some();
             let premium = if tried { 0.5 } else { 0.0 };

@@ -159,8 +159,13 @@ fn a_tie_goes_to_the_faster() {
     let market = Market::build(even.clone(), Some(&measured)).unwrap();
     assert_eq!(
         order(&planned(&market, &facts("m"))),
+        ["b", "a"],
+        "an unmeasured one is measured"
+    );
+    assert_eq!(
+        order(&planned(&market, &facts("m"))),
         ["a", "b"],
-        "measured before unmeasured"
+        "by one request alone"
     );
     even.providers[0].offers[0].rates = spec(&["a"]).providers[0].offers[0].rates;
     let measured = Market::build(even.clone(), Some(&market)).unwrap();

@@ -23,6 +23,8 @@ pub(super) struct Ranking {
     news: f32,
     pub(super) place: u32,
     is_ready: bool,
+    /// Asking it would show how fast it is, which nobody knows.
+    shows_time: bool,
     ruled_out: bool,
 }
 
@@ -37,21 +39,32 @@ impl Ranking {
     ) -> Self {
         let cost = quote.map_or(f64::INFINITY, |quote| nanosats(quote.total()));
         let is_ready = !ruled_out && view.skip.is_none();
-        let may_be_tried = is_ready && view.may_be_tried && cost > 0.0 && cost.is_finite();
+        let may_be_tried = is_ready && view.may_be_tried;
+        let fails = view.effects.success.is_some_and(|share| share < 0.5);
         Self {
             cost,
             latency: view.latency.map_or(u64::MAX, |latency| {
                 u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX - 1)
             }),
-            news: if may_be_tried {
+            news: if may_be_tried && cost > 0.0 && cost.is_finite() {
                 news(offer, tokens, cost, view)
             } else {
                 0.0
             },
             place,
             is_ready,
+            shows_time: may_be_tried && view.latency.is_none() && !fails,
             ruled_out,
         }
+    }
+
+    /// Whether it costs hardly more than `best`.
+    fn is_tied(&self, best: &Self) -> bool {
+        self.cost <= best.cost * HARDLY_MORE
+    }
+
+    fn is_timed(&self) -> bool {
+        self.latency < u64::MAX
     }
 }
 
@@ -79,30 +92,35 @@ pub(super) fn rank(rankings: &mut [Ranking], strategy: Strategy, turn: usize) {
     }
 }
 
-/// Puts a candidate in front of the others, if it is worth finding out what it really charges; what that costs more.
-/// `candidates` are in the order of their places.
+/// Puts a candidate in front of the others, if it is worth finding out how fast it is or what it really charges; says
+/// which. `candidates` are in the order of their places.
 pub(super) fn try_somebody(
     candidates: &[Candidate],
     rankings: &mut [Ranking],
     now: Instant,
-) -> Option<Sats> {
+) -> Option<Rank> {
     let ready = |ranking: &&Ranking| ranking.is_ready && ranking.cost.is_finite();
     let best = *rankings.iter().find(ready)?;
     let at = |ranking: &Ranking| &candidates[ranking.place as usize];
     let mut state = at(&best).offer.demand.lock();
     let others = rankings.iter().enumerate();
-    let chosen = state.budget.choose(
-        best.cost,
-        others
-            .filter(|(_, ranking)| ranking.news > 0.0 && ranking.place != best.place)
-            .map(|(place, ranking)| {
-                let trial = Trial {
-                    cost: ranking.cost,
-                    news: f64::from(ranking.news),
-                };
-                (place, trial)
-            }),
-    );
+    let others = others.filter(|(_, ranking)| ranking.place != best.place);
+    // Among equals the faster is to be asked: a single answer shows which that is.
+    let untimed = others
+        .clone()
+        .find(|(_, ranking)| best.is_timed() && ranking.shows_time && ranking.is_tied(&best))
+        .map(|(place, _)| place);
+    let trials = others
+        .filter(|(_, ranking)| ranking.news > 0.0)
+        .map(|(place, ranking)| {
+            let trial = Trial {
+                cost: ranking.cost,
+                news: f64::from(ranking.news),
+                tied: ranking.is_tied(&best),
+            };
+            (place, trial)
+        });
+    let chosen = untimed.or_else(|| state.budget.choose(best.cost, trials));
     let premium = chosen.map(|place| {
         let dearer = at(&rankings[place]).expected_cost().unwrap_or_default();
         let cheaper = at(&best).expected_cost().unwrap_or_default();
@@ -116,16 +134,19 @@ pub(super) fn try_somebody(
     at(&best).offer.demand.shared().note_trial(premium?);
     at(&rankings[place]).offer.note_trial(now);
     rankings[..=place].rotate_right(1);
-    premium
+    Some(match untimed {
+        Some(_) => Rank::TimeUnknown,
+        None => Rank::Tried { premium: premium? },
+    })
 }
 
-/// Notes why each candidate stands where it stands; `rankings` are in the same order, and `tried` is what it costs more
-/// to have the first of them there.
+/// Notes why each candidate stands where it stands; `rankings` are in the same order, and `tried` is why the first is
+/// there, if that is out of order.
 pub(super) fn explain(
     candidates: &mut [Candidate],
     rankings: &[Ranking],
     strategy: Strategy,
-    tried: Option<Sats>,
+    tried: Option<Rank>,
 ) {
     let allowed = rankings.iter().filter(|ranking| !ranking.ruled_out);
     let least = allowed.fold(f64::INFINITY, |least, ranking| least.min(ranking.cost));
@@ -145,8 +166,8 @@ pub(super) fn explain(
             least_behind = least_behind.min(ranking.cost);
         }
     }
-    if let (Some(premium), Some(first)) = (tried, candidates.first_mut()) {
-        first.rank = Rank::Tried { premium };
+    if let (Some(rank), Some(first)) = (tried, candidates.first_mut()) {
+        first.rank = rank;
     }
 }
 
