@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::app::{App, Live};
 use crate::cli::{Failure, Serve};
-use crate::config::reload::Trigger;
+use crate::config::reload::{Trigger, Watch};
 use crate::config::{self, Config, Source};
 use crate::learned_state::LearnedState;
 use crate::log::Log;
@@ -37,7 +37,7 @@ pub(crate) fn run(options: &Serve) -> Result<(), Failure> {
 }
 
 async fn serve(options: &Serve) -> Result<(), Failure> {
-    let (config, file) = if options.mock {
+    let (config, watch) = if options.mock {
         mock_config(options).await?
     } else {
         file_config(options)?
@@ -63,14 +63,14 @@ async fn serve(options: &Serve) -> Result<(), Failure> {
     let app = App::new(live, store.clone(), address, clock::unix_ms());
     let app = Arc::new(app.traced(tracer));
     app.metrics.config_read(true, clock::unix_ms());
-    if let Some(file) = file {
+    if let Some(watch) = watch {
         let reload = Reload {
             app: Arc::clone(&app),
-            file,
+            file: watch.file().to_owned(),
             options: options.options(),
             started: config_shown,
         };
-        tokio::spawn(reload.on_change());
+        tokio::spawn(reload.on_change(watch));
     }
     tokio::spawn(discover::run(Arc::clone(&app)));
     tokio::spawn(expire_records(Arc::clone(&app)));
@@ -85,18 +85,19 @@ async fn serve(options: &Serve) -> Result<(), Failure> {
     close(store).await
 }
 
-fn file_config(options: &Serve) -> Result<(Config, Option<PathBuf>), Failure> {
+fn file_config(options: &Serve) -> Result<(Config, Option<Watch>), Failure> {
     let file = config::locate(options.config.as_deref(), &env, &|path: &Path| {
         path.exists()
     })
     .map_err(|error| Failure::BadConfig(error.to_string()))?;
-    let config = config::load(&file, &env, &options.options())
+    let watch = Watch::begin(file);
+    let config = config::load(watch.file(), &env, &options.options())
         .map_err(|error| Failure::BadConfig(error.to_string()))?;
-    Ok((config, Some(file)))
+    Ok((config, Some(watch)))
 }
 
 /// With `--mock` a file is read only when it is named, and its providers give way to the built-in ones.
-async fn mock_config(options: &Serve) -> Result<(Config, Option<PathBuf>), Failure> {
+async fn mock_config(options: &Serve) -> Result<(Config, Option<Watch>), Failure> {
     let text = mock::start()
         .await
         .map_err(|error| Failure::Failed(format!("cannot start mock providers: {error}")))?;
@@ -185,15 +186,15 @@ struct Reload {
 }
 
 impl Reload {
-    async fn on_change(self) {
-        config::reload::watch(self.file.clone(), |trigger| match trigger {
+    async fn on_change(self, watch: Watch) {
+        let on_change = |trigger| match trigger {
             Trigger::Signal | Trigger::File => tokio::task::block_in_place(|| self.reload()),
             Trigger::Gone => {
                 let file = self.file.display();
                 tracing::warn!(%file, "the config file is gone; what it said stays in force until the next start");
             }
-        })
-        .await;
+        };
+        watch.run(on_change).await;
     }
 
     fn reload(&self) {

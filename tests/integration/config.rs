@@ -435,6 +435,26 @@ fn a_reload_swaps_in_what_is_valid_and_disturbs_no_stream() {
     }
 }
 
+/// What came before the watch over the file began, and after the file was read, was lost for good.
+#[test]
+fn a_change_in_the_first_moments_is_taken_over() {
+    let provider = Provider::healthy(1, 1);
+    for (round, signalled) in [true, false].into_iter().cycle().take(16).enumerate() {
+        let arbstr = House::of(&provider).start();
+        let path = arbstr.folder().join("arbstr.toml");
+        rewrite(&path, "[retry]", "[retry]\nmax_attempts = 3");
+        if signalled {
+            arbstr.signal("HUP");
+        }
+        let told = || arbstr.log().contains("config reloaded");
+        assert!(
+            wait_until(Duration::from_secs(8), told),
+            "round {round}: {}",
+            arbstr.log()
+        );
+    }
+}
+
 #[test]
 fn what_takes_a_restart_is_held_against_what_is_in_force() {
     let provider = Provider::healthy(1, 1);

@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
 use super::{Config, Model, Provider};
@@ -78,33 +78,51 @@ pub(crate) fn changes(started: &Config, old: &Config, new: &Config) -> Changes {
     changes
 }
 
-/// Calls `on_change` whenever the file should be read again. Runs until it is dropped.
-pub(crate) async fn watch(file: PathBuf, mut on_change: impl FnMut(Trigger)) {
-    let mut hangup = match signal(SignalKind::hangup()) {
-        Ok(hangup) => Some(hangup),
-        Err(error) => {
-            tracing::warn!(%error, "SIGHUP will not reload the config");
-            None
+/// Watches over a config file.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    file: PathBuf,
+    hangup: Option<Signal>,
+    watched: Watched,
+}
+
+impl Watch {
+    /// Begins to watch over `file`. To be called before it is read: what comes after that is then not missed.
+    pub(crate) fn begin(file: PathBuf) -> Self {
+        let hangup = signal(SignalKind::hangup())
+            .inspect_err(|error| tracing::warn!(%error, "SIGHUP will not reload the config"));
+        Self {
+            watched: Watched::new(Fingerprint::of(std::fs::metadata(&file))),
+            hangup: hangup.ok(),
+            file,
         }
-    };
-    let mut look = tokio::time::interval(LOOK_EVERY);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut watched = Watched::new(fingerprint(&file).await);
-    loop {
-        let signalled = async {
-            match &mut hangup {
-                Some(hangup) => hangup.recv().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = signalled => {
-                watched = Watched::new(fingerprint(&file).await);
-                on_change(Trigger::Signal);
-            }
-            _ = look.tick() => {
-                if let Some(trigger) = watched.on_look(fingerprint(&file).await) {
-                    on_change(trigger);
+    }
+
+    /// Which file.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Calls `on_change` whenever the file should be read again. Runs until it is dropped.
+    pub(crate) async fn run(mut self, mut on_change: impl FnMut(Trigger)) {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let signalled = async {
+                match &mut self.hangup {
+                    Some(hangup) => hangup.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = signalled => {
+                    self.watched = Watched::new(fingerprint(&self.file).await);
+                    on_change(Trigger::Signal);
+                }
+                _ = look.tick() => {
+                    if let Some(trigger) = self.watched.on_look(fingerprint(&self.file).await) {
+                        on_change(trigger);
+                    }
                 }
             }
         }
@@ -156,15 +174,20 @@ impl Watched {
     }
 }
 
+impl Fingerprint {
+    fn of(looked: io::Result<Metadata>) -> Option<Self> {
+        let metadata = looked.ok()?;
+        Some(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        })
+    }
+}
+
 async fn fingerprint(file: &Path) -> Option<Fingerprint> {
-    let looked: io::Result<Metadata> = tokio::fs::metadata(file).await;
-    let metadata = looked.ok()?;
-    Some(Fingerprint {
-        device: metadata.dev(),
-        inode: metadata.ino(),
-        size: metadata.size(),
-        modified: (metadata.mtime(), metadata.mtime_nsec()),
-    })
+    Fingerprint::of(tokio::fs::metadata(file).await)
 }
 
 fn note_server(applied: &mut Vec<String>, old: &Config, new: &Config) {
