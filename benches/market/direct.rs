@@ -309,61 +309,78 @@ impl<'a> Run<'a> {
             .market
             .plan(&facts, now(*at, self.start))
             .expect("a plan");
-        let mut fall = Waterfall::new(plan, None);
+        let mut waterfall = Waterfall::new(plan, None);
         loop {
-            match fall.next(now(*at, self.start), self.dice.roll()) {
+            let attempt = match waterfall.next(now(*at, self.start), self.dice.roll()) {
+                Step::Attempt(attempt) => attempt,
                 Step::Wait(pause) => {
                     *at += pause;
                     self.settle(*at);
+                    continue;
                 }
                 Step::Finish(_) => {
                     *at += Duration::from_secs(1);
                     return (Sats::ZERO, None, false);
                 }
-                Step::Attempt(attempt) => {
-                    let index = attempt.offer.provider_index();
-                    let seller = &self.world.sellers[index];
-                    let tried = matches!(
-                        fall.plan().candidates[attempt.candidate].rank,
-                        arbstr_route::Rank::Tried { .. }
-                    );
-                    let full = self.past.is_full(self.world, index, *at);
-                    let fate = seller.fate(job, index, again);
-                    if !seller.is_up(*at) || full || fate == Fate::Refused {
-                        let status = if full { 429 } else { 503 };
-                        let outcome = AttemptOutcome::ErrorResponse(ErrorResponse {
-                            status,
-                            ..ErrorResponse::default()
-                        });
-                        fall.on_outcome(attempt, outcome, now(*at, self.start));
-                        continue;
-                    }
-                    let usage = self.past.bill(self.world, index, job, *at);
-                    let good = AttemptOutcome::Good { status: 200 };
-                    let begun = now(*at, self.start) + seller.latency;
-                    let after = fall.on_outcome(attempt, good, begun);
-                    let permit = after.permit.expect("accepted");
-                    let mut report = Report {
-                        usage: Some(usage),
-                        text_bytes: Some(seller.text(job)),
-                    };
-                    if fate == Fate::Broken {
-                        report.usage = None;
-                        report.text_bytes = Some(seller.text(job) / 2);
-                        permit.finish(PermitEnd::Broken, &report, begun);
-                        return (seller.cost(&seller.half(&usage)), None, tried);
-                    }
-                    self.past.serve(self.world, index, job, *at);
-                    if self.world.climate == Climate::Burst {
-                        self.pending
-                            .push((*at + service(seller, job), permit, report));
-                    } else {
-                        permit.finish(PermitEnd::Complete, &report, begun);
-                    }
-                    return (seller.cost(&usage), Some(index), tried);
-                }
+            };
+            let index = attempt.offer.provider_index();
+            let rank = &waterfall.plan().candidates[attempt.candidate].rank;
+            let tried = matches!(rank, arbstr_route::Rank::Tried { .. });
+            let fate = self.world.sellers[index].fate(job, index, again);
+            if let Some(status) = self.refusal(index, fate, *at) {
+                let outcome = AttemptOutcome::ErrorResponse(ErrorResponse {
+                    status,
+                    ..ErrorResponse::default()
+                });
+                waterfall.on_outcome(attempt, outcome, now(*at, self.start));
+                continue;
             }
+            let begun = now(*at, self.start) + self.world.sellers[index].latency;
+            let good = AttemptOutcome::Good { status: 200 };
+            let settled = waterfall.on_outcome(attempt, good, begun);
+            let permit = settled.permit.expect("accepted");
+            let (cost, winner) = self.answer(job, index, fate, permit, *at);
+            return (cost, winner, tried);
         }
+    }
+
+    /// The status with which a seller turns a request down, if it does.
+    fn refusal(&mut self, index: usize, fate: Fate, at: Duration) -> Option<u16> {
+        let full = self.past.is_full(self.world, index, at);
+        let is_refused = full || fate == Fate::Refused || !self.world.sellers[index].is_up(at);
+        is_refused.then_some(if full { 429 } else { 503 })
+    }
+
+    /// Brings an answer that has begun to its end: what it cost, and whose it is if it is whole.
+    fn answer(
+        &mut self,
+        job: &Job,
+        index: usize,
+        fate: Fate,
+        permit: Permit,
+        at: Duration,
+    ) -> (Sats, Option<usize>) {
+        let seller = &self.world.sellers[index];
+        let begun = self.start + at + seller.latency;
+        let usage = self.past.bill(self.world, index, job, at);
+        let mut report = Report {
+            usage: Some(usage),
+            text_bytes: Some(seller.text(job)),
+        };
+        if fate == Fate::Broken {
+            report.usage = None;
+            report.text_bytes = Some(seller.text(job) / 2);
+            permit.finish(PermitEnd::Broken, &report, begun);
+            return (seller.cost(&seller.half(&usage)), None);
+        }
+        self.past.serve(self.world, index, job, at);
+        if self.world.climate == Climate::Burst {
+            self.pending
+                .push((at + service(seller, job), permit, report));
+        } else {
+            permit.finish(PermitEnd::Complete, &report, begun);
+        }
+        (seller.cost(&usage), Some(index))
     }
 
     /// Ends the answers that are through by then.

@@ -67,73 +67,88 @@ fn print(
     }
 }
 
-/// One figure a line, each with what it leaves open.
+/// A line of the summary: a figure, and what it leaves open.
+struct Line {
+    name: &'static str,
+    figure: Cell,
+    note: String,
+}
+
+impl Line {
+    fn new(name: &'static str, figure: Cell, note: impl Into<String>) -> Self {
+        Self {
+            name,
+            figure,
+            note: note.into(),
+        }
+    }
+}
+
+/// One figure a line.
 fn summary(totals: &Totals) -> Table {
     let columns = [Column::text(""), Column::number(""), Column::text("")];
     let mut table = Table::new(columns.to_vec());
-    let mut line = |name: &str, number: Cell, note: String| {
-        table.row([Cell::text(name), number, Cell::text(&note)]);
-    };
+    let lines = [counts(totals), amounts(totals), times(totals)];
+    for Line { name, figure, note } in lines.into_iter().flatten() {
+        table.row([Cell::text(name), figure, Cell::text(&note)]);
+    }
+    table
+}
+
+fn counts(totals: &Totals) -> Vec<Line> {
     let whole = |number: u128| Cell::number(Some(number));
     let rate = percent(totals).map(|rate| format!("{rate} % of those that have ended"));
-    line("requests", whole(totals.requests.into()), String::new());
-    line(
-        "succeeded",
-        whole(totals.successes.into()),
-        rate.unwrap_or_default(),
-    );
-    line(
-        "failed",
-        whole(figures::failures(totals).into()),
-        String::new(),
-    );
-    line(
-        "in progress",
-        whole(totals.in_progress.into()),
-        String::new(),
-    );
-    line("input tokens", whole(totals.input_tokens), cached(totals));
-    line(
-        "output tokens",
-        whole(totals.output_tokens),
-        reasoning(totals),
-    );
-    line(
-        "cost",
-        Cell::number(Some(totals.cost.amount)),
-        of(&totals.cost),
-    );
-    if totals.estimated_cost.rows > 0 {
-        let Sum { amount, rows } = totals.estimated_cost;
-        let note = format!("sats more, estimated for {}", requests(rows));
-        line("estimated", Cell::number(Some(amount)), note);
+    vec![
+        Line::new("requests", whole(totals.requests.into()), ""),
+        Line::new(
+            "succeeded",
+            whole(totals.successes.into()),
+            rate.unwrap_or_default(),
+        ),
+        Line::new("failed", whole(figures::failures(totals).into()), ""),
+        Line::new("in progress", whole(totals.in_progress.into()), ""),
+        Line::new("input tokens", whole(totals.input_tokens), cached(totals)),
+        Line::new(
+            "output tokens",
+            whole(totals.output_tokens),
+            reasoning(totals),
+        ),
+    ]
+}
+
+/// What requests cost and saved, and of how many it is not known.
+fn amounts(totals: &Totals) -> Vec<Line> {
+    let sats = |sum: &Sum| Cell::number(Some(sum.amount));
+    let mut lines = vec![Line::new("cost", sats(&totals.cost), of(&totals.cost))];
+    let estimated = &totals.estimated_cost;
+    if estimated.rows > 0 {
+        let note = format!("sats more, estimated for {}", requests(estimated.rows));
+        lines.push(Line::new("estimated", sats(estimated), note));
     }
     if totals.unknown_cost > 0 {
         let note = format!("{} whose cost is not known", requests(totals.unknown_cost));
-        line("unknown", Cell::none(), note);
+        lines.push(Line::new("unknown", Cell::none(), note));
     }
     if totals.unsent > 0 {
         let note = format!("{} that reached no provider", requests(totals.unsent));
-        line("unsent", Cell::none(), note);
+        lines.push(Line::new("unsent", Cell::none(), note));
     }
-    if totals.sunk_cost.rows > 0 {
-        let Sum { amount, rows } = totals.sunk_cost;
-        let note = format!("sats more, for failed attempts of {}", requests(rows));
-        line("lost", Cell::number(Some(amount)), note);
+    let sunk = &totals.sunk_cost;
+    if sunk.rows > 0 {
+        let note = format!("sats more, for failed attempts of {}", requests(sunk.rows));
+        lines.push(Line::new("lost", sats(sunk), note));
     }
-    let saved = format!("{}, against the dearest candidate", of(&totals.savings));
-    line("saved", Cell::number(Some(totals.savings.amount)), saved);
-    line(
-        "first byte",
-        median(totals.latency.as_ref()),
-        tail(totals.latency.as_ref()),
-    );
-    line(
-        "whole answer",
-        median(totals.duration.as_ref()),
-        tail(totals.duration.as_ref()),
-    );
-    table
+    let note = format!("{}, against the dearest candidate", of(&totals.savings));
+    lines.push(Line::new("saved", sats(&totals.savings), note));
+    lines
+}
+
+fn times(totals: &Totals) -> Vec<Line> {
+    let line = |name, found: Option<&Percentiles>| Line::new(name, median(found), tail(found));
+    vec![
+        line("first byte", totals.latency.as_ref()),
+        line("whole answer", totals.duration.as_ref()),
+    ]
 }
 
 fn by_group(by: GroupBy, stats: &Stats) -> Table {

@@ -31,7 +31,9 @@ pub(crate) fn text(app: &App) -> String {
     families.extend(providers(&snapshots));
     families.extend(offers(&live, &snapshots));
     families.extend(store(&app.store.status(clock::unix_ms())));
-    families.extend(process(app));
+    families.extend(about_arbstr(app));
+    families.extend(app.tracer.iter().flat_map(traces));
+    families.extend(Process::now().iter().flat_map(process));
     families.retain(|family| !family.get_metric().is_empty());
     families.sort_by(|one, other| one.name().cmp(other.name()));
     TextEncoder::new()
@@ -103,12 +105,8 @@ fn exploration(live: &Live) -> MetricFamily {
     let total = Total::default();
     total.add(Some(live.market.explored()));
     let help = "What asking dearer providers was expected to cost more, to find out what they really charge.";
-    family(
-        "arbstr_exploration_sats_total",
-        help,
-        MetricType::COUNTER,
-        [(Vec::new(), total.as_f64())],
-    )
+    let name = "arbstr_exploration_sats_total";
+    one(name, help, MetricType::COUNTER, total.as_f64())
 }
 
 fn discovery(live: &Live) -> Vec<MetricFamily> {
@@ -225,9 +223,6 @@ fn is_stirring(offer: &OfferSnapshot) -> bool {
 }
 
 fn store(status: &Status) -> Vec<MetricFamily> {
-    let one = |name: &str, help: &str, kind: MetricType, value: f64| {
-        family(name, help, kind, [(Vec::new(), value)])
-    };
     let (gauge, counter) = (MetricType::GAUGE, MetricType::COUNTER);
     let yes = |is: bool| f64::from(u8::from(is));
     vec![
@@ -276,83 +271,88 @@ fn store(status: &Status) -> Vec<MetricFamily> {
     ]
 }
 
-fn process(app: &App) -> Vec<MetricFamily> {
-    let one = |name: &str, help: &str, kind: MetricType, value: f64| {
-        family(name, help, kind, [(Vec::new(), value)])
-    };
-    let (gauge, counter) = (MetricType::GAUGE, MetricType::COUNTER);
+fn about_arbstr(app: &App) -> Vec<MetricFamily> {
     let version = vec![("version", env!("CARGO_PKG_VERSION"))];
-    let build = family(
-        "arbstr_build_info",
-        "Always 1; the version is a label.",
-        gauge,
-        [(version, 1.0)],
-    );
-    let started = one(
-        "process_start_time_seconds",
-        "Start time of the process, in seconds since the epoch.",
-        gauge,
-        as_f64(app.started_secs()),
-    );
-    let dropped = one(
-        "arbstr_log_dropped_lines_total",
-        "Lines of the log that stderr did not take.",
-        counter,
-        as_f64(log::dropped_lines()),
-    );
-    let mut families = vec![build, started, dropped];
-    if let Some((exported, dropped)) = app.tracer.as_ref().map(Tracer::counts) {
-        families.extend([
-            one(
-                "arbstr_traces_exported_total",
-                "Requests whose spans the collector took.",
-                counter,
-                as_f64(exported),
-            ),
-            one(
-                "arbstr_traces_dropped_total",
-                "Requests whose spans it did not take in time.",
-                counter,
-                as_f64(dropped),
-            ),
-        ]);
-    }
-    if let Some(process) = Process::now() {
-        families.extend([
-            one(
-                "process_cpu_seconds_total",
-                "User and system CPU time spent, in seconds.",
-                counter,
-                process.cpu_seconds,
-            ),
-            one(
-                "process_resident_memory_bytes",
-                "Resident memory size in bytes.",
-                gauge,
-                process.resident_bytes,
-            ),
-            one(
-                "process_virtual_memory_bytes",
-                "Virtual memory size in bytes.",
-                gauge,
-                process.virtual_bytes,
-            ),
-            one("process_threads", "Threads.", gauge, process.threads),
-            one(
-                "process_open_fds",
-                "Open file descriptors.",
-                gauge,
-                process.open_fds,
-            ),
-            one(
-                "process_max_fds",
-                "Most file descriptors that may be open.",
-                gauge,
-                process.max_fds,
-            ),
-        ]);
-    }
-    families
+    vec![
+        family(
+            "arbstr_build_info",
+            "Always 1; the version is a label.",
+            MetricType::GAUGE,
+            [(version, 1.0)],
+        ),
+        one(
+            "process_start_time_seconds",
+            "Start time of the process, in seconds since the epoch.",
+            MetricType::GAUGE,
+            as_f64(app.started_secs()),
+        ),
+        one(
+            "arbstr_log_dropped_lines_total",
+            "Lines of the log that stderr did not take.",
+            MetricType::COUNTER,
+            as_f64(log::dropped_lines()),
+        ),
+    ]
+}
+
+fn traces(tracer: &Tracer) -> Vec<MetricFamily> {
+    let (exported, dropped) = tracer.counts();
+    vec![
+        one(
+            "arbstr_traces_exported_total",
+            "Requests whose spans the collector took.",
+            MetricType::COUNTER,
+            as_f64(exported),
+        ),
+        one(
+            "arbstr_traces_dropped_total",
+            "Requests whose spans it did not take in time.",
+            MetricType::COUNTER,
+            as_f64(dropped),
+        ),
+    ]
+}
+
+fn process(process: &Process) -> Vec<MetricFamily> {
+    let (gauge, counter) = (MetricType::GAUGE, MetricType::COUNTER);
+    vec![
+        one(
+            "process_cpu_seconds_total",
+            "User and system CPU time spent, in seconds.",
+            counter,
+            process.cpu_seconds,
+        ),
+        one(
+            "process_resident_memory_bytes",
+            "Resident memory size in bytes.",
+            gauge,
+            process.resident_bytes,
+        ),
+        one(
+            "process_virtual_memory_bytes",
+            "Virtual memory size in bytes.",
+            gauge,
+            process.virtual_bytes,
+        ),
+        one("process_threads", "Threads.", gauge, process.threads),
+        one(
+            "process_open_fds",
+            "Open file descriptors.",
+            gauge,
+            process.open_fds,
+        ),
+        one(
+            "process_max_fds",
+            "Most file descriptors that may be open.",
+            gauge,
+            process.max_fds,
+        ),
+    ]
+}
+
+/// A family of one sample without labels.
+fn one(name: &str, help: &str, kind: MetricType, value: f64) -> MetricFamily {
+    family(name, help, kind, [(Vec::new(), value)])
 }
 
 fn family<'a>(

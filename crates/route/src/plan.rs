@@ -233,6 +233,7 @@ fn traits(facts: &Facts<'_>, inputs: &PlanInputs<'_>, keys: Keys) -> RequestTrai
     }
 }
 
+/// Every offer as a candidate, in the order of the config, and what each is ranked by.
 fn candidates_with_rankings(
     facts: &Facts<'_>,
     inputs: &PlanInputs<'_>,
@@ -245,48 +246,55 @@ fn candidates_with_rankings(
         input_tokens: facts.shape.input_tokens,
         held: &held,
     };
-    let policy = inputs.rule.map(|rule| inputs.policies.name(rule));
-    let mut expected: Option<(*const Demand, ModelExpectation)> = None;
+    let mut latest: Option<(*const Demand, ModelExpectation)> = None;
     let mut candidates = Vec::with_capacity(inputs.offers.len());
     let mut rankings = Vec::with_capacity(inputs.offers.len());
     for (place, offer) in (0..).zip(inputs.offers) {
         // Offers of one model share what is expected of it, and stand side by side.
-        let key = Arc::as_ptr(&offer.demand);
-        let of_model = match expected {
-            Some((known, found)) if known == key => found,
+        let model = Arc::as_ptr(&offer.demand);
+        let expected = match latest {
+            Some((known, expected)) if known == model => expected,
             _ => {
                 let (found, tick) = offer.demand.expect(&traits.keys, !inputs.preview);
-                expected.insert((key, ModelExpectation::of(&found, tick))).1
+                latest.insert((model, ModelExpectation::of(&found, tick))).1
             }
         };
-        let view = offer.view(now, of_model.tick, &context);
-        let tokens = expect_tokens(facts, of_model, &view);
-        let failures = to_millionths(view.effects.failure);
-        let quote = offer
-            .rates
-            .as_ref()
-            .map(|rates| quote(&tokens, rates).with_failures(failures));
-        let objection = inputs.rule.zip(policy.as_ref()).and_then(|(rule, policy)| {
-            let objection = inputs
-                .policies
-                .objection(rule, facts.model, offer, quote.as_ref())?;
-            let policy = Arc::clone(policy);
-            Some(Skip::Policy { policy, objection })
-        });
-        let is_ruled_out = objection.is_some();
-        let ranking = Ranking::new(place, offer, &tokens, quote.as_ref(), &view, is_ruled_out);
-        rankings.push(ranking);
-        candidates.push(Candidate {
-            offer: Arc::clone(offer),
-            tokens,
-            quote,
-            latency: view.latency,
-            success: view.effects.success,
-            rank: Rank::default(),
-            skipped: objection.or(view.skip),
-        });
+        let view = offer.view(now, expected.tick, &context);
+        let mut candidate = candidate(facts, inputs, offer, expected, &view);
+        rankings.push(Ranking::new(place, &candidate, &view));
+        candidate.skipped = candidate.skipped.or(view.skip);
+        candidates.push(candidate);
     }
     (candidates, rankings)
+}
+
+/// One offer as a candidate, passed over as yet by the policy alone.
+fn candidate(
+    facts: &Facts<'_>,
+    inputs: &PlanInputs<'_>,
+    offer: &Arc<Offer>,
+    expected: ModelExpectation,
+    view: &OfferView,
+) -> Candidate {
+    let tokens = expect_tokens(facts, expected, view);
+    let failures = to_millionths(view.effects.failure);
+    let rates = offer.rates.as_ref();
+    let quote = rates.map(|rates| quote(&tokens, rates).with_failures(failures));
+    let skipped = inputs.rule.and_then(|rule| {
+        let policies = inputs.policies;
+        let objection = policies.objection(rule, facts.model, offer, quote.as_ref())?;
+        let policy = policies.name(rule);
+        Some(Skip::Policy { policy, objection })
+    });
+    Candidate {
+        offer: Arc::clone(offer),
+        tokens,
+        quote,
+        latency: view.latency,
+        success: view.effects.success,
+        rank: Rank::default(),
+        skipped,
+    }
 }
 
 /// The candidates in the order of their rankings, each of which names another place.

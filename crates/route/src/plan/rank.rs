@@ -5,9 +5,9 @@
 
 use std::time::Instant;
 
-use arbstr_price::{Quote, Sats, Tokens};
+use arbstr_price::Sats;
 
-use crate::candidate::{Candidate, Offer, OfferView, Rank};
+use crate::candidate::{Candidate, OfferView, Rank};
 use crate::estimate::to_number;
 use crate::learn::explore::Trial;
 use crate::policy::Strategy;
@@ -29,15 +29,10 @@ pub(super) struct Ranking {
 }
 
 impl Ranking {
-    pub(super) fn new(
-        place: u32,
-        offer: &Offer,
-        tokens: &Tokens,
-        quote: Option<&Quote>,
-        view: &OfferView,
-        ruled_out: bool,
-    ) -> Self {
+    pub(super) fn new(place: u32, candidate: &Candidate, view: &OfferView) -> Self {
+        let quote = candidate.quote.as_ref();
         let cost = quote.map_or(f64::INFINITY, |quote| nanosats(quote.total()));
+        let ruled_out = candidate.is_ruled_out();
         let is_ready = !ruled_out && view.skip.is_none();
         let may_be_tried = is_ready && view.may_be_tried;
         let fails = view.effects.success.is_some_and(|share| share < 0.5);
@@ -47,7 +42,7 @@ impl Ranking {
                 u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX - 1)
             }),
             news: if may_be_tried && cost > 0.0 && cost.is_finite() {
-                news(offer, tokens, cost, view)
+                news(candidate, cost, view)
             } else {
                 0.0
             },
@@ -172,10 +167,11 @@ pub(super) fn explain(
 }
 
 /// How much one more answer would move the logarithm of the cost: each part by its share.
-fn news(offer: &Offer, tokens: &Tokens, cost: f64, view: &OfferView) -> f32 {
-    let Some(rates) = &offer.rates else {
+fn news(candidate: &Candidate, cost: f64, view: &OfferView) -> f32 {
+    let Some(rates) = &candidate.offer.rates else {
         return 0.0;
     };
+    let tokens = &candidate.tokens;
     let share = |rate: arbstr_price::Rate, tokens: u64| {
         to_number(rate.millisats_per_million()) * to_number(tokens) / cost
     };
