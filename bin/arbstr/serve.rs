@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::app::{App, Live};
 use crate::cli::{Failure, Serve};
-use crate::config::reload::{Trigger, Watch};
+use crate::config::reload::{ConfigWatcher, Trigger};
 use crate::config::{self, Config, Source};
 use crate::learned_state::LearnedState;
 use crate::log::Log;
@@ -37,7 +37,7 @@ pub(crate) fn run(options: &Serve) -> Result<(), Failure> {
 }
 
 async fn serve(options: &Serve) -> Result<(), Failure> {
-    let (config, watch) = if options.mock {
+    let (config, watcher) = if options.mock {
         mock_config(options).await?
     } else {
         file_config(options)?
@@ -63,14 +63,14 @@ async fn serve(options: &Serve) -> Result<(), Failure> {
     let app = App::new(live, store.clone(), address, clock::unix_ms());
     let app = Arc::new(app.traced(tracer));
     app.metrics.config_read(true, clock::unix_ms());
-    if let Some(watch) = watch {
+    if let Some(watcher) = watcher {
         let reload = Reload {
             app: Arc::clone(&app),
-            file: watch.file().to_owned(),
+            file: watcher.file().to_owned(),
             options: options.options(),
             started: config_shown,
         };
-        tokio::spawn(reload.on_change(watch));
+        tokio::spawn(reload.on_change(watcher));
     }
     tokio::spawn(discover::run(Arc::clone(&app)));
     tokio::spawn(expire_records(Arc::clone(&app)));
@@ -85,19 +85,19 @@ async fn serve(options: &Serve) -> Result<(), Failure> {
     close(store).await
 }
 
-fn file_config(options: &Serve) -> Result<(Config, Option<Watch>), Failure> {
+fn file_config(options: &Serve) -> Result<(Config, Option<ConfigWatcher>), Failure> {
     let file = config::locate(options.config.as_deref(), &env, &|path: &Path| {
         path.exists()
     })
     .map_err(|error| Failure::BadConfig(error.to_string()))?;
-    let watch = Watch::begin(file);
-    let config = config::load(watch.file(), &env, &options.options())
+    let watcher = ConfigWatcher::begin(file);
+    let config = config::load(watcher.file(), &env, &options.options())
         .map_err(|error| Failure::BadConfig(error.to_string()))?;
-    Ok((config, Some(watch)))
+    Ok((config, Some(watcher)))
 }
 
 /// With `--mock` a file is read only when it is named, and its providers give way to the built-in ones.
-async fn mock_config(options: &Serve) -> Result<(Config, Option<Watch>), Failure> {
+async fn mock_config(options: &Serve) -> Result<(Config, Option<ConfigWatcher>), Failure> {
     let text = mock::start()
         .await
         .map_err(|error| Failure::Failed(format!("cannot start mock providers: {error}")))?;
@@ -186,7 +186,7 @@ struct Reload {
 }
 
 impl Reload {
-    async fn on_change(self, watch: Watch) {
+    async fn on_change(self, watcher: ConfigWatcher) {
         let on_change = |trigger| match trigger {
             Trigger::Signal | Trigger::File => tokio::task::block_in_place(|| self.reload()),
             Trigger::Gone => {
@@ -194,7 +194,7 @@ impl Reload {
                 tracing::warn!(%file, "the config file is gone; what it said stays in force until the next start");
             }
         };
-        watch.run(on_change).await;
+        watcher.run(on_change).await;
     }
 
     fn reload(&self) {

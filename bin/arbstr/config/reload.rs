@@ -78,15 +78,15 @@ pub(crate) fn changes(started: &Config, old: &Config, new: &Config) -> Changes {
     changes
 }
 
-/// Watches over a config file.
+/// Watches a config file and SIGHUP.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct ConfigWatcher {
     file: PathBuf,
     hangup: Option<Signal>,
     watched: Watched,
 }
 
-impl Watch {
+impl ConfigWatcher {
     /// Begins to watch over `file`. To be called before it is read: what comes after that is then not missed.
     pub(crate) fn begin(file: PathBuf) -> Self {
         let hangup = signal(SignalKind::hangup())
@@ -296,9 +296,12 @@ const LOOKS_UNTIL_GONE: u32 = 3;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::fs;
-    use std::sync::mpsc;
+
+    use tokio::sync::mpsc;
+    use tokio::time::timeout;
+
+    use super::*;
 
     fn state(size: u64) -> Option<Fingerprint> {
         Some(Fingerprint {
@@ -352,17 +355,16 @@ mod tests {
         fs::create_dir_all(&directory).unwrap();
         let file = directory.join("a.toml");
         fs::write(&file, "one").unwrap();
-        let (sender, triggers) = mpsc::channel();
-        let watching = tokio::spawn(watch(file.clone(), move |trigger| {
-            sender.send(trigger).unwrap()
-        }));
-        tokio::time::sleep(LOOK_EVERY / 2).await;
-        assert!(triggers.try_recv().is_err());
+        let (sender, mut triggers) = mpsc::unbounded_channel();
+        let watcher = ConfigWatcher::begin(file.clone());
+        let watching = tokio::spawn(watcher.run(move |trigger| sender.send(trigger).unwrap()));
         fs::write(directory.join("new"), "two").unwrap();
         fs::rename(directory.join("new"), &file).unwrap();
-        tokio::time::sleep(LOOK_EVERY * 3).await;
+        let noticed = timeout(Duration::from_secs(30), triggers.recv()).await;
+        assert_eq!(noticed, Ok(Some(Trigger::File)));
+        tokio::time::sleep(LOOK_EVERY * 2).await;
         watching.abort();
-        assert_eq!(triggers.try_iter().collect::<Vec<_>>(), [Trigger::File]);
+        assert!(triggers.try_recv().is_err(), "told once");
         fs::remove_dir_all(directory).unwrap();
     }
 }
