@@ -72,8 +72,8 @@ fn market(candidates: usize, cached: bool) -> Market {
 }
 
 fn serve(market: &Market, facts: &Facts<'_>, now: Instant) {
-    let mut fall = Waterfall::new(market.plan(facts, now).expect("a plan"), None);
-    let Step::Attempt(attempt) = fall.next(now, 1) else {
+    let mut waterfall = Waterfall::new(market.plan(facts, now).expect("a plan"), None);
+    let Step::Attempt(attempt) = waterfall.next(now, 1) else {
         unreachable!("everybody is up")
     };
     let mut usage = Usage::default();
@@ -83,7 +83,7 @@ fn serve(market: &Market, facts: &Facts<'_>, now: Instant) {
         text_bytes: Some(480),
     };
     let good = AttemptOutcome::Good { status: 200 };
-    let permit = fall.on_outcome(attempt, good, now).permit;
+    let permit = waterfall.on_outcome(attempt, good, now).permit;
     permit
         .expect("accepted")
         .finish(PermitEnd::Complete, &report, now);

@@ -188,15 +188,15 @@ mod tests {
             (0.995, 0.3, 400..=625),
             (1.0, 0.002, 0..=0),
         ] {
-            let mut account = ExplorationBudget::default();
+            let mut budget = ExplorationBudget::default();
             let trials = (0..10_000).filter(|_| {
                 let trial = Trial {
                     cost,
                     news,
                     tied: true,
                 };
-                let tried = chosen(&account, &[("a", trial)]).is_some();
-                account.note(1.0, 0.0);
+                let tried = chosen(&budget, &[("a", trial)]).is_some();
+                budget.note(1.0, 0.0);
                 tried
             });
             let trials = trials.count();

@@ -245,8 +245,8 @@ mod tests {
     fn serve(market: &Market, now: Instant) {
         let request = Request::parse(Endpoint::Chat, BODY.as_bytes()).unwrap();
         let plan = market.plan(&crate::Facts::of(&request, None), now).unwrap();
-        let mut fall = Waterfall::new(plan, None);
-        let Step::Attempt(attempt) = fall.next(now, 0) else {
+        let mut waterfall = Waterfall::new(plan, None);
+        let Step::Attempt(attempt) = waterfall.next(now, 0) else {
             panic!("nobody to ask")
         };
         let mut usage = Usage::default();
@@ -256,7 +256,7 @@ mod tests {
             text_bytes: Some(280),
         };
         let good = AttemptOutcome::Good { status: 200 };
-        let permit = fall.on_outcome(attempt, good, now + secs(1)).permit;
+        let permit = waterfall.on_outcome(attempt, good, now + secs(1)).permit;
         permit
             .unwrap()
             .finish(PermitEnd::Complete, &report, now + secs(1));

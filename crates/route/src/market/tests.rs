@@ -23,11 +23,11 @@ fn serve(
 ) {
     let now = start();
     for _ in 0..requests {
-        let mut fall = Waterfall::new(planned(market, facts), None);
-        let Step::Attempt(attempt) = fall.next(now, 0) else {
+        let mut waterfall = Waterfall::new(planned(market, facts), None);
+        let Step::Attempt(attempt) = waterfall.next(now, 0) else {
             panic!("nobody to ask")
         };
-        let permit = fall
+        let permit = waterfall
             .on_outcome(attempt, AttemptOutcome::Good { status: 200 }, now + took)
             .permit;
         let usage = tokens.map(|(input, output)| {
@@ -411,11 +411,11 @@ fn a_reload_keeps_the_record_of_who_stayed_the_same() {
     let now = start();
     let old = market(&["a", "b"]);
     for _ in 0..3 {
-        let mut fall = Waterfall::new(planned(&old, &facts("m")), None);
-        let Step::Attempt(attempt) = fall.next(now, 0) else {
+        let mut waterfall = Waterfall::new(planned(&old, &facts("m")), None);
+        let Step::Attempt(attempt) = waterfall.next(now, 0) else {
             panic!("nobody to ask")
         };
-        fall.on_outcome(attempt, AttemptOutcome::Empty, now);
+        waterfall.on_outcome(attempt, AttemptOutcome::Empty, now);
     }
     serve(&old, &facts("m"), (5, secs(1)), Some((1000, 77)));
     let mut spec = spec(&["b", "a"]);
@@ -443,8 +443,8 @@ fn a_reload_keeps_the_record_of_who_stayed_the_same() {
 fn a_request_in_flight_counts_across_a_reload() {
     let now = start();
     let old = market(&["a"]);
-    let mut fall = Waterfall::new(planned(&old, &facts("m")), None);
-    let Step::Attempt(attempt) = fall.next(now, 0) else {
+    let mut waterfall = Waterfall::new(planned(&old, &facts("m")), None);
+    let Step::Attempt(attempt) = waterfall.next(now, 0) else {
         panic!("nobody to ask")
     };
     let new = Market::build(spec(&["a"]), Some(&old)).unwrap();
@@ -459,11 +459,11 @@ fn health_follows_the_circuits() {
     let market = market(&["a", "b"]);
     let fail_next = || {
         for _ in 0..3 {
-            let mut fall = Waterfall::new(planned(&market, &facts("m")), None);
-            let Step::Attempt(attempt) = fall.next(now, 0) else {
+            let mut waterfall = Waterfall::new(planned(&market, &facts("m")), None);
+            let Step::Attempt(attempt) = waterfall.next(now, 0) else {
                 panic!("nobody to ask")
             };
-            fall.on_outcome(attempt, AttemptOutcome::Empty, now);
+            waterfall.on_outcome(attempt, AttemptOutcome::Empty, now);
         }
     };
     assert_eq!(market.health(now), Health::Ok);
@@ -472,8 +472,8 @@ fn health_follows_the_circuits() {
     fail_next();
     assert_eq!(market.health(now + secs(29)), Health::Down);
     assert_eq!(market.health(now + secs(30)), Health::Degraded);
-    let mut fall = Waterfall::new(planned(&market, &facts("m")), None);
-    let probe = fall.next(now + secs(30), 0);
+    let mut waterfall = Waterfall::new(planned(&market, &facts("m")), None);
+    let probe = waterfall.next(now + secs(30), 0);
     assert_eq!(market.health(now + secs(30)), Health::Degraded);
     drop(probe);
     assert_eq!(build(MarketSpec::default()).health(now), Health::Down);
@@ -541,13 +541,13 @@ fn models_that_stand_in_for_one_another_learn_from_one_another() {
 /// Serves a request whose answer has so many bytes and reports nothing.
 fn serve_silently(market: &Market, facts: &Facts<'_>, bytes: u64) -> String {
     let now = start();
-    let mut fall = Waterfall::new(planned(market, facts), None);
-    let Step::Attempt(attempt) = fall.next(now, 0) else {
+    let mut waterfall = Waterfall::new(planned(market, facts), None);
+    let Step::Attempt(attempt) = waterfall.next(now, 0) else {
         panic!("nobody to ask")
     };
     let server = attempt.offer.provider().to_owned();
     let good = AttemptOutcome::Good { status: 200 };
-    let permit = fall.on_outcome(attempt, good, now).permit;
+    let permit = waterfall.on_outcome(attempt, good, now).permit;
     let report = Report {
         text_bytes: Some(bytes),
         ..Report::default()
