@@ -117,7 +117,6 @@ pub struct Observer {
     first: FirstEvent,
     identity_tries: u8,
     lost: bool,
-    will_panic: bool,
     template: Template,
 }
 
@@ -141,7 +140,6 @@ impl Observer {
             first: FirstEvent::None,
             identity_tries: IDENTITY_TRIES,
             lost: false,
-            will_panic: false,
             template: Template::new(),
         }
     }
@@ -197,10 +195,6 @@ impl Observer {
             return Edit::Keep;
         }
         self.count(data.len() as u64);
-        assert!(
-            !std::mem::take(&mut self.will_panic),
-            "the observer was told to break"
-        );
         if let Some(edit) = self.template.recognise(data) {
             self.text_bytes += self.template.text_bytes(data.len());
             return edit;
@@ -229,11 +223,6 @@ impl Observer {
     pub(super) fn mark_lost(&mut self) {
         self.lost = true;
         self.first_is(FirstEvent::Good);
-    }
-
-    /// The next event with data panics.
-    pub(super) const fn break_next(&mut self) {
-        self.will_panic = true;
     }
 
     pub(super) const fn observation_is_lost(&self) -> bool {

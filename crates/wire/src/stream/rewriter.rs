@@ -218,12 +218,6 @@ impl Rewriter {
         out.into()
     }
 
-    /// Makes the observer panic at the next event, for tests of what then happens to the relay.
-    #[doc(hidden)]
-    pub const fn break_observer(&mut self) {
-        self.observer.break_next();
-    }
-
     /// Whether the upstream's `[DONE]` was released. The response ends here, after the trailer.
     pub const fn is_done(&self) -> bool {
         matches!(self.phase, Phase::Done)
@@ -339,7 +333,7 @@ impl Rewriter {
     }
 }
 
-/// Lets the observer read an event; a panic in it costs the observation alone.
+/// Lets the observer read an event, and takes secrets out of it if it is an error.
 fn inspect(
     observer: &mut Observer,
     data: &[u8],
@@ -347,21 +341,24 @@ fn inspect(
     secrets: Option<&dyn Secrets>,
 ) -> Edit {
     let errors = observer.error_events();
-    let edit = if observer.observation_is_lost() {
-        Edit::Keep
-    } else {
-        let inspected = catch_unwind(AssertUnwindSafe(|| observer.inspect(data, hide_usage)));
-        inspected.unwrap_or_else(|_| {
-            observer.mark_lost();
-            Edit::Keep
-        })
-    };
+    let edit = guarded(observer, |observer| observer.inspect(data, hide_usage));
     // With nobody to tell, any event may be an error.
     let may_be_error = observer.error_events() > errors || observer.observation_is_lost();
     match secrets {
         Some(secrets) if may_be_error => redact(edit, data, secrets),
         _ => edit,
     }
+}
+
+/// What `read` makes of an event; a panic in it costs the observation alone.
+fn guarded(observer: &mut Observer, read: impl FnOnce(&mut Observer) -> Edit) -> Edit {
+    if observer.observation_is_lost() {
+        return Edit::Keep;
+    }
+    catch_unwind(AssertUnwindSafe(|| read(observer))).unwrap_or_else(|_| {
+        observer.mark_lost();
+        Edit::Keep
+    })
 }
 
 /// Adds cuts that take secrets out of an error event.
@@ -393,3 +390,6 @@ fn extend(held: &mut Vec<u8>, more: &[u8]) {
     }
     held.extend_from_slice(more);
 }
+
+#[cfg(test)]
+mod tests;
