@@ -326,6 +326,7 @@ def the_theme_follows_the_system_until_chosen(bench):
     with bench.page(bench.empty, theme="dark") as page:
         dark = page.evaluate(paper)
         page.emulate_media(color_scheme="light")
+        expect(page.locator("html")).to_have_attribute("data-theme", "light")
         light = page.evaluate(paper)
         assert dark != light
         button = page.locator("#theme")

@@ -4,7 +4,7 @@
 (() => {
   const KEY = "arbstr-theme";
   const CHOICES = ["auto", "light", "dark"];
-  const root = document.documentElement;
+  const system = matchMedia("(prefers-color-scheme: dark)");
 
   const stored = () => {
     try {
@@ -18,8 +18,8 @@
   let choice = stored();
 
   const apply = () => {
-    if (choice === "auto") root.removeAttribute("data-theme");
-    else root.setAttribute("data-theme", choice);
+    const isDark = choice === "auto" ? system.matches : choice === "dark";
+    document.documentElement.setAttribute("data-theme", isDark ? "dark" : "light");
   };
 
   const label = (button) => {
@@ -40,7 +40,10 @@
   };
 
   apply();
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", announce);
+  system.addEventListener("change", () => {
+    apply();
+    announce();
+  });
   document.addEventListener("DOMContentLoaded", () => {
     const button = document.getElementById("theme");
     label(button);
