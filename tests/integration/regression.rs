@@ -1,8 +1,5 @@
 //! Faults that were found once, each by its name, so that none comes back.
 
-use std::thread;
-use std::time::Duration;
-
 use http_body_util::BodyExt as _;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
@@ -38,7 +35,6 @@ fn a_client_that_stops_at_the_first_done_is_a_success() {
         reply.read_until(DONE);
         let id = reply.id();
         reply.leave();
-        thread::sleep(Duration::from_millis(10));
         arbstr.row(&id).assert_success();
     }
 }

@@ -119,7 +119,7 @@ fn a_json_answer_finishes_within_the_grace() {
     );
     gate.wait_reached();
     arbstr.signal("TERM");
-    thread::sleep(Duration::from_millis(100));
+    arbstr.wait_for_log("shutting down: ", 1);
     gate.open();
     let mut reply = client.reply("POST");
     assert_eq!((reply.finish(), reply.status), (completion(10, 4), 200));
@@ -201,7 +201,7 @@ fn a_drain_for_a_client_that_left_is_cut_at_the_grace() {
     reply.read_until(&chunk("a"));
     let id = reply.id();
     reply.reset();
-    thread::sleep(Duration::from_millis(100));
+    arbstr.wait_for_log("client left its stream", 1);
     arbstr.signal("TERM");
     assert_eq!(arbstr.wait_exit(Duration::from_secs(4)).code(), Some(0));
     arbstr

@@ -19,6 +19,9 @@ use super::row::{Row, wait_until};
 /// How long a record may take after the end of its request.
 const RECORDED_WITHIN: Duration = Duration::from_secs(2);
 
+/// How long anything may take that is waited for by its line in the log.
+const LOGGED_WITHIN: Duration = Duration::from_secs(10);
+
 /// One provider in the config.
 #[derive(Clone)]
 pub(crate) struct Seller {
@@ -358,6 +361,17 @@ impl Arbstr {
     pub(crate) fn log(&self) -> String {
         thread::sleep(Duration::from_millis(40));
         self.log.lock().unwrap().clone()
+    }
+
+    /// Waits until `text` is in the log that many times.
+    #[track_caller]
+    pub(crate) fn wait_for_log(&self, text: &str, times: usize) {
+        let is_there = || self.log().matches(text).count() >= times;
+        assert!(
+            wait_until(LOGGED_WITHIN, is_there),
+            "no {text:?} in {}",
+            self.log()
+        );
     }
 
     #[track_caller]

@@ -24,8 +24,9 @@ fn leave(arbstr: &Arbstr, how: fn(Reply)) -> String {
     let mut reply = arbstr.chat(&ask_stream("model-a"));
     reply.read_until(&chunk("Hel"));
     let id = reply.id();
+    let before = arbstr.log().matches(LEFT).count();
     how(reply);
-    thread::sleep(Duration::from_millis(100));
+    arbstr.wait_for_log(LEFT, before + 1);
     id
 }
 
@@ -286,3 +287,5 @@ fn come_and_leave(arbstr: &Arbstr, before: usize) {
 
 const CLIENTS: usize = 1_000;
 const PATIENCE: Duration = Duration::from_secs(10);
+
+const LEFT: &str = "client left its stream";
