@@ -1,13 +1,16 @@
 //! The append-only journal beside the database: what must outlive `kill -9` before SQLite has it.
 //!
-//! The journal is the queue. The request path adds a record with one `write(2)` on an `O_APPEND` file and never
-//! syncs: the page cache outlives the process. The writer thread reads the same bytes back and applies them. A
-//! segment that is full is sealed, and removed once everything in it is in SQLite.
+//! The journal is the queue. The request path adds a record with one `write(2)` and never syncs: the page cache
+//! outlives the process. The writer thread reads the same bytes back and applies them. A segment that is full is
+//! sealed; once everything in it is in SQLite, its file is made a [`Spare`] or removed.
 //!
 //! Invariants: appenders hold the lock shared, so that whoever holds it alone knows that no write is under way; a
-//! record is in the journal whole or [`Journal::append`] says it is not.
+//! record is in the journal whole or [`Journal::append`] says it is not. All write through one open file, whose
+//! position is the end of what is written: the operating system lets one write end before the next begins. Behind it
+//! there is nothing, or zeros as far as the file was used before.
 
 pub(crate) mod frame;
+mod spare;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -16,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::journal::frame::Found;
+pub(crate) use crate::journal::spare::Spare;
 use crate::owner::FileError;
 use crate::records::Records;
 
@@ -29,7 +33,8 @@ pub(crate) struct Journal {
 struct Active {
     number: u64,
     sink: Arc<dyn Sink>,
-    written: AtomicU64,
+    /// Bytes of the writes that have returned, all of which lie before any other.
+    written: Arc<AtomicU64>,
 }
 
 /// Where frames are appended; a file, or something that fails on purpose.
@@ -71,7 +76,7 @@ impl Journal {
                 result => break result?,
             }
         };
-        active.written.fetch_add(taken as u64, Ordering::Relaxed);
+        active.written.fetch_add(taken as u64, Ordering::Release);
         if taken < frames.len() {
             let error = ErrorKind::WriteZero.into();
             return Err(Refusal { taken, error });
@@ -79,25 +84,38 @@ impl Journal {
         Ok(())
     }
 
-    /// Starts a new segment, to which all later frames go. The former one, if any, is then sealed.
+    /// Starts a new segment, to which all later frames go, in the file of `spare` if there is one. The former segment, if
+    /// any, is then sealed.
     pub(crate) fn start_segment(
         &self,
         path: &Path,
         number: u64,
         owner: &str,
+        spare: Option<Spare>,
     ) -> Result<Tail, FileError> {
-        let file = OpenOptions::new()
-            .append(true)
-            .create_new(true)
-            .open(path)
-            .map_err(FileError::at(path))?;
-        let tail = Tail::open(path, number)?;
+        let file = match spare.map(|spare| spare.rename(path)) {
+            Some(Ok(file)) => file,
+            // There is none, or it is gone.
+            _ => OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(path)
+                .map_err(FileError::at(path))?,
+        };
+        let mut tail = Tail::open(path, number)?;
         let header = frame::encode_owner(owner);
-        let written = file.append(&header).map_err(FileError::at(path))?;
-        if written != header.len() {
+        let taken = file.append(&header).map_err(FileError::at(path))?;
+        if taken != header.len() {
             return Err(FileError::at(path)(ErrorKind::WriteZero.into()));
         }
-        self.activate(number, Arc::new(file));
+        let written = Arc::new(AtomicU64::new(taken as u64));
+        tail.written = Some(Arc::clone(&written));
+        let mut active = self.active.write().unwrap_or_else(PoisonError::into_inner);
+        *active = Some(Active {
+            number,
+            sink: Arc::new(file),
+            written,
+        });
         Ok(tail)
     }
 
@@ -112,7 +130,7 @@ impl Journal {
         let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
         active
             .as_ref()
-            .map_or(0, |active| active.written.load(Ordering::Relaxed))
+            .map_or(0, |active| active.written.load(Ordering::Acquire))
     }
 
     /// Whether frames still go to segment `number`.
@@ -139,13 +157,13 @@ impl Journal {
         retire
     }
 
-    pub(crate) fn activate(&self, number: u64, sink: Arc<dyn Sink>) {
+    /// Has all later frames go to what `sink` makes of the one there is.
+    #[cfg(test)]
+    pub(crate) fn divert(&self, sink: impl FnOnce(Arc<dyn Sink>) -> Arc<dyn Sink>) {
         let mut active = self.active.write().unwrap_or_else(PoisonError::into_inner);
-        *active = Some(Active {
-            number,
-            sink,
-            written: AtomicU64::new(0),
-        });
+        if let Some(active) = &mut *active {
+            active.sink = sink(Arc::clone(&active.sink));
+        }
     }
 }
 
@@ -159,11 +177,13 @@ pub(crate) struct Tail {
     buffer: Vec<u8>,
     /// Where `buffer` begins in the file: everything before it was handed out.
     offset: u64,
+    /// How far appenders have come; `None` if nobody appends any more, and the file is read to its end.
+    written: Option<Arc<AtomicU64>>,
     skipped: u64,
 }
 
 impl Tail {
-    /// Opens a segment for reading from its start.
+    /// Opens a segment that nobody appends to, for reading from its start.
     pub(crate) fn open(path: &Path, number: u64) -> Result<Self, FileError> {
         Ok(Self {
             path: path.to_owned(),
@@ -171,6 +191,7 @@ impl Tail {
             file: File::open(path).map_err(FileError::at(path))?,
             buffer: Vec::new(),
             offset: 0,
+            written: None,
             skipped: 0,
         })
     }
@@ -204,10 +225,9 @@ impl Tail {
         Ok(())
     }
 
-    /// Whether everything that is in the file was handed out.
+    /// Whether everything that was appended is handed out.
     pub(crate) fn is_spent(&self) -> bool {
-        let length = self.file.metadata().map(|metadata| metadata.len());
-        length.is_ok_and(|length| length == self.offset)
+        self.offset == self.written()
     }
 
     /// Whether bytes were read that are no whole frame yet.
@@ -224,13 +244,21 @@ impl Tail {
         &self.path
     }
 
-    /// Bytes that belonged to no whole record, counted once.
+    /// Bytes that belonged to no whole record, counted once; without zeros, which may be where nothing was written.
     pub(crate) fn take_skipped(&mut self) -> u64 {
         std::mem::take(&mut self.skipped)
     }
 
+    /// Up to where there is something to read.
+    fn written(&self) -> u64 {
+        let written = self.written.as_ref();
+        written.map_or(u64::MAX, |written| written.load(Ordering::Acquire))
+    }
+
     fn fill(&mut self) -> Result<u64, FileError> {
-        let mut chunk = (&self.file).take(CHUNK);
+        let at = self.offset + self.buffer.len() as u64;
+        let there = self.written().saturating_sub(at);
+        let mut chunk = (&self.file).take(there.min(CHUNK));
         let read = chunk.read_to_end(&mut self.buffer);
         Ok(read.map_err(FileError::at(&self.path))? as u64)
     }
@@ -248,7 +276,8 @@ impl Tail {
                 Found::Incomplete => 1,
                 Found::Garbage(length) => length,
             };
-            self.skipped += skip as u64;
+            let skipped = &self.buffer[at..at + skip];
+            self.skipped += skipped.iter().filter(|byte| **byte != 0).count() as u64;
             at += skip;
         }
         at = at.min(self.buffer.len());

@@ -105,6 +105,11 @@ impl Home {
         self.beside(&format!("{LEDGER}{slot}-{number}"))
     }
 
+    /// The file that the next segment of `slot` is to be made of. No segment is called like that.
+    pub(crate) fn spare(&self, slot: u32) -> PathBuf {
+        self.beside(&format!("{LEDGER}{slot}-spare"))
+    }
+
     fn list(&self) -> io::Result<Survey> {
         let mut survey = Survey::default();
         let Some(stem) = self.database.file_name().and_then(|name| name.to_str()) else {

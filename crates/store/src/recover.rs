@@ -84,6 +84,9 @@ impl Sweeper<'_> {
             }
             .map_err(FileError::at(&path))?;
         }
+        if self.slot != Some(slot) {
+            drop(std::fs::remove_file(self.home.spare(slot)));
+        }
         for owner in apply::owners(connection)? {
             if slot_of(&owner) == Some(slot) {
                 self.bury(connection, &owner)?;

@@ -4,7 +4,7 @@
 //! that fails keeps its batch and is tried again with a growing pause; new records wait in the journal meanwhile.
 //!
 //! ```text
-//!   records ──▶ journal ──▶ batch ──▶ one transaction ──▶ journal segment removed
+//!   records ──▶ journal ──▶ batch ──▶ one transaction ──▶ journal segment removed, or used again
 //!      └─(journal refuses)▶ memory ─┘        └─(refused)▶ pause, same batch again
 //! ```
 
@@ -18,7 +18,7 @@ use rusqlite::{Connection, ErrorCode};
 use crate::apply::{self, Known, Position};
 use crate::chores::{self, Expired};
 use crate::intake::{Call, Intake, Load};
-use crate::journal::{Tail, frame};
+use crate::journal::{Spare, Tail, frame};
 use crate::owner::{Claim, FileError, Home, owner_name};
 use crate::records::Records;
 use crate::recover::{Complaints, Sweeper};
@@ -47,6 +47,8 @@ pub(crate) struct Writer {
     next_segment: u64,
     /// Segments not yet wholly applied, oldest first; the last is the active one.
     tails: VecDeque<Tail>,
+    /// What the next segment is made of.
+    spare: Option<Spare>,
     connection: Option<Connection>,
     known: Known,
     recovered: bool,
@@ -95,6 +97,7 @@ impl Writer {
             first_segment: 0,
             next_segment: 0,
             tails: VecDeque::new(),
+            spare: None,
             connection,
             known: Known::default(),
             recovered: false,
@@ -140,6 +143,9 @@ impl Writer {
             }
         }
         self.retire();
+        if let Some(spare) = self.spare.take() {
+            spare.remove();
+        }
         self.intake.note_stopped();
     }
 
@@ -214,6 +220,8 @@ impl Writer {
             let last = self.home.survey()?.segments(claim.slot).next_back();
             self.first_segment = last.map_or(1, |number| number + 1);
             self.next_segment = self.first_segment;
+            // That of the slot's last owner, if it is there.
+            drop(std::fs::remove_file(self.home.spare(claim.slot)));
             self.owner = owner_name(Some(claim.slot), self.started_ms);
             self.claim = Some(claim);
         }
@@ -223,10 +231,8 @@ impl Writer {
         let number = self.next_segment;
         self.next_segment += 1;
         let path = self.home.segment(claim.slot, number);
-        let started = self
-            .intake
-            .journal
-            .start_segment(&path, number, &self.owner);
+        let (journal, spare) = (&self.intake.journal, self.spare.take());
+        let started = journal.start_segment(&path, number, &self.owner, spare);
         if started.is_err() {
             // Whatever is there holds no record yet.
             drop(std::fs::remove_file(&path));
@@ -352,7 +358,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Removes sealed segments; the batch that ended them is committed.
+    /// Lets sealed segments go; the batch that ended them is committed.
     fn drop_applied_segments(&mut self) {
         while self.tails.len() > 1 {
             let Some(tail) = self.tails.front() else {
@@ -362,9 +368,26 @@ impl Writer {
             if !tail.is_spent() || self.intake.journal.is_active(number) {
                 return;
             }
-            drop(std::fs::remove_file(tail.path()));
-            self.tails.pop_front();
+            self.use_again_or_remove();
         }
+    }
+
+    /// Makes the oldest segment the spare, if there is none.
+    fn use_again_or_remove(&mut self) {
+        let Some(tail) = self.tails.pop_front() else {
+            return;
+        };
+        let (_, length) = tail.position();
+        if let Some(claim) = &self.claim
+            && self.spare.is_none()
+            && length <= LONGEST_SPARE
+        {
+            self.spare = Spare::of(&tail, self.home.spare(claim.slot)).ok();
+            if self.spare.is_some() {
+                return;
+            }
+        }
+        drop(std::fs::remove_file(tail.path()));
     }
 
     /// Leaves nothing behind if every request is completed and applied; else the next process finds the journal.
@@ -401,6 +424,8 @@ fn is_passing(error: &rusqlite::Error) -> bool {
 const BATCH: usize = 8192;
 /// A segment this long is sealed.
 const SEGMENT_LENGTH: u64 = 8 << 20;
+/// The file of a longer one is removed.
+const LONGEST_SPARE: u64 = 2 * SEGMENT_LENGTH;
 /// From the first record to the commit, so that others can join it.
 const LINGER: Duration = Duration::from_millis(50);
 const IDLE: Duration = Duration::from_secs(30);

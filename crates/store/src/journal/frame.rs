@@ -110,7 +110,8 @@ pub(crate) fn find(bytes: &[u8]) -> Found {
     let Some(whole) = length(bytes) else {
         return Found::Incomplete;
     };
-    if whole > HEADER + MAX_PAYLOAD {
+    // A header that is torn where zeros follow names no length.
+    if whole == HEADER || whole > HEADER + MAX_PAYLOAD {
         return Found::Garbage(1);
     }
     let Some(payload) = bytes.get(HEADER..whole) else {

@@ -87,6 +87,16 @@ impl Sink for Full {
     }
 }
 
+/// Lets the journal refuse everything. Gives back what makes it work again.
+fn fill_disk(bench: &Bench) -> Arc<dyn Sink> {
+    let mut whole = None;
+    bench.intake.journal.divert(|sink| {
+        whole = Some(sink);
+        Arc::new(Full)
+    });
+    whole.unwrap()
+}
+
 fn turn_until_drained(writer: &mut Writer) {
     while writer.turn().unwrap() == Turn::More {}
 }
@@ -127,14 +137,6 @@ fn full_database_keeps_everything_in_the_journal() {
 fn full_journal_is_bridged_by_memory_in_any_mixture() {
     let bench = Bench::new("full-journal", 1000);
     let mut writer = bench.writer(bench.connect());
-    let path = bench.folder.join("db.ledger-0-1");
-    let whole = |number| {
-        let file = std::fs::OpenOptions::new()
-            .append(true)
-            .open(&path)
-            .unwrap();
-        bench.intake.journal.activate(number, Arc::new(file));
-    };
     let opening = |id: &str| {
         bench.open(Opening {
             correlation_id: id.into(),
@@ -149,12 +151,12 @@ fn full_journal_is_bridged_by_memory_in_any_mixture() {
         });
     };
     opening("journal then memory");
-    bench.intake.journal.activate(1, Arc::new(Full));
+    let whole = fill_disk(&bench);
     completion("journal then memory");
     opening("memory then journal");
     opening("memory and memory");
     completion("memory and memory");
-    whole(1);
+    bench.intake.journal.divert(|_| whole);
     completion("memory then journal");
     assert_eq!(bench.intake.memory_only(), 4);
     turn_until_drained(&mut writer);
@@ -171,7 +173,7 @@ fn full_journal_is_bridged_by_memory_in_any_mixture() {
 fn records_handed_in_together_are_in_the_journal_as_far_as_it_took_them() {
     /// Takes only the first bytes of each write.
     #[derive(Debug)]
-    struct Narrow(std::fs::File, usize);
+    struct Narrow(Arc<dyn Sink>, usize);
     impl Sink for Narrow {
         fn append(&self, bytes: &[u8]) -> io::Result<usize> {
             self.0.append(&bytes[..self.1])
@@ -191,11 +193,10 @@ fn records_handed_in_together_are_in_the_journal_as_far_as_it_took_them() {
             ..Completion::default()
         });
     }
-    let path = bench.folder.join("db.ledger-0-1");
-    let file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
     // All of the first request and one byte of the second.
-    let narrow = Narrow(file, records.bytes().len() / 3 + 1);
-    bench.intake.journal.activate(1, Arc::new(narrow));
+    let length = records.bytes().len() / 3 + 1;
+    let narrow = |whole| -> Arc<dyn Sink> { Arc::new(Narrow(whole, length)) };
+    bench.intake.journal.divert(narrow);
     bench.intake.append(&records);
     let status = bench.intake.status(0);
     assert_eq!(
@@ -215,7 +216,7 @@ fn what_is_applied_from_memory_makes_room_in_it() {
     let (records, bytes) = (10, 10_000);
     bench.intake = Arc::new(Intake::new(Load { records, bytes }));
     let mut writer = bench.writer(bench.connect());
-    bench.intake.journal.activate(1, Arc::new(Full));
+    fill_disk(&bench);
     for nth in 0..3 {
         // Two by two: an opening of some 2 KB and a short completion. There is room for four openings.
         bench.serve(nth * 10..nth * 10 + 4);
@@ -241,7 +242,7 @@ fn completion_in_memory_waits_for_its_opening_in_a_long_journal() {
         correlation_id: "late".into(),
         ..Opening::default()
     });
-    bench.intake.journal.activate(1, Arc::new(Full));
+    fill_disk(&bench);
     bench.complete(Completion {
         correlation_id: "late".into(),
         success: true,
@@ -268,12 +269,44 @@ fn applying_a_journal_twice_changes_nothing() {
     let mut next = bench.writer(bench.connect());
     turn_until_drained(&mut next);
     assert_eq!(bench.count(), 50);
+    assert_eq!(segments(&bench).len(), 1);
+}
+
+/// The files of the journal.
+fn segments(bench: &Bench) -> Vec<String> {
     let left = std::fs::read_dir(&bench.folder).unwrap();
-    let ledgers = left.filter(|entry| {
-        let name = entry.as_ref().unwrap().file_name();
-        name.to_str().unwrap().contains(".ledger-")
-    });
-    assert_eq!(ledgers.count(), 1);
+    let names = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| name.contains(".ledger-")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn file_of_a_segment_is_used_again_and_a_crash_replays_what_is_fresh_in_it() {
+    let mut bench = Bench::new("used-again", 10);
+    let mut writer = bench.writer(bench.connect());
+    // More than a segment's worth, of which each is some 2 KB.
+    for nth in 0..3 {
+        bench.serve(nth * 5000..nth * 5000 + 5000);
+        turn_until_drained(&mut writer);
+    }
+    // The present one was the second, the spare the third, which was the first.
+    assert_eq!(segments(&bench), ["db.ledger-0-4", "db.ledger-0-spare"]);
+    let length = |name: &str| bench.folder.join(name).metadata().unwrap().len();
+    assert!(length("db.ledger-0-4") > 8 << 20 && length("db.ledger-0-spare") > 8 << 20);
+    // Forgets all that the former uses of the file held: what is replayed shows.
+    let connection = bench.connect();
+    connection.execute("DELETE FROM requests", []).unwrap();
+    bench.serve(15_000..15_100);
+    drop(writer);
+    bench.intake = Arc::new(Intake::new(room(10)));
+    let mut next = bench.writer(bench.connect());
+    turn_until_drained(&mut next);
+    assert_eq!(bench.count(), 100);
+    assert_eq!(segments(&bench), ["db.ledger-0-5"]);
+    assert_eq!(bench.intake.status(0).unmatched, 0);
+    next.retire();
+    assert_eq!(segments(&bench), [""; 0]);
 }
 
 /// Makes the database refuse request 7 for good.
@@ -326,14 +359,12 @@ fn completion_finds_its_opening_in_memory_also_beside_a_record_that_is_refused()
     connection.execute_batch(REFUSE).unwrap();
     let mut writer = bench.writer(connection);
     bench.serve(7..8);
-    let path = bench.folder.join("db.ledger-0-1");
-    let file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
-    bench.intake.journal.activate(1, Arc::new(Full));
+    let whole = fill_disk(&bench);
     bench.open(Opening {
         correlation_id: "8".into(),
         ..Opening::default()
     });
-    bench.intake.journal.activate(1, Arc::new(file));
+    bench.intake.journal.divert(|_| whole);
     bench.complete(Completion {
         correlation_id: "8".into(),
         success: true,

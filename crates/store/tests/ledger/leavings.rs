@@ -75,6 +75,38 @@ fn segment_that_cannot_be_read_waits_until_it_can() {
 }
 
 #[test]
+fn file_that_a_dead_process_was_to_use_again_is_removed_unread() {
+    let scratch = Scratch::new();
+    let path = leave_journal(&scratch);
+    let spares = [0, 1].map(|slot| {
+        let name = format!("arbstr.db.ledger-{slot}-spare");
+        scratch.folder().join(name)
+    });
+    // It died before it had made them zeros, and another that had slot 1 did so too.
+    std::fs::write(scratch.folder().join("arbstr.db.owner-1"), []).unwrap();
+    for spare in &spares {
+        std::fs::copy(&path, spare).unwrap();
+    }
+    std::fs::remove_file(&path).unwrap();
+    let store = scratch.open();
+    assert_eq!(scratch.number("SELECT count(*) FROM requests"), 0);
+    assert!(spares.iter().all(|spare| !spare.exists()));
+    assert!(store.close(PATIENCE).is_empty());
+}
+
+#[test]
+fn journal_that_ends_in_zeros_is_whole() {
+    let scratch = Scratch::new();
+    let path = leave_journal(&scratch);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes.resize(bytes.len() + (1 << 20), 0);
+    std::fs::write(&path, &bytes).unwrap();
+    let _store = scratch.open();
+    assert_taken_in(&scratch, 100);
+    assert!(!path.exists());
+}
+
+#[test]
 fn journal_that_does_not_say_whose_it_is_is_applied_all_the_same() {
     // A bit of the mark, the length, the checksum, the kind and the name of the frame that says it.
     for damaged in [0, 5, 9, 12, 20] {

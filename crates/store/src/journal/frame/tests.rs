@@ -181,6 +181,15 @@ fn length_beyond_reason_is_garbage() {
     assert_eq!(find(&bytes), Found::Garbage(1));
 }
 
+#[test]
+fn header_torn_before_zeros_is_garbage() {
+    for kept in 0..=MAGIC.len() {
+        let mut bytes = encode_owner("somebody");
+        bytes[kept..].fill(0);
+        assert_eq!(decode_all(&bytes), vec![]);
+    }
+}
+
 proptest! {
     #[test]
     fn every_record_comes_back(record in any_record()) {
