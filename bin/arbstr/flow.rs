@@ -15,7 +15,7 @@ mod headers;
 
 use std::sync::Arc;
 
-use arbstr_route::{Facts, Plan};
+use arbstr_route::{Facts, Plan, PlanError};
 use arbstr_wire::{Endpoint, Request};
 use bytes::Bytes;
 use hyper::Response;
@@ -84,9 +84,10 @@ fn begin(app: &App, inbound: InboundRequest, disconnect: Disconnect) -> Result<I
         .map_err(|error| ApiError::malformed(&error))?;
     let policy = policy(&inbound.headers)?;
     let info = RequestInfo::of(&request, policy, &inbound.headers);
-    let plan = match plan(&live, policy, &request) {
+    let facts = Facts::of(&request, policy);
+    let plan = match live.market.plan(&facts, clock::now()) {
         Ok(plan) => plan,
-        Err(error) => return Err(refuse(app, &live, &inbound, info, error)),
+        Err(error) => return Err(refuse(app, &live, &inbound, info, &error)),
     };
     let shown = explain::plan(&plan);
     let planned = Planned {
@@ -115,24 +116,10 @@ pub(crate) fn policy(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
         .transpose()
 }
 
-/// The ranked candidates of a request.
-///
-/// # Errors
-/// An unknown model or policy, or a policy that leaves nobody.
-pub(crate) fn plan(
-    live: &Live,
-    policy: Option<&str>,
-    request: &Request<'_>,
-) -> Result<Plan, ApiError> {
-    live.market
-        .plan(&Facts::of(request, policy), clock::now())
-        .map_err(|error| ApiError::refused(&error))
-}
-
 /// The ranked candidates of a request that is not going to be sent.
 ///
 /// # Errors
-/// As for [`plan`].
+/// An unknown model or policy, or a policy that leaves nobody.
 pub(crate) fn preview(
     live: &Live,
     policy: Option<&str>,
@@ -143,14 +130,19 @@ pub(crate) fn preview(
         .map_err(|error| ApiError::refused(&error))
 }
 
-/// A request that nobody could serve is on record too.
+/// A request that nobody could serve is on record too, with what a policy has against each candidate.
 fn refuse(
     app: &App,
     live: &Arc<Live>,
     inbound: &InboundRequest,
     info: RequestInfo,
-    error: ApiError,
+    error: &PlanError,
 ) -> ApiError {
+    let info = match error {
+        PlanError::NothingAllowed { plan } => info.planned(plan, explain::plan(plan)),
+        _ => info,
+    };
+    let error = ApiError::refused(error);
     let record = RequestRecord::open(app, live, &inbound.arrival, info);
     record.complete(
         &RequestOutcome::Refused(error.status(), error.code().to_owned()),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arbstr_price::{BtcPrice, Rates, Sats};
-use arbstr_route::Plan;
+use arbstr_route::{Offer, Plan};
 use arbstr_store::{Attempt, Completion, Opening, Store};
 use arbstr_wire::{Endpoint, Observation, Request, Usage};
 use hyper::header::{HeaderMap, HeaderName};
@@ -27,7 +27,7 @@ pub(crate) struct RequestRecord {
     telemetry: RequestTelemetry,
     arrival: Arrival,
     info: RequestInfo,
-    attempts: Vec<Attempt>,
+    attempts: Vec<RecordedAttempt>,
     winner: Option<Winner>,
     completed: bool,
 }
@@ -49,14 +49,8 @@ pub(crate) struct RequestInfo {
 /// The provider whose answer the client gets.
 #[derive(Debug, Clone)]
 pub(crate) struct Winner {
-    /// The provider's name.
-    pub(crate) provider: String,
-    /// Its tier.
-    pub(crate) tier: String,
-    /// The model name it was sent.
-    pub(crate) served_model: String,
-    /// What it charges; `None` when unknown.
-    pub(crate) rates: Option<Rates>,
+    /// Its offer.
+    pub(crate) offer: Arc<Offer>,
     /// Just before the request was sent.
     pub(crate) sent_at: Instant,
     /// From then to its first byte.
@@ -67,9 +61,19 @@ pub(crate) struct Winner {
     pub(crate) btc_price: Option<BtcPrice>,
 }
 
-/// What goes on record of one attempt, beside its outcome.
+/// One attempt, as it will stand in the record.
+#[derive(Debug)]
+struct RecordedAttempt {
+    offer: Arc<Offer>,
+    outcome: Cow<'static, str>,
+    end: AttemptEnd,
+    started_after: Duration,
+    duration: Duration,
+}
+
+/// What goes on record of how an attempt ended, beside its outcome.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct AttemptRecord {
+pub(crate) struct AttemptEnd {
     /// The status of its answer, if there was one.
     pub(crate) status: Option<u16>,
     /// What it cost although it failed, as far as the provider told.
@@ -167,24 +171,23 @@ impl RequestRecord {
     }
 
     /// Notes that an attempt begins; its outcome follows by [`Self::attempt_ended`].
-    pub(crate) fn attempt_started(&mut self, provider: &str, model: &str, now: Instant) {
-        self.attempts.push(Attempt {
-            provider: provider.to_owned(),
-            model: model.to_owned(),
-            outcome: "in_progress".to_owned(),
+    pub(crate) fn attempt_started(&mut self, offer: Arc<Offer>, now: Instant) {
+        self.attempts.push(RecordedAttempt {
+            offer,
+            outcome: Cow::Borrowed("in_progress"),
+            end: AttemptEnd::default(),
             started_after: now.saturating_duration_since(self.arrival.at),
-            ..Attempt::default()
+            duration: Duration::ZERO,
         });
     }
 
     /// Notes how the attempt that began last came out, and what it cost if it failed.
-    pub(crate) fn attempt_ended(&mut self, outcome: &str, on_record: AttemptRecord, now: Instant) {
+    pub(crate) fn attempt_ended(&mut self, outcome: String, end: AttemptEnd, now: Instant) {
         let Some(attempt) = self.attempts.last_mut() else {
             return;
         };
-        outcome.clone_into(&mut attempt.outcome);
-        attempt.status = on_record.status;
-        attempt.sunk_cost = on_record.sunk_cost;
+        attempt.outcome = outcome.into();
+        attempt.end = end;
         attempt.duration = now
             .saturating_duration_since(self.arrival.at)
             .saturating_sub(attempt.started_after);
@@ -302,14 +305,14 @@ impl RequestRecord {
             arbstr_price::reported_cost(&bill.usage, btc)
         });
         let (success, status, message) = outcome.columns();
+        // The one whose answer the client gets, or the last that gave none.
+        let last = self.attempts.last().map(|attempt| &*attempt.offer);
         let completion = Completion {
             correlation_id: &*self.arrival.id,
             ended_ms: clock::unix_ms(),
-            served_model: winner.map(|winner| winner.served_model.as_str()),
-            provider: winner
-                .map(|winner| winner.provider.as_str())
-                .or_else(|| self.last_tried()),
-            tier: winner.map(|winner| winner.tier.as_str()),
+            served_model: last.map(Offer::upstream_model),
+            provider: last.map(Offer::provider),
+            tier: last.map(|offer| offer.tier().as_str()),
             input_tokens: bill.usage.input,
             output_tokens: bill.usage.output,
             cached_input_tokens: bill.usage.cached_input,
@@ -331,11 +334,7 @@ impl RequestRecord {
             error_status: status,
             error_message: message.as_deref().map(bounded_name),
             plan: None,
-            attempts: self
-                .attempts
-                .iter()
-                .map(|attempt| attempt.map(String::as_str))
-                .collect(),
+            attempts: self.attempts.iter().map(RecordedAttempt::row).collect(),
         };
         self.telemetry.ended(&self.info, &completion, overhead);
         self.store.complete(&completion);
@@ -353,19 +352,15 @@ impl RequestRecord {
         let since_arrival = now.saturating_duration_since(self.arrival.at);
         if let (Some(_), Some(attempt)) = (&self.winner, self.attempts.last_mut()) {
             attempt.duration = since_arrival.saturating_sub(attempt.started_after);
-            attempt.sunk_cost = bill.sunk;
+            attempt.end.sunk_cost = bill.sunk;
         }
-    }
-
-    fn last_tried(&self) -> Option<&str> {
-        self.attempts.last().map(|attempt| &*attempt.provider)
     }
 
     fn cost_of(&self, usage: &Usage) -> Option<Sats> {
         self.winner
             .as_ref()
-            .and_then(|winner| winner.rates)
-            .and_then(|rates| charge(self.info.endpoint, usage, &rates))
+            .and_then(|winner| winner.offer.rates())
+            .and_then(|rates| charge(self.info.endpoint, usage, rates))
     }
 
     fn reference(&self, usage: &Usage) -> Option<Sats> {
@@ -382,6 +377,20 @@ impl RequestRecord {
         usage.input = reported.input.or(Some(self.info.input_estimate));
         usage.output = reported.output.or_else(|| has_output.then_some(streamed));
         self.cost_of(&usage)
+    }
+}
+
+impl RecordedAttempt {
+    fn row(&self) -> Attempt<&str> {
+        Attempt {
+            provider: self.offer.provider(),
+            model: self.offer.upstream_model(),
+            outcome: &self.outcome,
+            status: self.end.status,
+            started_after: self.started_after,
+            duration: self.duration,
+            sunk_cost: self.end.sunk_cost,
+        }
     }
 }
 

@@ -336,8 +336,8 @@ impl StreamPump {
         let cost = decimal(bill.cost);
         let trailer = Trailer {
             request_id: &record.arrival().id,
-            provider: &winner.provider,
-            model: &winner.served_model,
+            provider: winner.offer.provider(),
+            model: winner.offer.upstream_model(),
             created: u64::try_from(record.arrival().timestamp_ms / 1000).unwrap_or(0),
             cost_sats: cost.as_deref(),
             latency_ms: clock::whole_ms(winner.latency),

@@ -111,6 +111,9 @@ fn a_policy_limits_what_may_be_asked() {
         let row = arbstr.row(&reply.id());
         assert!(!row.verdict().0);
         assert_eq!(row.text("policy").as_deref(), Some(policy));
+        // Why nobody was left is what its operator will ask.
+        let plan = row.text("plan").unwrap_or_default();
+        assert!(plan.contains("\"skipped\":\"policy"), "{plan}");
     }
     assert_eq!(provider.count(), 2);
 }

@@ -217,12 +217,18 @@ impl ApiError {
             .iter()
             .map(|(provider, reason)| format!("{provider} {reason}"))
             .collect();
-        let message = match reasons.as_slice() {
-            [] => "no provider can be asked now: all that have the model are skipped after earlier failures".to_owned(),
-            reasons => format!("every provider failed: {}", reasons.join("; ")),
+        let message = format!("every provider failed: {}", reasons.join("; "));
+        Self::unavailable(ALL_FAILED, message, retry_after).with(|error| error.attempts = attempts)
+    }
+
+    /// 503: none of the candidates could be asked; each one's name and what is in the way.
+    pub(crate) fn nobody_ready(obstacles: &[String], retry_after: Option<Duration>) -> Self {
+        let message = if obstacles.is_empty() {
+            "no provider could be asked; try again".to_owned()
+        } else {
+            format!("no provider can be asked now: {}", obstacles.join("; "))
         };
-        Self::unavailable("all_providers_failed", message, retry_after)
-            .with(|error| error.attempts = attempts)
+        Self::unavailable(ALL_FAILED, message, retry_after)
     }
 
     /// 503: the process is ending.
@@ -330,5 +336,6 @@ pub(crate) fn json_response(status: StatusCode, body: impl Into<Bytes>) -> Respo
 
 const INVALID: &str = "invalid_request_error";
 const SERVER: &str = "server_error";
+const ALL_FAILED: &str = "all_providers_failed";
 /// A message quotes what a client sent, which may be as long as a request.
 const MESSAGE_BYTES: usize = 8 * 1024;

@@ -1026,7 +1026,7 @@ fn says_what_is_wrong_with_a_provider() {
         ("input_rate = 10000", "input_rate = \"cheap\"", "5: providers[0].input_rate: found the string \"cheap\", expected a number".into()),
         ("input_rate = 10000", "input_rate = -1", format!("5: providers[0].input_rate: found -1, {MONEY}")),
         ("input_rate = 10000", "input_rate = 0.0001", format!("5: providers[0].input_rate: found 0.0001, {MONEY}")),
-        ("input_rate = 10000", "input_rate = 1e4", format!("5: providers[0].input_rate: found 1e4, {MONEY}")),
+        ("input_rate = 10000", "input_rate = 1e-4", format!("5: providers[0].input_rate: found 1e-4, {MONEY}")),
         ("input_rate = 10000", "input_rate = nan", format!("5: providers[0].input_rate: found nan, {MONEY}")),
         ("input_rate = 10000", "inptu_rate = 10000", "5: providers[0].inptu_rate: unknown key, did you mean `input_rate`?\n\
             6: providers[0].output_rate: found without input_rate, expected both (0 where it is free)".into()),

@@ -45,13 +45,10 @@ impl InFlight {
         }
     }
 
-    fn won(&mut self, offer: &Offer, head: &ResponseHead) {
+    fn won(&mut self, offer: &Arc<Offer>, head: &ResponseHead) {
         let sent_at = self.record.last_attempt_at();
         self.record.won(Winner {
-            provider: offer.provider().to_owned(),
-            tier: offer.tier().as_str().to_owned(),
-            served_model: offer.upstream_model().to_owned(),
-            rates: offer.rates().copied(),
+            offer: Arc::clone(offer),
             sent_at,
             latency: head.first_byte.saturating_duration_since(sent_at),
             reported_cost: reported_cost(&head.headers),
@@ -135,8 +132,12 @@ impl InFlight {
                 self.told_error(&outcome, error)
             }
             Finish::AllFailed { retry_after } => {
-                let error =
-                    ApiError::all_failed(explain::tried(&self.waterfall, &self.live), retry_after);
+                let error = if self.waterfall.attempts().is_empty() {
+                    ApiError::nobody_ready(&explain::passed_over(&self.waterfall, now), retry_after)
+                } else {
+                    let tried = explain::tried(&self.waterfall, &self.live);
+                    ApiError::all_failed(tried, retry_after)
+                };
                 let outcome = RequestOutcome::Refused(error.status(), error.code().to_owned());
                 self.told_error(&outcome, error)
             }

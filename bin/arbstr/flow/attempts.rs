@@ -13,7 +13,7 @@ use crate::app::{App, Live};
 use crate::buffer_pool;
 use crate::clock;
 use crate::config::{FirstEvent, Provider};
-use crate::ledger::{self, AttemptRecord, RequestRecord};
+use crate::ledger::{self, AttemptEnd, RequestRecord};
 use crate::relay::DisconnectPolicy;
 use crate::shutdown::ShutdownToken;
 use crate::upstream::attempt::{Call, GoodAnswer, Limits, attempt};
@@ -135,15 +135,15 @@ impl InFlight {
         let offer = Arc::clone(&attempt.offer);
         let (provider, upstream) = live.provider(&offer);
         self.record
-            .attempt_started(offer.provider(), offer.upstream_model(), clock::now());
+            .attempt_started(Arc::clone(&offer), clock::now());
         let (result, injected) = self.call(&attempt, provider, upstream).await;
         let now = clock::now();
-        let on_record = match &result {
-            Ok(good) => AttemptRecord {
+        let end = match &result {
+            Ok(good) => AttemptEnd {
                 status: Some(good.head().status.as_u16()),
                 sunk_cost: None,
             },
-            Err(error) => AttemptRecord {
+            Err(error) => AttemptEnd {
                 status: error.status(),
                 sunk_cost: self.sunk_cost(error, &offer),
             },
@@ -155,10 +155,9 @@ impl InFlight {
             Err(error) => error.outcome(self.options.streaming, injected),
         };
         live.meters
-            .attempt_ended(offer.provider(), outcome.kind(), on_record.status);
-        self.record
-            .attempt_ended(&outcome.to_string(), on_record, now);
-        attempt.sunk_cost = on_record.sunk_cost;
+            .attempt_ended(offer.provider(), outcome.kind(), end.status);
+        self.record.attempt_ended(outcome.to_string(), end, now);
+        attempt.sunk_cost = end.sunk_cost;
         let after = self.waterfall.on_outcome(attempt, outcome, now);
         live.log_changes();
         match result {

@@ -44,6 +44,14 @@ pub(crate) fn tried(waterfall: &Waterfall, live: &Live) -> Vec<(String, String)>
     waterfall.attempts().iter().map(line).collect()
 }
 
+/// Each provider that could not be asked, and why, for the error that tells that nobody was.
+pub(crate) fn passed_over(waterfall: &Waterfall, now: Instant) -> Vec<String> {
+    let obstacles = waterfall.obstacles(now);
+    obstacles
+        .map(|(offer, skip)| format!("{} {skip}", offer.provider()))
+        .collect()
+}
+
 /// One line per failed attempt. Bodies and keys stay out of it; text from outside is quoted, so that it cannot forge a
 /// line.
 pub(crate) fn attempt_failed(

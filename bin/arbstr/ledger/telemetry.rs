@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arbstr_store::{Attempt, Completion};
+use arbstr_store::Completion;
 
 use arbstr_wire::Endpoint;
 use hyper::HeaderMap;
 
-use super::{RequestInfo, decimal};
+use super::{RecordedAttempt, RequestInfo, decimal};
 use crate::app::{App, Live};
 use crate::arrival::Arrival;
 use crate::clock;
@@ -72,7 +72,7 @@ impl RequestTelemetry {
     pub(super) fn overhead(
         &self,
         arrival: &Arrival,
-        attempts: &[Attempt],
+        attempts: &[RecordedAttempt],
         done: Option<Instant>,
     ) -> Duration {
         let attempted: Duration = attempts.iter().map(|attempt| attempt.duration).sum();

@@ -1,8 +1,8 @@
 //! Reads and writes fixed-point decimals as plain text.
 //!
 //! Amounts and rates share one grammar, so that a number means the same wherever it stands in a config:
-//! `[+-] digits [. digits]`, with `_` allowed between two digits as in TOML and no exponent. The value is a whole
-//! number of the smallest unit; digits beyond it must be zeros.
+//! `[+-] digits [. digits] [e [+-] digits]`, with `_` allowed between two digits as in TOML. The value is a whole number
+//! of the smallest unit; digits beyond it must be zeros.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub(crate) struct Fixed {
 /// Why a text is no fixed-point decimal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DecimalError {
-    /// Not `[+-] digits [. digits]`.
+    /// Not `[+-] digits [. digits] [e [+-] digits]`.
     Malformed,
     /// A digit other than zero stands behind the last decimal kept.
     TooFine,
@@ -33,28 +33,28 @@ pub(crate) fn parse(text: &str, decimals: u32) -> Result<Fixed, DecimalError> {
         Some(b'+') => (false, &text[1..]),
         _ => (false, text),
     };
-    let (whole, part) = match digits.split_once('.') {
-        Some((whole, part)) => (whole, Some(part)),
-        None => (digits, None),
-    };
-    let mut units = push_digits(0, whole)?;
-    let mut left = decimals;
-    if let Some(part) = part {
-        check_digits(part)?;
-        for digit in part.bytes().filter(|byte| *byte != b'_') {
-            if left == 0 {
-                if digit != b'0' {
-                    return Err(DecimalError::TooFine);
-                }
-            } else {
-                units = push_digit(units, digit)?;
-                left -= 1;
-            }
+    let (mantissa, exponent) = match digits.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => {
+            let exponent: i32 = exponent.parse().map_err(|_| DecimalError::Malformed)?;
+            (mantissa, exponent)
         }
-    }
-    for _ in 0..left {
-        units = push_digit(units, b'0')?;
-    }
+        None => (digits, 0),
+    };
+    let (whole, part) = match mantissa.split_once('.') {
+        Some((whole, part)) => {
+            check_digits(part)?;
+            (whole, part.trim_end_matches(['0', '_']))
+        }
+        None => (mantissa, ""),
+    };
+    let units = push_digits(0, whole)?;
+    let part = part.bytes().filter(|byte| *byte != b'_');
+    let behind_point = i64::try_from(part.clone().count()).unwrap_or(i64::MAX);
+    let digits = part.into_iter().try_fold(units, push_digit)?;
+    let units = scale(
+        digits,
+        i64::from(exponent) + i64::from(decimals) - behind_point,
+    )?;
     Ok(Fixed { negative, units })
 }
 
@@ -151,6 +151,20 @@ impl fmt::Display for Decimal {
 /// Room for the digits of a `u128`, a sign, a point and a zero before it.
 const LONGEST: usize = 42;
 
+/// `digits * 10^exponent`, if that is whole.
+fn scale(digits: u128, exponent: i64) -> Result<u128, DecimalError> {
+    if digits == 0 {
+        return Ok(0);
+    }
+    let distance = u32::try_from(exponent.unsigned_abs()).unwrap_or(u32::MAX);
+    match (10_u128.checked_pow(distance), exponent < 0) {
+        (Some(power), false) => digits.checked_mul(power).ok_or(DecimalError::TooLarge),
+        (None, false) => Err(DecimalError::TooLarge),
+        (Some(power), true) if digits.is_multiple_of(power) => Ok(digits / power),
+        (_, true) => Err(DecimalError::TooFine),
+    }
+}
+
 fn push_digits(start: u128, digits: &str) -> Result<u128, DecimalError> {
     check_digits(digits)?;
     digits
@@ -190,7 +204,7 @@ mod tests {
     #[test]
     fn reads_the_grammar_and_nothing_else() {
         type Read = Result<(bool, u128), DecimalError>;
-        let cases: [(&str, Read); 22] = [
+        let cases: [(&str, Read); 31] = [
             ("0", Ok((false, 0))),
             ("1", Ok((false, 1000))),
             ("-1", Ok((true, 1000))),
@@ -204,7 +218,16 @@ mod tests {
             ("-", Err(DecimalError::Malformed)),
             (".5", Err(DecimalError::Malformed)),
             ("5.", Err(DecimalError::Malformed)),
-            ("1e4", Err(DecimalError::Malformed)),
+            ("1e4", Ok((false, 10_000_000))),
+            ("-2.5E-2", Ok((true, 25))),
+            ("1.25e+1", Ok((false, 12_500))),
+            ("5e-4", Err(DecimalError::TooFine)),
+            ("0e-99", Ok((false, 0))),
+            ("1e36", Err(DecimalError::TooLarge)),
+            ("1e2147483648", Err(DecimalError::Malformed)),
+            ("1e", Err(DecimalError::Malformed)),
+            ("e4", Err(DecimalError::Malformed)),
+            ("1e4.5", Err(DecimalError::Malformed)),
             ("1__0", Err(DecimalError::Malformed)),
             ("_1", Err(DecimalError::Malformed)),
             ("1_", Err(DecimalError::Malformed)),

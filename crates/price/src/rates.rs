@@ -125,7 +125,7 @@ mod tests {
             ("-0", Ok(0)),
             ("-1", Err(Negative)),
             ("0.0005", Err(TooFine)),
-            ("1e4", Err(Malformed)),
+            ("1e4", Ok(10_000_000)),
             ("nan", Err(Malformed)),
             ("18446744073709551.616", Err(TooLarge)),
         ];

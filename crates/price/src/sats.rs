@@ -175,7 +175,7 @@ mod tests {
         use ParseSatsError::{Malformed, TooFine, TooLarge};
         for (text, want) in [
             ("1 sat", Malformed),
-            ("1e3", Malformed),
+            ("1e", Malformed),
             ("0.0000000001", TooFine),
             ("170141183460469231731687303715.884105728", TooLarge),
         ] {

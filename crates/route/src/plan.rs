@@ -76,16 +76,12 @@ pub enum PlanError {
     },
     /// The policy rules out every candidate.
     #[error(
-        "policy {policy:?} leaves nobody to serve the model {model:?}: {}",
-        reasons(candidates)
+        "policy {:?} leaves nobody to serve the model {:?}: {}",
+        plan.policy.as_deref().unwrap_or_default(), plan.model, reasons(&plan.candidates)
     )]
     NothingAllowed {
-        /// The model asked for.
-        model: String,
-        /// The policy in force.
-        policy: Arc<str>,
         /// The candidates, each with what speaks against it.
-        candidates: Vec<Candidate>,
+        plan: Box<Plan>,
     },
 }
 
@@ -177,26 +173,23 @@ impl Plan {
             .iter_mut()
             .filter(|candidate| !candidate.is_ruled_out());
         let (first, second) = (allowed.next(), allowed.next());
-        match (first, second, policy.clone()) {
-            (None, _, Some(policy)) => {
-                let model = facts.model.to_owned();
-                return Err(PlanError::NothingAllowed {
-                    model,
-                    policy,
-                    candidates,
-                });
-            }
-            (Some(sole), None, _) => keep_sole(sole),
-            _ => {}
+        let is_refused = first.is_none() && policy.is_some();
+        if let (Some(sole), None) = (first, second) {
+            keep_sole(sole);
         }
-        Ok(Self {
+        let plan = Self {
             model: facts.model.to_owned(),
             policy,
             strategy,
             candidates,
             traits: Arc::new(traits),
             retry: inputs.retry,
-        })
+        };
+        if is_refused {
+            let plan = Box::new(plan);
+            return Err(PlanError::NothingAllowed { plan });
+        }
+        Ok(plan)
     }
 
     /// Candidates that the policy does not rule out.

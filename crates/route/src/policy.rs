@@ -252,8 +252,7 @@ impl PolicySet {
     fn scan(&self, text: &str, chosen: &mut Option<usize>) {
         let mut before = ' ';
         for (at, letter) in text.char_indices() {
-            let in_word = is_word(before);
-            before = letter;
+            let previous = std::mem::replace(&mut before, letter);
             let Some(lower) = letter.to_lowercase().next() else {
                 continue;
             };
@@ -265,7 +264,7 @@ impl PolicySet {
                     break;
                 }
                 if keyword.first == lower
-                    && !(in_word && is_word(lower))
+                    && !goes_on(previous, letter)
                     && keyword.begins(&text[at..])
                 {
                     *chosen = Some(keyword.rule);
@@ -293,7 +292,7 @@ impl Keyword {
         let mut last = self.first;
         for letter in text.chars() {
             if wanted.as_slice().is_empty() {
-                return !(is_word(last) && is_word(letter));
+                return !goes_on(last, letter);
             }
             if !letter
                 .to_lowercase()
@@ -307,8 +306,22 @@ impl Keyword {
     }
 }
 
+/// Whether a word goes on from one letter to the next.
+fn goes_on(letter: char, next: char) -> bool {
+    is_word(letter) && is_word(next) && !(is_unspaced(letter) || is_unspaced(next))
+}
+
 fn is_word(letter: char) -> bool {
     letter.is_alphanumeric() || letter == '_'
+}
+
+/// Whether a letter belongs to a script that puts no blanks between words (Thai to Khmer, Chinese, Japanese), or none
+/// between a word and its endings (Korean).
+const fn is_unspaced(letter: char) -> bool {
+    matches!(letter,
+        '\u{e00}'..='\u{eff}' | '\u{1000}'..='\u{109f}' | '\u{1100}'..='\u{11ff}' | '\u{1780}'..='\u{17ff}'
+        | '\u{2e80}'..='\u{a4cf}' | '\u{a960}'..='\u{a97f}' | '\u{ac00}'..='\u{d7ff}' | '\u{f900}'..='\u{faff}'
+        | '\u{ff66}'..='\u{ffdc}' | '\u{20000}'..='\u{3ffff}')
 }
 
 #[cfg(test)]
@@ -335,7 +348,15 @@ mod tests {
     fn a_keyword_is_a_whole_word_in_any_case() {
         let rules = set(vec![rule(
             "code",
-            &["function", "C++", "größe", "unit test", "#define"],
+            &[
+                "function",
+                "C++",
+                "größe",
+                "unit test",
+                "#define",
+                "调试",
+                "디버그",
+            ],
         )]);
         let cases = [
             ("write a function", true),
@@ -355,6 +376,10 @@ mod tests {
             ("a Unit Test of", true),
             ("unit tests", false),
             ("x#define y", true),
+            ("请调试代码", true),
+            ("この調試を", false),
+            ("디버그해줘", true),
+            ("bitte调试bitte", true),
             ("#defined", false),
             ("", false),
         ];

@@ -312,14 +312,18 @@ impl Waterfall {
         header
     }
 
+    /// Who cannot be asked right now, and why.
+    pub fn obstacles(&self, now: Instant) -> impl Iterator<Item = (&Arc<Offer>, Skip)> {
+        self.plan.eligible().filter_map(move |candidate| {
+            let offer = &candidate.offer;
+            Some((offer, offer.obstacle(now, Urgency::Ready)?))
+        })
+    }
+
     /// When somebody may be able to serve, as far as providers or circuits say.
     #[must_use]
     pub fn retry_after(&self, now: Instant) -> Option<Duration> {
-        let obstacles = self
-            .plan
-            .eligible()
-            .filter_map(|candidate| candidate.offer.obstacle(now, Urgency::Ready));
-        let waits = obstacles.filter_map(|skip| match skip {
+        let waits = self.obstacles(now).filter_map(|(_, skip)| match skip {
             Skip::CircuitOpen { due_in: left } | Skip::CoolingDown { left } => Some(left.max(SOON)),
             Skip::Probing | Skip::AtCapacity { .. } => Some(SOON),
             // Nothing says that a key or a balance will be in order by then.

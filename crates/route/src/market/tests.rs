@@ -273,9 +273,7 @@ fn a_policy_says_what_it_has_against_whom() {
         };
         let (candidates, name) = match build(spec).plan(&facts, start()) {
             Ok(plan) => (plan.candidates, plan.policy),
-            Err(PlanError::NothingAllowed {
-                candidates, policy, ..
-            }) => (candidates, Some(policy)),
+            Err(PlanError::NothingAllowed { plan }) => (plan.candidates, plan.policy),
             Err(error) => panic!("{error}"),
         };
         assert_eq!(name.as_deref(), Some("r"));
