@@ -12,7 +12,7 @@ use std::time::Instant;
 use arbstr_price::BtcPrice;
 use arbstr_route::{Market, Offer};
 use arbstr_store::Store;
-use arbstr_wire::redact::{Sieve, echoes_any};
+use arbstr_wire::redact::{Prefilter, echoes_any};
 use arc_swap::{ArcSwap, Guard};
 
 use crate::clock;
@@ -56,7 +56,7 @@ pub(crate) struct Live {
     /// What the providers say of themselves.
     findings: Findings,
     /// Tells what need not be searched for secrets.
-    sieve: Sieve,
+    secret_prefilter: Prefilter,
     /// What is counted under them.
     pub(crate) meters: Meters,
 }
@@ -208,7 +208,7 @@ impl Live {
                 &config.virtual_models,
                 previous.map(|live| &live.meters),
             ),
-            sieve: Sieve::of(&config.secrets().collect::<Vec<_>>()),
+            secret_prefilter: Prefilter::of(&config.secrets().collect::<Vec<_>>()),
             config,
             market,
             upstreams,
@@ -257,7 +257,7 @@ impl Live {
 
     /// Whether a secret is echoed in a header's value.
     pub(crate) fn is_echoed_in(&self, value: &[u8]) -> bool {
-        self.sieve.may_hold(value) && echoes_any(value, &self.secrets())
+        self.secret_prefilter.may_hold(value) && echoes_any(value, &self.secrets())
     }
 
     /// What clients must send as Bearer, if anything.

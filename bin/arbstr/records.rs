@@ -4,9 +4,9 @@
 //! told by its name.
 
 pub(crate) mod figures;
-pub(crate) mod moment;
-pub(crate) mod question;
+pub(crate) mod parameters;
 pub(crate) mod row;
+pub(crate) mod timestamp;
 
 use std::fmt::Display;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arbstr_route::Listing;
-use arbstr_wire::{Model, Offer, write_model, write_models};
+use arbstr_wire::{Model, ModelOffer, write_model, write_models};
 use hyper::{Response, StatusCode};
 
 use super::ResponseBody;
@@ -40,7 +40,7 @@ pub(crate) fn one(app: &Arc<App>, path: &str) -> Result<Response<ResponseBody>, 
 }
 
 fn model<'a>(app: &App, listing: &Listing<'a>) -> Model<'a> {
-    let providers = listing.offers.iter().map(|offer| Offer {
+    let providers = listing.offers.iter().map(|offer| ModelOffer {
         name: offer.provider(),
         input_rate: offer.rates().map(|rates| rates.input.to_string().into()),
         output_rate: offer.rates().map(|rates| rates.output.to_string().into()),

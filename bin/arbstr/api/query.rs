@@ -11,7 +11,7 @@ use super::error::{ApiError, json_response};
 use crate::app::App;
 use crate::clock;
 use crate::records::figures::StatsJson;
-use crate::records::question::{InvalidParameter, Parameters};
+use crate::records::parameters::{InvalidParameter, Parameters};
 use crate::records::row::{Detail, Record};
 
 /// `GET /v1/stats`: totals over a range, by group if asked.

@@ -61,14 +61,14 @@ pub(crate) fn run(options: &Cost, env: Env<'_>, out: &mut dyn Write) -> Result<(
 
 /// One provider's price for it.
 #[derive(Debug)]
-struct Offer<'a> {
+struct PricedOffer<'a> {
     provider: &'a str,
     tier: &'a str,
     model: &'a str,
     quote: Option<Quote>,
 }
 
-impl Offer<'_> {
+impl PricedOffer<'_> {
     fn total(&self) -> Option<Sats> {
         self.quote.as_ref().map(Quote::total)
     }
@@ -79,7 +79,7 @@ fn offers<'a>(
     listing: &'a Listing,
     virtual_models: &[VirtualModel],
     asked: &Cost,
-) -> Vec<Offer<'a>> {
+) -> Vec<PricedOffer<'a>> {
     let mut members = virtual_models.iter();
     let any_of = members.find(|virtual_model| virtual_model.name == asked.model);
     let is_asked_for = |name: &str| {
@@ -94,7 +94,7 @@ fn offers<'a>(
     };
     let sold = listing.prices().filter(|price| is_asked_for(price.model));
     let mut offers: Vec<_> = sold
-        .map(|price| Offer {
+        .map(|price| PricedOffer {
             provider: price.provider,
             tier: price.tier,
             model: price.model,
@@ -116,7 +116,7 @@ fn unknown_model(listing: &Listing, virtual_models: &[VirtualModel], model: &str
 }
 
 fn print_table(
-    offers: &[Offer<'_>],
+    offers: &[PricedOffer<'_>],
     asked: &Cost,
     screen: Screen,
     out: &mut dyn Write,
@@ -146,7 +146,7 @@ fn print_table(
     table.print(out, screen)
 }
 
-fn print_json(offers: &[Offer<'_>], asked: &Cost, out: &mut dyn Write) -> io::Result<()> {
+fn print_json(offers: &[PricedOffer<'_>], asked: &Cost, out: &mut dyn Write) -> io::Result<()> {
     let candidates = offers.iter().map(|offer| CandidateJson {
         provider: offer.provider,
         model: offer.model,

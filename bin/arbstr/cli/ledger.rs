@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::Failure;
 use crate::config::{self, Env};
-use crate::records::question::{InvalidParameter, Parameters};
+use crate::records::parameters::{InvalidParameter, Parameters};
 
 /// Where the ledger is, and which rows are asked about.
 #[derive(Debug, Default, Args)]

@@ -55,7 +55,7 @@ pub(super) struct Listing {
     server: SocketAddr,
     /// Why none answered.
     silence: Option<Silence>,
-    providers: Vec<Listed>,
+    providers: Vec<ProviderRow>,
 }
 
 /// `GET /providers`
@@ -65,7 +65,7 @@ struct Data {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Listed {
+pub(super) struct ProviderRow {
     name: String,
     url: String,
     tier: String,
@@ -83,11 +83,11 @@ pub(super) struct Listed {
     concurrency_limit: Option<u32>,
     #[serde(default)]
     discovery: Option<DiscoveryStatus>,
-    models: Vec<Offer>,
+    models: Vec<ModelRow>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Offer {
+struct ModelRow {
     model: String,
     upstream_model: String,
     input_rate: Option<Box<RawValue>>,
@@ -133,7 +133,7 @@ impl Listing {
     }
 
     /// The config's providers, each as the running arbstr knows it, if it does.
-    pub(super) fn of(config: &Config, answer: Result<Vec<Listed>, Silence>) -> Self {
+    pub(super) fn of(config: &Config, answer: Result<Vec<ProviderRow>, Silence>) -> Self {
         let server = reachable(config.server.listen);
         let (mut running, silence) = match answer {
             Ok(running) => (running, None),
@@ -141,7 +141,10 @@ impl Listing {
         };
         let listed = config.providers.iter().map(|provider| {
             let place = running.iter().position(|live| live.name == provider.name);
-            place.map_or_else(|| Listed::of(provider), |place| running.swap_remove(place))
+            place.map_or_else(
+                || ProviderRow::of(provider),
+                |place| running.swap_remove(place),
+            )
         });
         Self {
             server,
@@ -203,7 +206,7 @@ impl Listing {
             Some(silence) => format!("circuits unknown: {}", silence.at(self.server)),
         };
         writeln!(out, "\n{source}")?;
-        let discovered = |provider: &'_ Listed| {
+        let discovered = |provider: &'_ ProviderRow| {
             let status = provider.discovery.as_ref()?;
             Some(format!("{}: {status}", provider.name))
         };
@@ -214,7 +217,7 @@ impl Listing {
     }
 
     fn print_json(&self, out: &mut dyn Write) -> io::Result<()> {
-        let said = |listed: &Listed| match &listed.said {
+        let said = |listed: &ProviderRow| match &listed.said {
             Some(said) => Ok(said.clone()),
             None => serde_json::value::to_raw_value(listed),
         };
@@ -223,7 +226,7 @@ impl Listing {
     }
 }
 
-impl Listed {
+impl ProviderRow {
     fn of(provider: &config::Provider) -> Self {
         let key = provider.api_key.as_ref().map(Secret::masked);
         Self {
@@ -239,7 +242,7 @@ impl Listed {
             in_flight: None,
             concurrency_limit: provider.max_concurrency,
             discovery: None,
-            models: provider.models.iter().map(Offer::of).collect(),
+            models: provider.models.iter().map(ModelRow::of).collect(),
         }
     }
 
@@ -275,7 +278,7 @@ impl Listed {
     }
 
     /// The worst that is to be said of the provider or the offer.
-    fn state(&self, offer: Option<&Offer>) -> Cell {
+    fn state(&self, offer: Option<&ModelRow>) -> Cell {
         let circuits = [
             self.circuit.as_deref(),
             offer.and_then(|offer| offer.circuit.as_deref()),
@@ -301,7 +304,7 @@ impl Listed {
     }
 }
 
-impl Offer {
+impl ModelRow {
     fn rates(&self) -> Option<Rates> {
         let text = |price: &Option<Box<RawValue>>| Some(price.as_ref()?.get().to_owned());
         Some(Rates {
@@ -330,16 +333,16 @@ impl Offer {
     }
 }
 
-fn ask_providers(server: SocketAddr, token: Option<&Secret>) -> Result<Vec<Listed>, Silence> {
+fn ask_providers(server: SocketAddr, token: Option<&Secret>) -> Result<Vec<ProviderRow>, Silence> {
     let body = ask::get(server, "/providers", token)?;
     read_providers(&body).map_err(|_| Silence::Stranger)
 }
 
-fn read_providers(body: &[u8]) -> serde_json::Result<Vec<Listed>> {
+fn read_providers(body: &[u8]) -> serde_json::Result<Vec<ProviderRow>> {
     let Data { data } = serde_json::from_slice(body)?;
     let read = |said: Box<RawValue>| {
-        let listed: Listed = serde_json::from_str(said.get())?;
-        Ok(Listed {
+        let listed: ProviderRow = serde_json::from_str(said.get())?;
+        Ok(ProviderRow {
             said: Some(said),
             ..listed
         })

@@ -12,7 +12,7 @@ use super::{Failure, json_line, printed};
 use crate::clock::{self, whole_ms};
 use crate::config::Env;
 use crate::records::figures::{self, StatsJson};
-use crate::records::moment;
+use crate::records::timestamp;
 
 /// `arbstr stats`
 #[derive(Debug, Args)]
@@ -59,8 +59,8 @@ fn print(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let (since, until) = figures::range(stats, query, now_ms);
-    let since = since.map_or_else(|| "the beginning".to_owned(), moment::plain);
-    writeln!(out, "from {since} to {} UTC\n", moment::plain(until))?;
+    let since = since.map_or_else(|| "the beginning".to_owned(), timestamp::plain);
+    writeln!(out, "from {since} to {} UTC\n", timestamp::plain(until))?;
     match query.group_by {
         None => summary(&stats.totals).print_rows(out, screen),
         Some(by) => by_group(by, stats).print(out, screen),
@@ -181,7 +181,7 @@ fn name(key: &GroupKey, by: GroupBy) -> Cell {
     match key {
         GroupKey::Name(name) => name.as_deref().into(),
         GroupKey::Time(start_ms) => {
-            let start = moment::plain(*start_ms);
+            let start = timestamp::plain(*start_ms);
             let length = if by == GroupBy::Day { 10 } else { 16 };
             Cell::text(start.get(..length).unwrap_or(&start))
         }

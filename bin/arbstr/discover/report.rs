@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arbstr_price::BtcPrice;
-use arbstr_wire::{Catalog, Currency, Listed};
+use arbstr_wire::{Catalog, Currency, ListedModel};
 
 use super::Tracked;
 
@@ -69,7 +69,7 @@ fn log_first(provider: &str, catalog: &Catalog, btc: bool) {
         contradicted = catalog.contradicted,
         "models discovered"
     );
-    let in_dollars = |listed: &&Listed| {
+    let in_dollars = |listed: &&ListedModel| {
         let price = listed.price.as_ref();
         price.is_some_and(|price| price.currency == Currency::Dollars)
     };
@@ -84,14 +84,14 @@ fn log_first(provider: &str, catalog: &Catalog, btc: bool) {
 }
 
 fn log_differences(provider: &str, old: &Catalog, new: &Catalog) {
-    let index = |catalog: &'_ Catalog| -> HashMap<String, Listed> {
+    let index = |catalog: &'_ Catalog| -> HashMap<String, ListedModel> {
         let models = catalog.models.iter();
         models
             .map(|model| (model.id.clone(), model.clone()))
             .collect()
     };
     let (before, after) = (index(old), index(new));
-    let names = |from: &HashMap<String, Listed>, keep: &dyn Fn(&Listed) -> bool| {
+    let names = |from: &HashMap<String, ListedModel>, keep: &dyn Fn(&ListedModel) -> bool| {
         let mut names: Vec<String> = from
             .values()
             .filter(|model| keep(model))

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arbstr_price::Sats;
 use arbstr_route::{Attempt, AttemptOutcome, Finish, Offer, Permit, Plan, Step, Waterfall};
-use arbstr_wire::{Edits, Request, Rewriter, Settings, Splicer};
+use arbstr_wire::{Edits, Request, Rewriter, Splicer, StreamSettings};
 
 use super::disconnect::Disconnect;
 use super::{InboundRequest, explain};
@@ -242,7 +242,7 @@ impl InFlight {
     }
 
     fn rewriter(&self, provider: &Provider) -> Box<Rewriter> {
-        let settings = Settings {
+        let settings = StreamSettings {
             endpoint: self.inbound.endpoint,
             hide_usage: !self.options.asked_for_usage,
             metadata: self.live.config.stream.metadata,

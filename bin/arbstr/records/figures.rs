@@ -4,7 +4,7 @@ use arbstr_store::{Group, GroupKey, Percentiles, Stats, StatsQuery, Totals};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{exact, moment};
+use super::{exact, timestamp};
 use crate::clock::whole_ms;
 
 /// `GET /v1/stats`
@@ -66,8 +66,8 @@ impl StatsJson {
     pub(crate) fn of(stats: &Stats, query: &StatsQuery, now_ms: i64) -> Self {
         let (since, until) = range(stats, query, now_ms);
         Self {
-            since: since.map(moment::iso),
-            until: moment::iso(until),
+            since: since.map(timestamp::iso),
+            until: timestamp::iso(until),
             totals: TotalsJson::of(&stats.totals),
             groups: stats.groups.iter().map(GroupJson::of).collect(),
         }
@@ -141,7 +141,7 @@ pub(crate) fn range(stats: &Stats, query: &StatsQuery, now_ms: i64) -> (Option<i
 fn key(key: &GroupKey) -> Option<String> {
     match key {
         GroupKey::Name(name) => name.clone(),
-        GroupKey::Time(start_ms) => Some(moment::iso(*start_ms)),
+        GroupKey::Time(start_ms) => Some(timestamp::iso(*start_ms)),
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
-use super::{exact, moment};
+use super::{exact, timestamp};
 use crate::clock::whole_ms;
 
 /// One column: its name in JSON and in exports, and its value in a row.
@@ -56,7 +56,7 @@ pub(crate) static COLUMNS: [Column; 30] = [
     column("correlation_id", |row| text(&row.correlation_id)),
     column("timestamp", |row| Value::Number(row.timestamp_ms)),
     column("time", |row| {
-        Value::Text(moment::iso(row.timestamp_ms).into())
+        Value::Text(timestamp::iso(row.timestamp_ms).into())
     }),
     column("endpoint", |row| text(&row.endpoint)),
     column("model", |row| text(&row.model)),

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use arbstr_sse::{Item, Limits, Parser};
-use arbstr_wire::{Endpoint, Metadata, Observer, Request, Rewriter, Settings, json};
+use arbstr_wire::{Endpoint, Metadata, Observer, Request, Rewriter, StreamSettings, json};
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -131,7 +131,7 @@ fn observe(stream: &[u8]) -> (bool, Option<u64>) {
 }
 
 fn relay(stream: &Bytes, hide_usage: bool) {
-    let settings = Settings {
+    let settings = StreamSettings {
         endpoint: Endpoint::Chat,
         hide_usage,
         metadata: Metadata::Event,

@@ -1,7 +1,7 @@
 //! What must hold for any input: called by the fuzzers, and by `cargo test` for each file of their corpora.
 
 use arbstr_wire::json::{self, JsonError};
-use arbstr_wire::{Edits, Endpoint, Observer, Request, RequestError, Settings};
+use arbstr_wire::{Edits, Endpoint, Observer, Request, RequestError, StreamSettings};
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 
@@ -75,7 +75,7 @@ pub(crate) fn stream(input: &[u8]) {
     let Some((pick, stream)) = input.split_first() else {
         return;
     };
-    let settings = Settings {
+    let settings = StreamSettings {
         hide_usage: pick & 1 == 1,
         requires_done: pick & 2 == 0,
         choices: u32::from(pick & 4) / 4 + 1,

@@ -4,7 +4,7 @@
 //! Dialects are told apart by the members they use, never by who sends them. Nothing here does I/O or knows the time.
 //!
 //! ```
-//! use arbstr_wire::{Edits, Endpoint, Metadata, Request, Rewriter, Settings};
+//! use arbstr_wire::{Edits, Endpoint, Metadata, Request, Rewriter, StreamSettings};
 //! use bytes::Bytes;
 //!
 //! // A request, as the client sent it, and as the provider gets it.
@@ -17,7 +17,7 @@
 //! );
 //!
 //! // The answer, as the provider streams it, and as the client gets it.
-//! let mut relay = Rewriter::new(Settings {
+//! let mut relay = Rewriter::new(StreamSettings {
 //!     endpoint: request.endpoint(),
 //!     hide_usage: !request.asked_for_usage(),
 //!     metadata: Metadata::Event,
@@ -47,21 +47,22 @@ mod outline;
 pub mod redact;
 pub mod request;
 pub mod splice;
-mod spoken;
 pub mod stream;
+mod text_bytes;
 pub mod usage;
 
 pub use answer::{Answer, AnswerError, usage_in};
 pub use error::{ErrorObject, relay_error};
 pub use fingerprint::Fingerprint;
 pub use models::{
-    Catalog, CatalogError, Currency, Listed, Model, Offer, PublishedPrice, write_model,
+    Catalog, CatalogError, Currency, ListedModel, Model, ModelOffer, PublishedPrice, write_model,
     write_models,
 };
 pub use redact::{Secrets, redact_text};
 pub use request::{Endpoint, Part, Request, RequestError, Role, Size, StreamOptions, Text};
 pub use splice::{Edits, Spliced, Splicer};
 pub use stream::{
-    BreakCode, FirstEvent, Metadata, Observation, Observer, Rewriter, Settings, StreamEnd, Trailer,
+    BreakCode, FirstEvent, Metadata, Observation, Observer, Rewriter, StreamEnd, StreamSettings,
+    Trailer,
 };
 pub use usage::{ReportedCost, Usage};

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 
-pub use self::catalog::{Catalog, CatalogError, Currency, Listed, MAX_MODELS, PublishedPrice};
+pub use self::catalog::{Catalog, CatalogError, Currency, ListedModel, MAX_MODELS, PublishedPrice};
 use crate::error::quote;
 
 /// One model as clients see it.
@@ -20,12 +20,12 @@ pub struct Model<'a> {
     /// The `owned_by` of OpenAI's shape.
     pub owned_by: &'a str,
     /// Who sells it.
-    pub providers: Vec<Offer<'a>>,
+    pub providers: Vec<ModelOffer<'a>>,
 }
 
 /// What one provider takes for a model. Amounts are decimal texts, written as JSON numbers; `None` becomes `null`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offer<'a> {
+pub struct ModelOffer<'a> {
     /// The provider's name in the config.
     pub name: &'a str,
     /// Sats per 1,000,000 input tokens.
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn writes_the_list_and_one() {
-        let offer = Offer {
+        let offer = ModelOffer {
             name: "al\"pha",
             input_rate: Some("10000".into()),
             output_rate: Some("0.125".into()),

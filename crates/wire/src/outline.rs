@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::json::{Cursor, JsonError, Kind, Str, whole_number};
-use crate::spoken;
+use crate::text_bytes;
 use crate::usage::{ReportedCost, Usage};
 
 /// The members of interest of one JSON object.
@@ -150,7 +150,7 @@ impl<'a> Outline<'a> {
                     self.usage_of_choice = Usage::read_at(cursor)?;
                 }
                 (b"delta" | b"message" | b"text", kind) => {
-                    self.text_bytes += spoken::in_value(kind, cursor.skip()?.len());
+                    self.text_bytes += text_bytes::in_value(kind, cursor.skip()?.len());
                 }
                 _ => cursor.pass()?,
             }

@@ -34,20 +34,20 @@ impl Secrets for Vec<String> {
 /// five in the text. Only those are looked up. A text with escapes is always searched.
 ///
 /// ```
-/// use arbstr_wire::redact::Sieve;
-/// let sieve = Sieve::of(&["sk-0123456789"]);
-/// assert!(sieve.may_hold(b"Bearer sk-01234567"));
-/// assert!(!sieve.may_hold(b"application/json"));
+/// use arbstr_wire::redact::Prefilter;
+/// let prefilter = Prefilter::of(&["sk-0123456789"]);
+/// assert!(prefilter.may_hold(b"Bearer sk-01234567"));
+/// assert!(!prefilter.may_hold(b"application/json"));
 /// ```
 #[derive(Debug, Clone)]
-pub struct Sieve {
+pub struct Prefilter {
     /// A bit for each hash that one of those runs has.
     marks: Box<[u64]>,
     /// Bits of a product that are left over by its hash.
     unused: u32,
 }
 
-impl Sieve {
+impl Prefilter {
     /// One for these secrets.
     pub fn of(secrets: &[&str]) -> Self {
         let long = secrets
@@ -57,15 +57,15 @@ impl Sieve {
         let runs: Vec<_> = starts.flat_map(|start| start.windows(RUN)).collect();
         // So large that by chance one text in a hundred is taken for suspicious.
         let bits = (runs.len() * 512).next_power_of_two().clamp(512, MOST_BITS);
-        let mut sieve = Self {
+        let mut prefilter = Self {
             marks: vec![0; bits / 64].into(),
             unused: u32::BITS - bits.trailing_zeros(),
         };
         for run in runs {
-            let (word, bit) = sieve.place(run);
-            sieve.marks[word] |= bit;
+            let (word, bit) = prefilter.place(run);
+            prefilter.marks[word] |= bit;
         }
-        sieve
+        prefilter
     }
 
     /// Whether `text` must be searched. What holds an echo always must.
@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_sieve_lets_usual_headers_pass() {
-        let sieve = Sieve::of(&["sk-0123456789abcdef", "cashuAeyJ0b2tlbiI6W3sicHJvb2Zz"]);
+        let prefilter = Prefilter::of(&["sk-0123456789abcdef", "cashuAeyJ0b2tlbiI6W3sicHJvb2Zz"]);
         for text in [
             "application/json",
             "Sat, 21 Nov 2026 14:00:00 GMT",
@@ -283,9 +283,9 @@ mod tests {
             "sk-",
             "",
         ] {
-            assert!(!sieve.may_hold(text.as_bytes()), "{text}");
+            assert!(!prefilter.may_hold(text.as_bytes()), "{text}");
         }
-        assert!(!Sieve::of(&["short", ""]).may_hold(b"short, and anything else"));
+        assert!(!Prefilter::of(&["short", ""]).may_hold(b"short, and anything else"));
     }
 
     proptest! {
@@ -306,7 +306,7 @@ mod tests {
             let text = format!("{before}{echo}{after}");
             let secrets = [secret.as_str(), "another-secret"];
             prop_assert!(echoes_any(text.as_bytes(), &secrets));
-            prop_assert!(Sieve::of(&secrets).may_hold(text.as_bytes()));
+            prop_assert!(Prefilter::of(&secrets).may_hold(text.as_bytes()));
         }
     }
 }

@@ -37,7 +37,7 @@ pub enum Metadata {
 
 /// What one stream's relay does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
+pub struct StreamSettings {
     /// What was asked for.
     pub endpoint: Endpoint,
     /// The client did not ask for usage, so what arbstr's asking caused is kept from it.

@@ -9,8 +9,8 @@ use crate::cli::json_line;
 use crate::cli::screen::{Screen, printable};
 use crate::cli::table::{Cell, Column, Layout, Table, Tone};
 use crate::clock::whole_ms;
-use crate::records::moment;
 use crate::records::row::{COLUMNS, Record, Value};
+use crate::records::timestamp;
 
 /// Prints rows one by one.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ fn columns() -> Vec<Column> {
 
 fn cells(row: &RequestRow) -> Vec<Cell> {
     vec![
-        Cell::text(&moment::plain(row.timestamp_ms)),
+        Cell::text(&timestamp::plain(row.timestamp_ms)),
         Cell::text(&row.model),
         row.provider.as_deref().into(),
         Cell::text(if row.streaming { "yes" } else { "no" }),

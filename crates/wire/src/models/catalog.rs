@@ -17,7 +17,7 @@ pub const MAX_MODELS: usize = 10_000;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Catalog {
     /// Each model once, in the order of the list.
-    pub models: Vec<Listed>,
+    pub models: Vec<ListedModel>,
     /// Entries that were passed over: without a usable name, or not in use by the provider's own word.
     pub unusable: usize,
     /// Names that came again with another price: such a model is here once and without any.
@@ -26,7 +26,7 @@ pub struct Catalog {
 
 /// One model of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListedModel {
     /// Its name at the provider.
     pub id: String,
     /// What the provider says it takes; `None` when the list does not say.
@@ -167,7 +167,7 @@ impl Reading {
     }
 
     /// A name that comes twice is one model; with two prices, nobody knows which holds.
-    fn take(&mut self, listed: Listed) {
+    fn take(&mut self, listed: ListedModel) {
         let Some(&place) = self.places.get(&listed.id) else {
             let place = self.catalog.models.len();
             self.places.insert(listed.id.clone(), place);
@@ -183,7 +183,7 @@ impl Reading {
 }
 
 /// One entry; `None` when it has no usable name or is switched off.
-fn entry(cursor: &mut Cursor<'_>) -> Result<Option<Listed>, JsonError> {
+fn entry(cursor: &mut Cursor<'_>) -> Result<Option<ListedModel>, JsonError> {
     let (mut id, mut in_dollars, mut in_sats, mut enabled) = (None, None, None, true);
     cursor.open_object()?;
     while let Some(key) = cursor.next_key()? {
@@ -195,7 +195,7 @@ fn entry(cursor: &mut Cursor<'_>) -> Result<Option<Listed>, JsonError> {
             _ => cursor.pass()?,
         }
     }
-    Ok(id.filter(|_| enabled).map(|id| Listed {
+    Ok(id.filter(|_| enabled).map(|id| ListedModel {
         id,
         price: in_sats.or(in_dollars),
     }))
@@ -271,7 +271,7 @@ mod tests {
         }
     }
 
-    fn one(entry: &str) -> Option<Listed> {
+    fn one(entry: &str) -> Option<ListedModel> {
         let catalog = Catalog::read(format!(r#"{{"data":[{entry}]}}"#).as_bytes()).unwrap();
         assert_eq!(catalog.unusable, usize::from(catalog.models.is_empty()));
         catalog.models.into_iter().next()

@@ -11,7 +11,7 @@ use super::needles;
 use super::template::Template;
 use crate::error::ErrorObject;
 use crate::outline::Outline;
-use crate::spoken;
+use crate::text_bytes;
 use crate::usage::Usage;
 
 /// What came first, for the gate that holds the client's status line back.
@@ -242,7 +242,7 @@ impl Observer {
             None
         };
         let Some(outline) = outline else {
-            self.text_bytes += spoken::in_chunk(data);
+            self.text_bytes += text_bytes::in_chunk(data);
             self.first_is(FirstEvent::Good);
             return (Edit::Keep, false);
         };

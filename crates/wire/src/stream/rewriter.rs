@@ -30,7 +30,7 @@ use super::boundary::{Boundary, LastLf};
 use super::observer::{self, Edit, FirstEvent, Observation, Observer};
 use super::trailer::{self, BreakCode, Trailer};
 use super::window::{Window, add_cuts, offset};
-use super::{Metadata, Settings};
+use super::{Metadata, StreamSettings};
 use crate::outline::Outline;
 use crate::redact::{Secrets, find_echoes, merge};
 
@@ -63,7 +63,7 @@ enum Phase {
 /// One stream on its way to the client.
 #[derive(Debug)]
 pub struct Rewriter {
-    settings: Settings,
+    settings: StreamSettings,
     parser: Parser,
     observer: Observer,
     secrets: Option<Arc<dyn Secrets>>,
@@ -79,7 +79,7 @@ pub struct Rewriter {
 
 impl Rewriter {
     /// The relay of one stream.
-    pub const fn new(settings: Settings) -> Self {
+    pub const fn new(settings: StreamSettings) -> Self {
         Self {
             settings,
             parser: Parser::new(Limits {

@@ -1,6 +1,6 @@
 //! One stream in the manner of each dialect, written for this test, with all that can be learned from it.
 
-use arbstr_wire::{ReportedCost, Rewriter, Settings};
+use arbstr_wire::{ReportedCost, Rewriter, StreamSettings};
 use bytes::Bytes;
 
 use super::relay::{ASKED, TRAILER, UNASKED, every, relay, whole};
@@ -208,7 +208,7 @@ const DIALECTS: [Dialect; 11] = [
     },
 ];
 
-fn learned(settings: Settings, stream: &[u8]) -> String {
+fn learned(settings: StreamSettings, stream: &[u8]) -> String {
     let mut rewriter = Rewriter::new(settings);
     rewriter.push(Bytes::copy_from_slice(stream));
     let seen = rewriter.observation();
@@ -256,7 +256,7 @@ fn each_dialect_is_understood() {
         } = expected;
         let expected = format!("{:?}", (tokens, cost, finish, error, done, id, model));
         for stream in [stream.to_owned(), stream.replace('\n', "\r\n")] {
-            let settings = Settings { choices, ..UNASKED };
+            let settings = StreamSettings { choices, ..UNASKED };
             assert_eq!(learned(settings, stream.as_bytes()), expected, "{name}");
         }
     }
@@ -276,7 +276,7 @@ fn each_dialect_passes_at_any_chunking() {
             let [stream, unasked] =
                 [stream, unasked.unwrap_or(stream)].map(|text| text.replace('\n', newline));
             for (settings, expected) in [(ASKED, &stream), (UNASKED, &unasked)] {
-                let settings = Settings {
+                let settings = StreamSettings {
                     choices,
                     ..settings
                 };
@@ -301,7 +301,7 @@ fn each_dialect_passes_at_any_chunking() {
 #[test]
 fn every_choice_must_have_finished() {
     let stream = fixture!("two_choices");
-    let mut rewriter = Rewriter::new(Settings {
+    let mut rewriter = Rewriter::new(StreamSettings {
         choices: 2,
         ..UNASKED
     });

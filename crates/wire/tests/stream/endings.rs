@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arbstr_wire::{BreakCode, Endpoint, FirstEvent, Metadata, Rewriter, Settings, StreamEnd};
+use arbstr_wire::{BreakCode, Endpoint, FirstEvent, Metadata, Rewriter, StreamEnd, StreamSettings};
 use bytes::Bytes;
 
 use super::relay::{ARBSTR, ASKED, TRAILER, UNASKED, every, relay, trailing_event, whole};
@@ -11,8 +11,8 @@ const HI: &str = "data: {\"id\":\"c1\",\"created\":9,\"model\":\"m1\",\"choices\
 const STOP: &str = "data: {\"id\":\"\",\"created\":0,\"model\":\"\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
 const DONE: &str = "data: [DONE]\n\n";
 
-fn with(metadata: Metadata, requires_done: bool) -> Settings {
-    Settings {
+fn with(metadata: Metadata, requires_done: bool) -> StreamSettings {
+    StreamSettings {
         metadata,
         requires_done,
         ..ASKED
@@ -210,7 +210,7 @@ fn the_trailing_event_names_what_the_stream_named_last_or_what_was_asked() {
         quoted.text()
     );
     let completion = whole(
-        Settings {
+        StreamSettings {
             endpoint: Endpoint::Completions,
             ..ASKED
         },

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use arbstr_wire::{Endpoint, Observer, Settings};
+use arbstr_wire::{Endpoint, Observer, StreamSettings};
 use serde_json::Value;
 
 use super::plain;
@@ -12,7 +12,7 @@ use super::relay::{ASKED, every, relay};
 
 struct Recording {
     name: String,
-    settings: Settings,
+    settings: StreamSettings,
     bytes: Vec<u8>,
     expect: Value,
     features: Vec<String>,
@@ -47,7 +47,7 @@ fn recording(folder: &Path, stream: &Value) -> Recording {
     let choices = u32::try_from(request["n"].as_u64().unwrap_or(1)).expect("a small n");
     Recording {
         bytes: std::fs::read(folder.join(&name)).expect("the recording is there"),
-        settings: Settings {
+        settings: StreamSettings {
             endpoint,
             choices,
             ..ASKED
@@ -127,7 +127,7 @@ fn every_recording_passes_byte_for_byte_at_any_chunking() {
         ..
     } in recordings()
     {
-        let hiding = Settings {
+        let hiding = StreamSettings {
             hide_usage: true,
             ..settings
         };

@@ -1,16 +1,16 @@
 //! Drives a relay as the proxy does.
 
-use arbstr_wire::{Endpoint, FirstEvent, Metadata, Rewriter, Settings, StreamEnd, Trailer};
+use arbstr_wire::{Endpoint, FirstEvent, Metadata, Rewriter, StreamEnd, StreamSettings, Trailer};
 use bytes::Bytes;
 
-pub(crate) const ASKED: Settings = Settings {
+pub(crate) const ASKED: StreamSettings = StreamSettings {
     endpoint: Endpoint::Chat,
     hide_usage: false,
     metadata: Metadata::Event,
     requires_done: true,
     choices: 1,
 };
-pub(crate) const UNASKED: Settings = Settings {
+pub(crate) const UNASKED: StreamSettings = StreamSettings {
     hide_usage: true,
     ..ASKED
 };
@@ -48,7 +48,7 @@ impl Relayed {
 }
 
 /// A whole stream, cut at the given offsets.
-pub(crate) fn relay(settings: Settings, stream: &[u8], cuts: &[usize]) -> Relayed {
+pub(crate) fn relay(settings: StreamSettings, stream: &[u8], cuts: &[usize]) -> Relayed {
     let mut rewriter = Rewriter::new(settings);
     let mut client = Vec::new();
     let mut end = None;
@@ -74,7 +74,7 @@ pub(crate) fn relay(settings: Settings, stream: &[u8], cuts: &[usize]) -> Relaye
     }
 }
 
-pub(crate) fn whole(settings: Settings, stream: &[u8]) -> Relayed {
+pub(crate) fn whole(settings: StreamSettings, stream: &[u8]) -> Relayed {
     relay(settings, stream, &[])
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::Endpoint;
 
-const SETTINGS: Settings = Settings {
+const SETTINGS: StreamSettings = StreamSettings {
     endpoint: Endpoint::Chat,
     hide_usage: false,
     metadata: Metadata::Event,

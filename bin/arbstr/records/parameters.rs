@@ -5,7 +5,7 @@ use std::fmt;
 
 use arbstr_store::{Filter, GroupBy, PageQuery, Selection, Sort, SortBy, StatsQuery};
 
-use super::moment;
+use super::timestamp;
 use crate::config::nearest;
 use crate::ledger;
 
@@ -143,10 +143,10 @@ impl<'a> Parameters<'a> {
     /// # Errors
     /// The first parameter that is not as it should be.
     pub(crate) fn selection(&self, now_ms: i64) -> Result<Selection, InvalidParameter> {
-        let moment = |text: &str| moment::parse(text, now_ms);
-        let age = self.read("range", moment::EXPECTED_AGE, moment::parse_age)?;
-        let since = self.read("since", moment::EXPECTED, moment)?;
-        let until = self.read("until", moment::EXPECTED, moment)?;
+        let time = |text: &str| timestamp::parse(text, now_ms);
+        let age = self.read("range", timestamp::EXPECTED_AGE, timestamp::parse_age)?;
+        let since = self.read("since", timestamp::EXPECTED, time)?;
+        let until = self.read("until", timestamp::EXPECTED, time)?;
         if age.is_some() && (since.is_some() || until.is_some()) {
             let fault = "found beside since or until, expected one or the other";
             return Err(InvalidParameter::new("range", fault));
@@ -157,8 +157,8 @@ impl<'a> Parameters<'a> {
         {
             let fault = format!(
                 "found {}, expected a time after since, which is {}",
-                moment::iso(until),
-                moment::iso(since)
+                timestamp::iso(until),
+                timestamp::iso(since)
             );
             return Err(InvalidParameter::new("until", fault));
         }
