@@ -193,7 +193,7 @@ config alone. What a request of a kind usually produces only a running arbstr kn
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::providers::Silence;
+    use crate::cli::providers::AskError;
     use crate::config::Options;
     use std::path::Path;
 
@@ -235,7 +235,7 @@ mod tests {
             output: 500,
             json,
         };
-        let listing = Listing::of(&config, Err(Silence::Nobody));
+        let listing = Listing::of(&config, Err(AskError::Unreachable));
         let offers = offers(&listing, &config.virtual_models, &asked);
         if offers.is_empty() {
             return unknown_model(&listing, &config.virtual_models, model).to_string();

@@ -14,7 +14,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-pub(super) use self::ask::Silence;
+pub(super) use self::ask::AskError;
 use super::screen::{Screen, printable};
 use super::table::{Cell, Column, Table, Tone};
 use super::{Failure, json_line, load_config, printed};
@@ -54,7 +54,7 @@ pub(super) struct Listing {
     /// Where a running arbstr was looked for.
     server: SocketAddr,
     /// Why none answered.
-    silence: Option<Silence>,
+    no_answer: Option<AskError>,
     providers: Vec<ProviderRow>,
 }
 
@@ -133,11 +133,11 @@ impl Listing {
     }
 
     /// The config's providers, each as the running arbstr knows it, if it does.
-    pub(super) fn of(config: &Config, answer: Result<Vec<ProviderRow>, Silence>) -> Self {
+    pub(super) fn of(config: &Config, answer: Result<Vec<ProviderRow>, AskError>) -> Self {
         let server = reachable(config.server.listen);
-        let (mut running, silence) = match answer {
+        let (mut running, no_answer) = match answer {
             Ok(running) => (running, None),
-            Err(silence) => (Vec::new(), Some(silence)),
+            Err(no_answer) => (Vec::new(), Some(no_answer)),
         };
         let listed = config.providers.iter().map(|provider| {
             let place = running.iter().position(|live| live.name == provider.name);
@@ -148,7 +148,7 @@ impl Listing {
         });
         Self {
             server,
-            silence,
+            no_answer,
             providers: listed.collect(),
         }
     }
@@ -159,7 +159,7 @@ impl Listing {
         let providers = ask_providers(server, None).ok()?;
         Some(Self {
             server,
-            silence: None,
+            no_answer: None,
             providers,
         })
     }
@@ -178,9 +178,9 @@ impl Listing {
 
     /// Where those prices come from, in words.
     pub(super) fn source(&self) -> String {
-        match &self.silence {
+        match &self.no_answer {
             None => format!("prices as http://{} has them now", self.server),
-            Some(silence) => format!("prices by the config alone: {}", silence.at(self.server)),
+            Some(no_answer) => format!("prices by the config alone: {}", no_answer.at(self.server)),
         }
     }
 
@@ -201,9 +201,9 @@ impl Listing {
         }
         writeln!(out, "sats per 1,000,000 tokens, fee in sats per request\n")?;
         table.print(out, screen)?;
-        let source = match &self.silence {
+        let source = match &self.no_answer {
             None => format!("circuits as http://{} has them now", self.server),
-            Some(silence) => format!("circuits unknown: {}", silence.at(self.server)),
+            Some(no_answer) => format!("circuits unknown: {}", no_answer.at(self.server)),
         };
         writeln!(out, "\n{source}")?;
         let discovered = |provider: &'_ ProviderRow| {
@@ -333,9 +333,9 @@ impl ModelRow {
     }
 }
 
-fn ask_providers(server: SocketAddr, token: Option<&Secret>) -> Result<Vec<ProviderRow>, Silence> {
+fn ask_providers(server: SocketAddr, token: Option<&Secret>) -> Result<Vec<ProviderRow>, AskError> {
     let body = ask::get(server, "/providers", token)?;
-    read_providers(&body).map_err(|_| Silence::Stranger)
+    read_providers(&body).map_err(|_| AskError::NotArbstr)
 }
 
 fn read_providers(body: &[u8]) -> serde_json::Result<Vec<ProviderRow>> {
@@ -388,7 +388,7 @@ mod tests {
         .unwrap();
         Listing {
             server: config::DEFAULT_LISTEN,
-            silence: None,
+            no_answer: None,
             providers,
         }
     }

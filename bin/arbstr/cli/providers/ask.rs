@@ -14,26 +14,26 @@ use crate::secret::Secret;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::cli) enum Silence {
+pub(in crate::cli) enum AskError {
     /// Nobody is there, or not in time.
-    Nobody,
+    Unreachable,
     /// The arbstr there wants a token, or another one.
-    Locked,
+    Unauthorized,
     /// Whatever is there does not talk like this arbstr.
-    Stranger,
+    NotArbstr,
 }
 
-impl Silence {
+impl AskError {
     /// The reason in words.
     pub(super) fn at(&self, server: SocketAddr) -> String {
         match self {
-            Self::Nobody => format!("no arbstr is running at {server}"),
-            Self::Locked => {
+            Self::Unreachable => format!("no arbstr is running at {server}"),
+            Self::Unauthorized => {
                 format!(
                     "the arbstr at {server} wants the token of server.auth_token, which is another one or not set here"
                 )
             }
-            Self::Stranger => format!("what answers at {server} is no arbstr of this version"),
+            Self::NotArbstr => format!("what answers at {server} is no arbstr of this version"),
         }
     }
 }
@@ -46,44 +46,46 @@ pub(super) fn get(
     server: SocketAddr,
     path: &str,
     token: Option<&Secret>,
-) -> Result<Bytes, Silence> {
+) -> Result<Bytes, AskError> {
     if server.port() == 0 {
-        return Err(Silence::Nobody);
+        return Err(AskError::Unreachable);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|_| Silence::Nobody)?;
+        .map_err(|_| AskError::Unreachable)?;
     let mut request = Request::get(path).header(header::HOST, server.to_string());
     if let Some(token) = token {
         let bearer = format!("Bearer {}", token.expose());
         request = request.header(header::AUTHORIZATION, bearer);
     }
-    let request = request.body(Empty::new()).map_err(|_| Silence::Locked)?;
+    let request = request
+        .body(Empty::new())
+        .map_err(|_| AskError::Unauthorized)?;
     let answer =
         runtime.block_on(async { tokio::time::timeout(PATIENCE, fetch(server, request)).await });
-    answer.unwrap_or(Err(Silence::Nobody))
+    answer.unwrap_or(Err(AskError::Unreachable))
 }
 
-async fn fetch(server: SocketAddr, request: Request<Empty<Bytes>>) -> Result<Bytes, Silence> {
+async fn fetch(server: SocketAddr, request: Request<Empty<Bytes>>) -> Result<Bytes, AskError> {
     let stream = TcpStream::connect(server)
         .await
-        .map_err(|_| Silence::Nobody)?;
+        .map_err(|_| AskError::Unreachable)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
-        .map_err(|_| Silence::Stranger)?;
+        .map_err(|_| AskError::NotArbstr)?;
     tokio::spawn(connection);
     let reply = sender
         .send_request(request)
         .await
-        .map_err(|_| Silence::Stranger)?;
+        .map_err(|_| AskError::NotArbstr)?;
     match reply.status() {
         StatusCode::OK => {}
-        StatusCode::UNAUTHORIZED => return Err(Silence::Locked),
-        _ => return Err(Silence::Stranger),
+        StatusCode::UNAUTHORIZED => return Err(AskError::Unauthorized),
+        _ => return Err(AskError::NotArbstr),
     }
     let body = Limited::new(reply.into_body(), MOST_BYTES).collect().await;
-    Ok(body.map_err(|_| Silence::Stranger)?.to_bytes())
+    Ok(body.map_err(|_| AskError::NotArbstr)?.to_bytes())
 }
 
 const PATIENCE: Duration = Duration::from_secs(3);
