@@ -12,7 +12,10 @@ use crate::record::{Completion, Opening};
 pub struct Records {
     /// Whole frames.
     bytes: Vec<u8>,
+    /// How many of them are records; that which opens a segment is none.
     count: usize,
+    /// Of what was read back.
+    oldest_ms: Option<i64>,
     /// Records too long to be made one.
     refused: u64,
 }
@@ -30,16 +33,24 @@ impl Records {
         self.note(fits);
     }
 
-    /// Adds one whole frame.
+    /// Adds one whole frame that was read back.
     pub(crate) fn push(&mut self, frame: &[u8]) {
         self.bytes.extend_from_slice(frame);
+        if frame::is_owner(frame) {
+            return;
+        }
         self.count += 1;
+        if let Some(at_ms) = frame::at_ms(frame) {
+            let oldest_ms = self.oldest_ms.get_or_insert(at_ms);
+            *oldest_ms = at_ms.min(*oldest_ms);
+        }
     }
 
     /// Takes all of them out.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.count = 0;
+        self.oldest_ms = None;
         self.refused = 0;
     }
 
@@ -53,6 +64,11 @@ impl Records {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// When the oldest of those that were read back was handed in, in milliseconds since the epoch.
+    pub(crate) fn oldest_ms(&self) -> Option<i64> {
+        self.oldest_ms
     }
 
     /// All frames as they are to be written.

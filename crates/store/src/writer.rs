@@ -18,7 +18,7 @@ use rusqlite::{Connection, ErrorCode};
 use crate::apply::{self, Known, Position};
 use crate::chores::{self, Expired};
 use crate::intake::{Call, Intake, Load};
-use crate::journal::{Spare, Tail, frame};
+use crate::journal::{Spare, Tail};
 use crate::owner::{Claim, FileError, Home, owner_name};
 use crate::records::Records;
 use crate::recover::{Complaints, Sweeper};
@@ -276,8 +276,7 @@ impl Writer {
         let settled = if at_end { settled } else { 0 };
         let records = &mut self.batch.records;
         self.batch.from_memory = self.intake.take_memory(settled, records);
-        let oldest = records.frames().filter_map(frame::at_ms).min();
-        self.intake.note_held(oldest);
+        self.intake.note_held(records.oldest_ms());
         Ok(if at_end { Turn::Drained } else { Turn::More })
     }
 
@@ -316,11 +315,7 @@ impl Writer {
         };
         let (records, position) = (&batch.records, batch.position);
         let sifted = apply::apply_sifted(connection, owner, known, records, position)?;
-        let handed = batch
-            .records
-            .frames()
-            .filter(|frame| !frame::is_owner(frame));
-        let applied = handed.count() as u64;
+        let applied = records.len() as u64;
         self.intake
             .note_applied(applied, self.batch.from_memory, sifted.unmatched);
         self.intake.note_dropped(sifted.refused);

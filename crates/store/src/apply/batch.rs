@@ -38,6 +38,15 @@ pub(super) struct Outcome {
     pub(super) opened: Vec<(String, OpenRow)>,
 }
 
+/// The openings of a batch whose completions have not come, by correlation id. They are read when it is known what
+/// becomes of them.
+#[derive(Debug, Default)]
+struct Openings<'a> {
+    /// With how many came before.
+    frames: HashMap<&'a str, (usize, &'a [u8])>,
+    added: usize,
+}
+
 /// A request whose opening and completion come in one batch.
 struct Whole<'a> {
     opening: Opening<&'a str>,
@@ -71,35 +80,28 @@ impl<'t, 'a> Batch<'t, 'a> {
         })
     }
 
-    /// Openings are known before any completion is looked at: the two may reach the writer by different ways.
+    /// A completion whose opening has not come yet waits until all have: the two may reach the writer by different ways.
     pub(super) fn write(
         &mut self,
         frames: impl Iterator<Item = &'a [u8]>,
     ) -> Result<(), rusqlite::Error> {
-        let (openings, others): (Vec<_>, Vec<_>) =
-            frames.partition(|frame| frame::is_opening(frame));
-        let (mut openings, order) = self.read_openings(&openings);
+        let mut openings = Openings::default();
         let mut wholes = Vec::with_capacity(TOGETHER);
-        for frame in others {
-            if frame::is_owner(frame) {
-                continue;
-            }
-            let Some(completion) = frame::decode_completion(frame) else {
-                note_unreadable();
-                continue;
-            };
-            match openings.remove(completion.correlation_id) {
-                Some(opening) => wholes.push(self.whole(opening, completion)?),
-                None => self.complete(&completion)?,
-            }
-            if wholes.len() == TOGETHER {
-                self.write_whole(&wholes)?;
-                wholes.clear();
+        let mut later = Vec::new();
+        for frame in frames {
+            if frame::is_opening(frame) {
+                self.take_opening(&mut openings, frame);
+            } else if openings.has_that_of(frame) {
+                self.take_completion(&mut openings, &mut wholes, frame)?;
+            } else if !frame::is_owner(frame) {
+                later.push(frame);
             }
         }
+        for frame in later {
+            self.take_completion(&mut openings, &mut wholes, frame)?;
+        }
         self.write_whole(&wholes)?;
-        let left: Vec<_> = order.iter().filter_map(|id| openings.remove(id)).collect();
-        self.write_open(&left)
+        self.write_open(&openings.left())
     }
 
     /// Writes the sums of what was written.
@@ -108,26 +110,33 @@ impl<'t, 'a> Batch<'t, 'a> {
         Ok(self.outcome)
     }
 
-    /// Openings by correlation id, and these ids in the order in which they came.
-    fn read_openings(
-        &mut self,
-        frames: &[&'a [u8]],
-    ) -> (HashMap<&'a str, Opening<&'a str>>, Vec<&'a str>) {
-        let mut openings = HashMap::with_capacity(frames.len());
-        let mut order = Vec::with_capacity(frames.len());
-        for frame in frames {
-            let Some(opening) = frame::decode_opening(frame) else {
-                note_unreadable();
-                continue;
-            };
-            let id = opening.correlation_id;
-            if openings.try_insert(id, opening).is_ok() {
-                order.push(id);
-            } else {
-                self.note_unmatched(id, "opened twice");
-            }
+    fn take_opening(&mut self, openings: &mut Openings<'a>, frame: &'a [u8]) {
+        match frame::correlation_id(frame) {
+            Some(id) if openings.add(id, frame) => {}
+            Some(id) => self.note_unmatched(id, "opened twice"),
+            None => note_unreadable(),
         }
-        (openings, order)
+    }
+
+    fn take_completion(
+        &mut self,
+        openings: &mut Openings<'a>,
+        wholes: &mut Vec<Whole<'a>>,
+        frame: &'a [u8],
+    ) -> Result<(), rusqlite::Error> {
+        let Some(completion) = frame::decode_completion(frame) else {
+            note_unreadable();
+            return Ok(());
+        };
+        let Some(opening) = openings.remove(completion.correlation_id) else {
+            return self.complete(&completion);
+        };
+        wholes.push(self.whole(opening, completion)?);
+        if wholes.len() == TOGETHER {
+            self.write_whole(wholes)?;
+            wholes.clear();
+        }
+        Ok(())
     }
 
     fn whole(
@@ -247,6 +256,36 @@ impl<'t, 'a> Batch<'t, 'a> {
     }
 }
 
+impl<'a> Openings<'a> {
+    /// False, and nothing added, if the request has one already.
+    fn add(&mut self, correlation_id: &'a str, frame: &'a [u8]) -> bool {
+        self.added += 1;
+        let numbered = (self.added, frame);
+        self.frames.try_insert(correlation_id, numbered).is_ok()
+    }
+
+    /// Whether there is one of the request that the record in `frame` is about.
+    fn has_that_of(&self, frame: &[u8]) -> bool {
+        frame::correlation_id(frame).is_some_and(|id| self.frames.contains_key(id))
+    }
+
+    /// That of a request; `None` if there is none, or none that this version can read.
+    fn remove(&mut self, correlation_id: &str) -> Option<Opening<&'a str>> {
+        let (_, frame) = self.frames.remove(correlation_id)?;
+        decode_opening(frame)
+    }
+
+    /// All, in the order in which they came.
+    fn left(self) -> Vec<Opening<&'a str>> {
+        let mut frames: Vec<_> = self.frames.into_values().collect();
+        frames.sort_unstable_by_key(|(nth, _)| *nth);
+        let openings = frames.into_iter();
+        openings
+            .filter_map(|(_, frame)| decode_opening(frame))
+            .collect()
+    }
+}
+
 impl<'t> Insert<'t> {
     fn prepare(transaction: &'t Transaction<'t>, sql: &Insertion) -> Result<Self, rusqlite::Error> {
         Ok(Self {
@@ -296,6 +335,14 @@ fn open_series<'a>(opening: &Opening<&'a str>) -> Series<'a> {
         streaming: opening.streaming,
         success: None,
     }
+}
+
+fn decode_opening(frame: &[u8]) -> Option<Opening<&str>> {
+    let opening = frame::decode_opening(frame);
+    if opening.is_none() {
+        note_unreadable();
+    }
+    opening
 }
 
 fn note_unreadable() {
