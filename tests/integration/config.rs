@@ -410,12 +410,7 @@ fn a_reload_swaps_in_what_is_valid_and_disturbs_no_stream() {
         let swapped = wait_until(Duration::from_secs(6), || {
             thread::sleep(Duration::from_millis(50));
             let mut client = arbstr.client();
-            client.request(
-                "POST",
-                "/v1/chat/completions",
-                &[("content-type", "application/json")],
-                ask("model-a").as_bytes(),
-            );
+            client.request_chat(&ask("model-a"));
             // The old provider holds its answer back, so only the new one can give one at once.
             thread::sleep(Duration::from_millis(100));
             client.reset();
@@ -570,12 +565,7 @@ fn mock_needs_no_file_no_key_and_no_network() {
         .to_owned();
     for body in [ask(&model), ask_stream(&model)] {
         let mut client = crate::harness::Client::connect(address);
-        client.request(
-            "POST",
-            "/v1/chat/completions",
-            &[("content-type", "application/json")],
-            body.as_bytes(),
-        );
+        client.request_chat(&body);
         let mut reply = client.reply("POST");
         let text = reply.finish();
         assert_eq!(reply.status, 200, "{text}");

@@ -66,12 +66,7 @@ fn a_request_is_on_record_before_its_first_upstream_byte() {
     let provider = Provider::always(Answer::json(200, &completion(1, 1)).after(&gate));
     let mut arbstr = House::of(&provider).start();
     let mut client = arbstr.client();
-    client.request(
-        "POST",
-        "/v1/chat/completions",
-        &[("content-type", "application/json")],
-        ask("model-a").as_bytes(),
-    );
+    client.request_chat(&ask("model-a"));
     gate.wait_reached();
     arbstr.kill_9();
     let arbstr = arbstr.restart();
@@ -558,12 +553,7 @@ fn ask_until_none_is_left(mut client: Client, left: &AtomicUsize) {
         } else {
             ask_stream("model-a")
         };
-        client.request(
-            "POST",
-            "/v1/chat/completions",
-            &[("content-type", "application/json")],
-            body.as_bytes(),
-        );
+        client.request_chat(&body);
         let mut reply = client.reply("POST");
         assert_eq!(reply.status, 200);
         reply.finish();

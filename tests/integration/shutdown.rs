@@ -111,12 +111,7 @@ fn a_json_answer_finishes_within_the_grace() {
         .set("server", "shutdown_grace_secs = 5")
         .start();
     let mut client = arbstr.client();
-    client.request(
-        "POST",
-        "/v1/chat/completions",
-        &[("content-type", "application/json")],
-        ask("model-a").as_bytes(),
-    );
+    client.request_chat(&ask("model-a"));
     gate.wait_reached();
     arbstr.signal("TERM");
     arbstr.wait_for_log("shutting down: ", 1);
@@ -219,12 +214,7 @@ fn beyond_the_grace_an_unanswered_request_is_told_too() {
             .set("server", "shutdown_grace_secs = 1")
             .start();
         let mut client = arbstr.client();
-        client.request(
-            "POST",
-            "/v1/chat/completions",
-            &[("content-type", "application/json")],
-            body.as_bytes(),
-        );
+        client.request_chat(&body);
         gate.wait_reached();
         arbstr.signal("TERM");
         let mut reply = client.reply("POST");

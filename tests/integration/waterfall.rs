@@ -291,12 +291,7 @@ fn nothing_is_committed_before_the_first_event() {
     let provider = Provider::always(answer);
     let arbstr = House::of(&provider).start();
     let mut client = arbstr.client();
-    client.request(
-        "POST",
-        "/v1/chat/completions",
-        &[("content-type", "application/json")],
-        ask_stream("model-a").as_bytes(),
-    );
+    client.request_chat(&ask_stream("model-a"));
     gate.wait_reached();
     let early = thread::scope(|scope| {
         let reply = scope.spawn(|| {
@@ -354,12 +349,7 @@ fn once_the_client_has_gone_nobody_else_is_asked() {
         let good = Provider::healthy(1, 1);
         let arbstr = pair(&bad, &good).start();
         let mut client = arbstr.client();
-        client.request(
-            "POST",
-            "/v1/chat/completions",
-            &[("content-type", "application/json")],
-            ask_as(mode, "model-a").as_bytes(),
-        );
+        client.request_chat(&ask_as(mode, "model-a"));
         gate.wait_reached();
         client.reset();
         thread::sleep(Duration::from_millis(100));

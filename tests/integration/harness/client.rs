@@ -106,6 +106,13 @@ impl Client {
         self.send([out.as_bytes(), body].concat())
     }
 
+    /// Sends a chat completion and waits for nothing.
+    #[track_caller]
+    pub(crate) fn request_chat(&mut self, body: &str) -> &mut Self {
+        let headers = [("content-type", "application/json")];
+        self.request("POST", "/v1/chat/completions", &headers, body.as_bytes())
+    }
+
     /// Reads exactly these bytes.
     #[track_caller]
     pub(crate) fn expect(&mut self, bytes: &str) -> &mut Self {

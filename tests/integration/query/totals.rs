@@ -176,12 +176,7 @@ fn a_request_in_progress_is_neither_success_nor_failure() {
         Provider::always(Answer::json(200, &crate::harness::completion(1, 1)).after(&gate));
     let arbstr = House::of(&provider).start();
     let mut client = arbstr.client();
-    client.request(
-        "POST",
-        "/v1/chat/completions",
-        &[("content-type", "application/json")],
-        ask("model-a").as_bytes(),
-    );
+    client.request_chat(&ask("model-a"));
     let opened = || get(&arbstr, "/v1/stats")["totals"]["in_progress"] == 1;
     assert!(wait_until(Duration::from_secs(2), opened));
     let totals = get(&arbstr, "/v1/stats")["totals"].clone();

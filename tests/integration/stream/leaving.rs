@@ -127,12 +127,7 @@ fn a_client_that_leaves_before_the_first_byte_follows_the_same_rule() {
             .set("stream", &format!("on_client_disconnect = \"{mode}\""))
             .start();
         let mut client = arbstr.client();
-        client.request(
-            "POST",
-            "/v1/chat/completions",
-            &[("content-type", "application/json")],
-            ask_stream("model-a").as_bytes(),
-        );
+        client.request_chat(&ask_stream("model-a"));
         gate.wait_reached();
         client.reset();
         let closed = provider.saw_close(0, Duration::from_millis(1000));
@@ -203,12 +198,7 @@ fn a_json_request_whose_client_left_is_drained_or_aborted_too() {
             .set("stream", &format!("on_client_disconnect = \"{mode}\""))
             .start();
         let mut client = arbstr.client();
-        client.request(
-            "POST",
-            "/v1/chat/completions",
-            &[("content-type", "application/json")],
-            ask("model-a").as_bytes(),
-        );
+        client.request_chat(&ask("model-a"));
         gate.wait_reached();
         client.reset();
         assert_eq!(
