@@ -69,10 +69,7 @@ fn ask_for_everything(arbstr: &Arbstr) {
         .finish();
     assert!(wait_until(Duration::from_secs(5), || {
         let rows = arbstr.rows();
-        rows.len() == 12
-            && rows
-                .iter()
-                .all(|row| row.text("error_message").as_deref() != Some("in_progress"))
+        rows.len() == 12 && rows.iter().all(Row::is_settled)
     }));
 }
 

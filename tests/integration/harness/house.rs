@@ -420,10 +420,17 @@ impl Arbstr {
         let mut row = None;
         wait_until(RECORDED_WITHIN, || {
             row = self.row_now(id);
-            row.as_ref()
-                .is_some_and(|row| row.text("error_message").as_deref() != Some("in_progress"))
+            row.as_ref().is_some_and(Row::is_settled)
         });
         row.unwrap_or_else(|| panic!("no row {id} among {:?}", self.rows()))
+    }
+
+    /// The row of the first request once it is completed.
+    #[track_caller]
+    pub(crate) fn first_row(&self) -> Row {
+        let is_settled = || self.rows().first().is_some_and(Row::is_settled);
+        assert!(wait_until(RECORDED_WITHIN, is_settled), "{:?}", self.rows());
+        self.rows().remove(0)
     }
 
     /// The row of that request as it stands.

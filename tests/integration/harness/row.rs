@@ -80,6 +80,11 @@ impl Row {
         (self.int("success") == Some(1), self.text("error_message"))
     }
 
+    /// Whether its request is over.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.text("error_message").as_deref() != Some("in_progress")
+    }
+
     #[track_caller]
     pub(crate) fn assert_success(&self) {
         assert_eq!(self.verdict(), (true, None), "{self:?}");

@@ -12,7 +12,7 @@ use crate::harness::{Answer, Gate, House, Provider, Row, ask, wait_until};
 fn recomputed(rows: &[&Row]) -> Value {
     let sum = |column: &str| rows.iter().filter_map(|row| row.int(column)).sum::<i64>();
     let count = |is: &dyn Fn(&Row) -> bool| rows.iter().filter(|row| is(row)).count();
-    let in_progress = |row: &Row| row.text("error_message").as_deref() == Some("in_progress");
+    let in_progress = |row: &Row| !row.is_settled();
     let cost = |row: &Row| row.int("cost_nanosats");
     let estimate = |row: &Row| {
         row.int("estimated_cost_nanosats")
