@@ -38,7 +38,7 @@ impl Ledger {
         let asked = Instant::now();
         loop {
             let new = self.read_new()?;
-            let late = asked.elapsed() > PATIENCE;
+            let late = asked.elapsed() > TIMEOUT;
             ensure!(
                 new.rows <= count && (new.right == count || !late),
                 "{count} requests, but {} rows, {} of them completed with the right cost; the others: {}",
@@ -113,7 +113,7 @@ struct New {
 
 /// 150 fresh and 50 cached input tokens, 100 output tokens, at the rates of [`crate::subject`], and the base fee.
 const COST_NANOSATS: i64 = 150 * 10_000_000 + 50 * 5_000_000 + 100 * 30_000_000 + 1_000_000_000;
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 const NEW: &str = "SELECT count(*),
     count(DISTINCT CASE WHEN success = 1 AND ended IS NOT NULL AND cost_nanosats = ?2 THEN correlation_id END),
     coalesce(max(id), ?1) FROM requests WHERE id > ?1";

@@ -101,7 +101,7 @@ async fn settle(street: &Street, proxy: &Proxy, before: Vitals) -> Result<Vitals
         }
         let vitals = proxy.vitals()?;
         let is_down = vitals.sockets <= before.sockets && vitals.threads <= before.threads;
-        if (is_down && begun.elapsed() > REST) || begun.elapsed() > PATIENCE {
+        if (is_down && begun.elapsed() > REST) || begun.elapsed() > TIMEOUT {
             return Ok(vitals);
         }
     }
@@ -111,4 +111,4 @@ const PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
 /// The least time between the last answer and the weighing.
 const REST: std::time::Duration = std::time::Duration::from_secs(4);
 /// Longer than an idle thread of the runtime stays.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(25);
+const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(25);

@@ -1,6 +1,6 @@
 //! The log: one line for each event, on stderr, without a request ever waiting for it.
 //!
-//! Events come from the `tracing` macros. [`line`] writes one as text, for people or for machines; [`queue`] takes the
+//! Events come from the `tracing` macros. [`line`](mod@line) writes one as text, for people or for machines; [`queue`] takes the
 //! text in and a thread of its own writes it, many lines at a time. When nobody reads stderr, lines are dropped and
 //! counted; requests go on. Control characters are escaped, so that nothing a client or provider says can forge a line.
 

@@ -167,7 +167,7 @@ fn poll(following: &mut Follow) -> Result<Vec<RequestRow>, QueryError> {
     let began: Instant = clock::now();
     loop {
         match following.poll() {
-            Err(_) if clock::now() - began < PATIENCE => thread::sleep(LOOK_EVERY),
+            Err(_) if clock::now() - began < TIMEOUT => thread::sleep(LOOK_EVERY),
             polled => return polled,
         }
     }
@@ -175,7 +175,7 @@ fn poll(following: &mut Follow) -> Result<Vec<RequestRow>, QueryError> {
 
 const PAGE: u32 = 1000;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) const EXAMPLES: &str = "\
 Examples:

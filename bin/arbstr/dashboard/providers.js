@@ -169,7 +169,7 @@ function modelName(row) {
   return [name(row.model), notes.length > 0 && el("span", { class: "sub" }, notes.join(", "))];
 }
 
-/** How long it usually takes; of one that never answered only arbstr's own patience is known. */
+/** How long it usually takes; of one that never answered only arbstr's own limit is known. */
 function latency(row, ms) {
   return duration(row.success_rate === 0 ? null : ms);
 }

@@ -212,7 +212,7 @@ impl Offer {
 
     /// How long to wait for a first event when nobody has said.
     pub(crate) fn first_event_auto(&self) -> Duration {
-        patience(&self.lock().streams)
+        longest_usual_wait(&self.lock().streams)
     }
 
     /// Its client left after having waited for this long, with nothing to show for it. If that is longer than usual the
@@ -225,7 +225,7 @@ impl Offer {
         } else {
             &state.wholes
         };
-        if waited < patience(usual) {
+        if waited < longest_usual_wait(usual) {
             return;
         }
         let length = SUSPENSION * (1 << state.in_vain.min(LONGEST_IN_VAIN));
@@ -434,7 +434,7 @@ impl Default for OfferLive {
 }
 
 /// Three times what is usual at the slow end, and never less than [`FIRST_EVENT`].
-fn patience(usual: &Latency) -> Duration {
+fn longest_usual_wait(usual: &Latency) -> Duration {
     let slow = usual.p95().unwrap_or_default();
     FIRST_EVENT.max(slow.saturating_mul(3))
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::wire::{self, Wire, find};
 
 /// How long a client waits for anything.
-const PATIENCE: Duration = Duration::from_secs(12);
+const TIMEOUT: Duration = Duration::from_secs(12);
 
 /// One connection to arbstr.
 pub(crate) struct Client {
@@ -48,7 +48,7 @@ enum Framing {
 impl Client {
     #[track_caller]
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("arbstr accepts");
+        let stream = TcpStream::connect_timeout(&address, TIMEOUT).expect("arbstr accepts");
         Self {
             wire: Wire::new(stream),
             address,
@@ -57,7 +57,7 @@ impl Client {
 
     /// Connects, if somebody still listens.
     pub(crate) fn try_connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
         Ok(Self {
             wire: Wire::new(stream),
             address,
@@ -76,7 +76,7 @@ impl Client {
 
     /// Sends bytes, and does not mind when arbstr closes before it read them all.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        self.wire.stream.set_write_timeout(Some(PATIENCE))?;
+        self.wire.stream.set_write_timeout(Some(TIMEOUT))?;
         self.wire.stream.write_all(bytes.as_ref())
     }
 
@@ -118,7 +118,7 @@ impl Client {
     pub(crate) fn expect(&mut self, bytes: &str) -> &mut Self {
         let got = self
             .wire
-            .exactly(bytes.len(), Instant::now() + PATIENCE)
+            .exactly(bytes.len(), Instant::now() + TIMEOUT)
             .expect("bytes from arbstr");
         assert_eq!(String::from_utf8_lossy(&got), bytes);
         self
@@ -135,7 +135,7 @@ impl Client {
 
     /// Reads the head of the answer.
     pub(crate) fn try_reply(mut self, to: &str) -> io::Result<Reply> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let head = self
             .wire
             .until(b"\r\n\r\n", deadline)?
@@ -201,7 +201,7 @@ impl Reply {
 
     /// Reads one more frame; false once the body has ended.
     pub(crate) fn read_frame(&mut self) -> bool {
-        self.read_frame_within(PATIENCE) == Some(true)
+        self.read_frame_within(TIMEOUT) == Some(true)
     }
 
     /// Reads one more frame: `None` when nothing came within `within`, `Some(false)` when the body has ended.

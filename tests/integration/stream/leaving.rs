@@ -226,11 +226,7 @@ fn a_thousand_clients_leaving_at_once_leave_no_socket_and_no_memory_behind() {
         let gone = |row: &&Row| row.verdict().1.as_deref() == Some("client_disconnected");
         rows.iter().filter(gone).count()
     };
-    assert!(
-        wait_until(PATIENCE, || left() == CLIENTS),
-        "{} rows",
-        left()
-    );
+    assert!(wait_until(TIMEOUT, || left() == CLIENTS), "{} rows", left());
     let kept = arbstr.resident_kib().saturating_sub(resident);
     assert!(kept < 64 * 1024, "{kept} KiB for nobody");
 }
@@ -251,13 +247,13 @@ fn come_and_leave(arbstr: &Arbstr, before: usize) {
     );
     replies.into_iter().for_each(Reply::reset);
     assert!(
-        wait_until(PATIENCE, || arbstr.open_files() <= before + 8),
+        wait_until(TIMEOUT, || arbstr.open_files() <= before + 8),
         "{} open files, {before} before",
         arbstr.open_files()
     );
 }
 
 const CLIENTS: usize = 1_000;
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 const LEFT: &str = "client left its stream";

@@ -63,7 +63,7 @@ pub(super) fn get(
         .body(Empty::new())
         .map_err(|_| AskError::Unauthorized)?;
     let answer =
-        runtime.block_on(async { tokio::time::timeout(PATIENCE, fetch(server, request)).await });
+        runtime.block_on(async { tokio::time::timeout(TIMEOUT, fetch(server, request)).await });
     answer.unwrap_or(Err(AskError::Unreachable))
 }
 
@@ -88,5 +88,5 @@ async fn fetch(server: SocketAddr, request: Request<Empty<Bytes>>) -> Result<Byt
     Ok(body.map_err(|_| AskError::NotArbstr)?.to_bytes())
 }
 
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 const MOST_BYTES: usize = 64 * 1024 * 1024;
