@@ -15,11 +15,14 @@ mod response_body;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arbstr_wire::Endpoint;
-use hyper::body::Incoming;
-use hyper::header::{HeaderName, HeaderValue};
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response};
+use tokio::time::timeout;
 
 use self::error::ApiError;
 pub(crate) use self::response_body::ResponseBody;
@@ -36,17 +39,19 @@ pub(crate) async fn answer(
 ) -> Result<Response<ResponseBody>, Infallible> {
     let arrival = Arrival::now();
     let _token = app.shutdown.token();
-    let origin = request.headers().get(hyper::header::ORIGIN).cloned();
-    let refused = gate::check(&app, &request).err();
-    let mut response = match refused {
-        Some(error) => error.into_response(),
-        None if request.method() == Method::OPTIONS && origin.is_some() => {
-            gate::preflight(request.headers())
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let allowed = gate::check(&app, &request);
+    let answered = match allowed {
+        Err(error) => Err(error),
+        Ok(()) if request.method() == Method::OPTIONS && origin.is_some() => {
+            Ok(gate::preflight(request.headers()))
         }
-        None => match route(&app, &arrival, &mut request).await {
-            Ok(response) => response,
-            Err(error) => error.into_response(),
-        },
+        Ok(()) => route(&app, &arrival, &mut request).await,
+    };
+    let mut response = match answered {
+        Ok(response) => response,
+        Err(error) if request.body().is_end_stream() => error.into_response(),
+        Err(error) => Box::pin(refuse_unread(error, &mut request)).await,
     };
     response
         .headers_mut()
@@ -54,6 +59,29 @@ pub(crate) async fn answer(
     gate::allow_origin(&app, origin.as_ref(), response.headers_mut());
     app.metrics.answered(response.status());
     Ok(response)
+}
+
+/// Refuses a request of which a part was not read yet. That is read for a moment: a client that is still sending, and has
+/// nobody to listen, may see no more than a broken connection.
+async fn refuse_unread(error: ApiError, request: &mut Request<Incoming>) -> Response<ResponseBody> {
+    // A client that waits for `100 Continue` has sent nothing yet and is told at once.
+    let waits = request.headers().contains_key(header::EXPECT);
+    let body = request.body_mut();
+    let rest = async {
+        let mut has_rest = false;
+        while let Some(Ok(_)) = body.frame().await {
+            has_rest = true;
+        }
+        has_rest
+    };
+    // Past the time the connection is closed under the client, as announced.
+    let closes = waits || timeout(DISCARD_TIME, rest).await.unwrap_or(true);
+    let mut response = error.into_response();
+    if closes {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
 }
 
 async fn route(
@@ -171,4 +199,5 @@ fn id_header(arrival: &Arrival) -> HeaderValue {
     HeaderValue::from_str(&arrival.id).expect("a UUID is a valid header value")
 }
 
+const DISCARD_TIME: Duration = Duration::from_secs(2);
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-arbstr-request-id");

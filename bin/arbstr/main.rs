@@ -17,6 +17,7 @@ mod ledger;
 mod log;
 mod metrics;
 mod mock;
+mod open_files;
 mod read_buffer;
 mod records;
 mod relay;

@@ -17,7 +17,7 @@ use crate::config::{self, Config, Source};
 use crate::learned_state::LearnedState;
 use crate::log::Log;
 use crate::trace::Tracer;
-use crate::{clock, database, discover, mock, server};
+use crate::{clock, database, discover, mock, open_files, server};
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -25,6 +25,7 @@ use crate::{clock, database, discover, mock, server};
 /// A bad config, an address that cannot be bound, a database from a newer arbstr.
 pub(crate) fn run(options: &Serve) -> Result<(), Failure> {
     let _log = Log::start(options.log_format);
+    open_files::raise_limit();
     // For signals, reloads, discovery and accepting; clients are served by threads of their own.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

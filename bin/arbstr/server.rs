@@ -8,7 +8,7 @@ pub(crate) mod workers;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -23,6 +23,7 @@ use self::guard::Guard;
 use self::workers::Workers;
 use crate::api;
 use crate::app::App;
+use crate::clock;
 
 /// Serves clients until `stop` is told, then shuts down in order: no new connections, a grace period for what runs, an
 /// error event for streams that run past it. Told again, it cuts the grace period short.
@@ -35,11 +36,12 @@ pub(crate) async fn run(
     mut stop: mpsc::Receiver<()>,
 ) -> io::Result<()> {
     let mut workers = Workers::start(&app)?;
+    let mut told_at = None;
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => workers.assign(stream),
-                Err(error) => refuse(&error).await,
+                Err(error) => refuse(&error, &mut told_at).await,
             },
             _ = stop.recv() => break,
         }
@@ -136,16 +138,22 @@ impl Protocols {
     }
 }
 
-/// Running out of file descriptors must not spin: the next accept waits until some may have been closed.
-async fn refuse(error: &io::Error) {
+/// Running out of file descriptors must not spin: the next accept waits until some may have been closed. It is told now
+/// and then while it lasts.
+async fn refuse(error: &io::Error, told_at: &mut Option<Instant>) {
     let transient = matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
     );
-    if !transient {
-        tracing::error!(%error, "cannot accept clients; check the limit on open files (ulimit -n)");
-        sleep(ACCEPT_PAUSE).await;
+    if transient {
+        return;
     }
+    let now = clock::now();
+    if told_at.is_none_or(|at| now.saturating_duration_since(at) >= TELL_EVERY) {
+        *told_at = Some(now);
+        tracing::error!(%error, "cannot accept clients; check the limit on open files (ulimit -Hn)");
+    }
+    sleep(ACCEPT_PAUSE).await;
 }
 
 async fn finish(app: &App, workers: &mut Workers, mut stop: mpsc::Receiver<()>) {
@@ -174,6 +182,8 @@ async fn finish(app: &App, workers: &mut Workers, mut stop: mpsc::Receiver<()>) 
     }
 }
 
+/// How often it is said that clients cannot be accepted.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// For the whole head of a request, from its first byte, and for the first byte of a connection.
 const HEAD_TIME: Duration = Duration::from_secs(15);

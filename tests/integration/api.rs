@@ -309,6 +309,42 @@ fn a_strangers_page_and_a_foreign_host_are_403() {
     assert_eq!(call(&[]).header("access-control-allow-origin"), None);
 }
 
+/// A client that is still sending, and has nobody to listen, saw a broken connection instead of the answer.
+#[test]
+fn whatever_is_refused_early_can_be_read_by_a_client_that_sends_first() {
+    let (provider, house) = house();
+    let arbstr = house.set("server", "auth_token = \"secret-token\"").start();
+    let body = "x".repeat(20_000_000);
+    for (line, status) in [
+        ("POST /v1/chat/completions HTTP/1.1", 401),
+        (
+            "POST /v1/nowhere HTTP/1.1\r\nauthorization: Bearer secret-token",
+            404,
+        ),
+        (
+            "PUT /v1/chat/completions HTTP/1.1\r\nauthorization: Bearer secret-token",
+            405,
+        ),
+        (
+            "POST /v1/chat/completions HTTP/1.1\r\norigin: https://evil.example",
+            403,
+        ),
+    ] {
+        let mut client = arbstr.client();
+        client.send(format!(
+            "{line}\r\nhost: {}\r\ncontent-length: {}\r\n\r\n",
+            arbstr.address(),
+            body.len()
+        ));
+        let sent = client.try_send(body.as_bytes());
+        assert!(sent.is_ok(), "{status}: {sent:?}");
+        let mut reply = client.reply("POST");
+        error(&mut reply, status);
+        assert_eq!(reply.header("connection"), Some("close"));
+    }
+    assert_eq!(provider.count(), 0);
+}
+
 #[test]
 fn a_compressed_body_is_415_that_says_what_to_do() {
     let (provider, house) = house();

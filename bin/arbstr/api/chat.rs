@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderMap};
 use hyper::{Request, Response, StatusCode};
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout_at;
 
 use super::ResponseBody;
 use super::error::{ApiError, json_response};
@@ -65,21 +65,12 @@ pub(crate) async fn cost(
 /// The body, whole. Of the request nothing is moved: a future holds what is moved into it twice.
 async fn read(app: &App, request: &mut Request<Incoming>) -> Result<Bytes, ApiError> {
     let limit = app.live().config.server.max_body_bytes;
-    let expects_continue = request.headers().contains_key(header::EXPECT);
-    let is_coded = is_coded(request.headers());
-    let incoming = request.body_mut();
-    if is_coded {
-        if !expects_continue {
-            discard(incoming).await;
-        }
+    if is_coded(request.headers()) {
         return Err(ApiError::coded_body());
     }
+    let incoming = request.body_mut();
     let too_large = || ApiError::too_large(limit as u64);
     if incoming.size_hint().lower() > limit as u64 {
-        // A client that waits for `100 Continue` has sent nothing yet and is told at once.
-        if !expects_continue {
-            discard(incoming).await;
-        }
         return Err(too_large());
     }
     let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(0);
@@ -102,8 +93,6 @@ async fn read(app: &App, request: &mut Request<Incoming>) -> Result<Bytes, ApiEr
             Err(_) => return Err(ApiError::request_timeout()),
         }
         if collected.len() > limit {
-            drop(collected);
-            discard(incoming).await;
             return Err(too_large());
         }
     }
@@ -158,16 +147,8 @@ impl Collected {
     }
 }
 
-/// Reads on for a moment, so that a client which is still sending can read why it was refused.
-async fn discard(incoming: &mut Incoming) {
-    let rest = async { while let Some(Ok(_)) = incoming.frame().await {} };
-    // Past the time the connection is closed under the client, as announced.
-    let _ = timeout(DISCARD_TIME, rest).await;
-}
-
 /// For a client's body to begin with; what has come of it earns it more time.
 const BODY_TIME: Duration = Duration::from_secs(30);
 const BODY_BYTES_PER_SEC: usize = 16 * 1024;
-const DISCARD_TIME: Duration = Duration::from_secs(2);
 /// At most this much is set aside before it has come. It is address space: memory is taken as it is written to.
 const RESERVED_BYTES: usize = 16 * 1024 * 1024;

@@ -10,7 +10,8 @@ use std::time::Duration;
 use arbstr_route::{self as route, AttemptOutcome, ConnectError, TimeoutKind};
 use arbstr_wire::{AnswerError, ErrorObject, Usage, usage_in};
 use bytes::Bytes;
-use hyper::header::{self, HeaderMap};
+use hyper::header::{self, HeaderMap, HeaderName};
+use rustix::io::Errno;
 
 use super::ResponseHead;
 use super::body::{BodyError, UnknownCoding};
@@ -137,7 +138,9 @@ impl AttemptError {
         if !failed.is_connect || is_reset {
             return Self::new(AttemptErrorKind::Closed(text));
         }
-        let kind = if find_source::<ConnectTimeout>(error).is_some() {
+        let kind = if find_source::<io::Error>(error).is_some_and(is_out_of_sockets) {
+            ConnectError::NoSocket
+        } else if find_source::<ConnectTimeout>(error).is_some() {
             ConnectError::Timeout
         } else if find_source::<DnsError>(error).is_some() {
             ConnectError::Dns
@@ -255,8 +258,11 @@ pub(super) struct ConnectTimeout(pub(super) Duration);
 pub(super) struct DnsError(#[source] pub(super) io::Error);
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
-    route::parse_retry_after(value, clock::unix_ms() / 1000)
+    let text = |name| headers.get(name)?.to_str().ok();
+    if let Some(Ok(ms)) = text(&RETRY_AFTER_MS).map(str::parse) {
+        return Some(Duration::from_millis(ms).min(LONGEST_RETRY_AFTER));
+    }
+    route::parse_retry_after(text(&header::RETRY_AFTER)?, clock::unix_ms() / 1000)
 }
 
 /// The first error of type `T` among an error and its causes.
@@ -286,6 +292,17 @@ fn is_tls(error: &(dyn Error + 'static)) -> bool {
             .is_some_and(|error| error.kind() == io::ErrorKind::InvalidData)
 }
 
+/// Whether this machine, not the provider, is why there is no connection.
+fn is_out_of_sockets(error: &io::Error) -> bool {
+    let shortages = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::ADDRNOTAVAIL,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
+}
+
 /// The last cause in the chain, which names what happened; the outer ones only say where.
 fn innermost(error: &(dyn Error + 'static)) -> String {
     let mut last = error;
@@ -294,6 +311,10 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
     }
     last.to_string()
 }
+
+/// Finer than `Retry-After`, which comes beside it; OpenAI and Azure send it.
+static RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]
 mod tests {

@@ -19,7 +19,7 @@ use crate::learn::demand::Demand;
 use crate::learn::profile::{Effects, HeldPrefix, OfferProfile};
 use crate::limit::Limit;
 use crate::snapshot::{Experience, OfferSnapshot, ProviderSnapshot};
-use crate::verdict::SUSPENSION;
+use crate::verdict::{Action, SUSPENSION, Verdict};
 
 mod reason;
 
@@ -89,6 +89,8 @@ pub(crate) struct ProviderState {
     pub(crate) suspended_until: Option<Instant>,
     pub(crate) cooling_until: Option<Instant>,
     pub(crate) limit: Limit,
+    /// 429s in a row to requests that had it to themselves.
+    refusals: u32,
 }
 
 /// What experience says of an offer.
@@ -407,7 +409,24 @@ impl Default for ProviderState {
             suspended_until: None,
             cooling_until: None,
             limit: Limit::default(),
+            refusals: 0,
         }
+    }
+}
+
+impl ProviderState {
+    /// How long it is left alone for a verdict that does not say: it takes no request at all, however few there are, and
+    /// would else be asked in vain by every one.
+    pub(crate) fn refusals_cooldown(&mut self, verdict: &Verdict) -> Option<Duration> {
+        if verdict.action == Action::Accept {
+            self.refusals = 0;
+        }
+        if !verdict.congested || self.limit.in_flight() > 1 {
+            return None;
+        }
+        self.refusals = self.refusals.saturating_add(1);
+        let beyond = self.refusals.checked_sub(PATIENT_REFUSALS)?;
+        Some(FIRST_COOLDOWN * (1 << beyond.min(LONGEST_COOLDOWN)))
     }
 }
 
@@ -458,6 +477,12 @@ const LONGEST_TRIAL: Duration = Duration::from_secs(60);
 
 /// The least time for a first event when it is learned.
 const FIRST_EVENT: Duration = Duration::from_secs(12);
+
+/// So many are put up with: they may have been meant for a burst that is over.
+const PATIENT_REFUSALS: u32 = 4;
+const FIRST_COOLDOWN: Duration = Duration::from_secs(1);
+/// It doubles so often at most: a minute.
+const LONGEST_COOLDOWN: u32 = 6;
 
 /// A suspension doubles so often at most: eight minutes.
 const LONGEST_IN_VAIN: u32 = 3;

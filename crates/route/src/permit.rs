@@ -217,7 +217,9 @@ impl Permit {
                     .connections
                     .on_failure(&mut self.connections, now, settings)
             }
-            (_, Action::Stop) => state.connections.on_return(&mut self.connections),
+            (Blame::ThisMachine, _) | (_, Action::Stop) => {
+                state.connections.on_return(&mut self.connections)
+            }
             // Whatever it said, it could be reached.
             _ => state
                 .connections
@@ -227,10 +229,13 @@ impl Permit {
             state.suspended_until = None;
             state.cooling_until = None;
         }
+        let cooldown = verdict
+            .cooldown
+            .or_else(|| state.refusals_cooldown(verdict));
         if verdict.congested {
             state.limit.on_congestion(self.slot);
         }
-        let cooling = verdict.cooldown.and_then(|length| {
+        let cooling = cooldown.and_then(|length| {
             extend(&mut state.cooling_until, now, length)
                 .then_some(ProviderEvent::CoolingDown { length })
         });

@@ -20,7 +20,7 @@ use crate::waterfall::Retry;
 
 mod rank;
 
-use rank::{Ranking, explain, rank, try_somebody};
+use rank::{Ranking, explain, look_again, rank, try_somebody};
 
 /// What planning needs to know of a request.
 #[derive(Clone)]
@@ -162,10 +162,11 @@ impl Plan {
         let traits = traits(facts, inputs, keys);
         let (entered, mut rankings) = candidates_with_rankings(facts, inputs, &traits, now);
         rank(&mut rankings, strategy, inputs.turn);
-        let tried = if strategy == Strategy::Cheapest && !inputs.preview {
-            try_somebody(&entered, &mut rankings, now)
-        } else {
-            None
+        let tried = match strategy {
+            _ if inputs.preview => None,
+            Strategy::Cheapest => try_somebody(&entered, &mut rankings, now),
+            Strategy::LowestLatency => look_again(&entered, &mut rankings),
+            Strategy::RoundRobin => None,
         };
         let mut candidates = in_order(entered, &rankings);
         explain(&mut candidates, &rankings, strategy, tried);

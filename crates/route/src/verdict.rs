@@ -83,6 +83,8 @@ pub enum ConnectError {
     Dns,
     /// Not within the time for connecting.
     Timeout,
+    /// This machine has no socket left for it.
+    NoSocket,
 }
 
 /// Which time ran out.
@@ -143,6 +145,8 @@ pub enum Blame {
     Offer,
     /// That of the provider's connections.
     Provider,
+    /// Nobody's: the fault is this machine's, and says nothing of the provider.
+    ThisMachine,
 }
 
 /// How far something reaches.
@@ -186,6 +190,10 @@ impl Verdict {
         match outcome {
             AttemptOutcome::Good { .. } => Self::new(Action::Accept),
             AttemptOutcome::ErrorResponse(response) => Self::of_error_response(response),
+            AttemptOutcome::Connect(ConnectError::NoSocket) => Self {
+                blame: Blame::ThisMachine,
+                ..Self::busy(None)
+            },
             AttemptOutcome::Connect(_) => Self {
                 blame: Blame::Provider,
                 ..Self::new(Action::Next)
@@ -320,6 +328,7 @@ impl AttemptOutcome {
             Self::Connect(ConnectError::Tls) => "tls",
             Self::Connect(ConnectError::Dns) => "dns",
             Self::Connect(ConnectError::Timeout) => "connect_timeout",
+            Self::Connect(ConnectError::NoSocket) => "no_socket",
             Self::Timeout(_) => "timeout",
             Self::Closed => "closed",
             Self::Cut => "cut",
@@ -357,6 +366,9 @@ impl AttemptOutcome {
             Self::Connect(ConnectError::Tls) => "no TLS connection came about".into(),
             Self::Connect(ConnectError::Dns) => "its host name has no address".into(),
             Self::Connect(ConnectError::Timeout) => "did not connect in time".into(),
+            Self::Connect(ConnectError::NoSocket) => {
+                "could not be asked, because arbstr has no files or ports left".into()
+            }
             Self::Timeout(TimeoutKind::FirstEvent) => "sent no first event in time".into(),
             Self::Timeout(TimeoutKind::Response) => "did not answer in time".into(),
             Self::Timeout(TimeoutKind::Idle) => "fell silent".into(),

@@ -46,9 +46,13 @@ fn a_balance_problem_in_a_429_is_no_busyness() {
 
 #[test]
 fn retry_after_cools_a_provider_down_for_as_long_as_it_says() {
-    for status in [429, 503] {
+    for (status, header, value) in [
+        (429, "retry-after", "1"),
+        (503, "retry-after", "1"),
+        (429, "retry-after-ms", "900"),
+    ] {
         let bad = Provider::answering([
-            Answer::fault(status, "busy").header("retry-after", "1"),
+            Answer::fault(status, "busy").header(header, value),
             Answer::json(200, &completion(1, 1)),
         ]);
         let good = Provider::healthy(1, 1);
@@ -59,6 +63,23 @@ fn retry_after_cools_a_provider_down_for_as_long_as_it_says() {
         thread::sleep(Duration::from_millis(1100));
         assert_answer_of(&mut arbstr.chat(&ask("model-a")), "bad", Mode::Json);
     }
+}
+
+/// Without a `Retry-After` it was asked first, and in vain, by every request.
+#[test]
+fn who_refuses_every_lone_request_is_left_alone_for_a_while() {
+    let bad = Provider::always(Answer::fault(429, "rate_limit_exceeded"));
+    let good = Provider::healthy(1, 1);
+    let arbstr = pair(&bad, &good).start();
+    for _ in 0..12 {
+        assert_answer_of(&mut arbstr.chat(&ask("model-a")), "good", Mode::Json);
+    }
+    assert_eq!(bad.count(), 4, "it was put up with four times");
+    thread::sleep(Duration::from_millis(1100));
+    for _ in 0..3 {
+        assert_answer_of(&mut arbstr.chat(&ask("model-a")), "good", Mode::Json);
+    }
+    assert_eq!(bad.count(), 5, "and asked once more after a second");
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub enum Rank {
         /// What that is expected to cost.
         premium: Sats,
     },
-    /// It costs about as much as a known one, and one answer shows whether it is faster.
+    /// One answer shows whether it is faster: its time is not known, or was measured long ago.
     TimeUnknown,
     /// By its usual time, under `lowest_latency`.
     ByLatency,
@@ -110,7 +110,7 @@ impl fmt::Display for Rank {
             Self::Tried { premium } => {
                 write!(f, "tried to learn what it charges, for {premium} sats more")
             }
-            Self::TimeUnknown => f.write_str("costs hardly more, and its time is not known yet"),
+            Self::TimeUnknown => f.write_str("asked to see how fast it is"),
             Self::ByLatency => f.write_str("by its usual time to a first byte"),
             Self::InTurn => f.write_str("in turn"),
             Self::PriceUnknown => f.write_str("price unknown"),

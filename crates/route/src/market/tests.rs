@@ -193,6 +193,40 @@ fn lowest_latency_tries_the_unmeasured_and_stays_with_the_fastest() {
     assert!(switched, "stays with one that became slow");
 }
 
+/// A slow first answer barred a provider for ever: nobody else was asked again.
+#[test]
+fn lowest_latency_looks_again_at_who_was_slow_once() {
+    let mut spec = spec(&["cold", "steady"]);
+    spec.policies.default_strategy = Strategy::LowestLatency;
+    let market = build(spec);
+    let facts = facts("m");
+    let mut served = Vec::new();
+    for request in 0..400 {
+        let first = order(&market.preview(&facts, start()).expect("a plan"))[0].to_owned();
+        let now = start();
+        let mut waterfall = Waterfall::new(planned(&market, &facts), None);
+        let Step::Attempt(attempt) = waterfall.next(now, 0) else {
+            panic!("nobody to ask")
+        };
+        let asked = attempt.offer.provider().to_owned();
+        let took = match (&*asked, request) {
+            ("cold", 0) => Duration::from_millis(300),
+            ("cold", _) => Duration::from_millis(2),
+            _ => Duration::from_millis(40),
+        };
+        let permit = waterfall
+            .on_outcome(attempt, AttemptOutcome::Good { status: 200 }, now + took)
+            .permit;
+        permit
+            .expect("accepted")
+            .finish(PermitEnd::Complete, &Report::default(), now + took);
+        served.push((first, asked));
+    }
+    let out_of_order = served.iter().filter(|(first, asked)| first != asked);
+    assert!((9..=13).contains(&out_of_order.count()), "{served:?}");
+    assert_eq!(served[399].0, "cold", "{served:?}");
+}
+
 #[test]
 fn round_robin_gives_each_its_turn() {
     let mut spec = with_rule(Rule {

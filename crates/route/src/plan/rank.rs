@@ -135,6 +135,22 @@ pub(super) fn try_somebody(
     })
 }
 
+/// Under `lowest_latency`, puts the candidate in front that was not heard of for longest, once in [`LOOK_TURN`] requests: a
+/// time once measured would else stand for ever. `candidates` are in the order of their places.
+pub(super) fn look_again(candidates: &[Candidate], rankings: &mut [Ranking]) -> Option<Rank> {
+    let best = *rankings.iter().find(|ranking| ranking.is_ready)?;
+    let offer = |ranking: &Ranking| &candidates[ranking.place as usize].offer;
+    if !offer(&best).demand.lock().ticks.is_multiple_of(LOOK_TURN) {
+        return None;
+    }
+    let others = rankings.iter().enumerate();
+    let (place, _) = others
+        .filter(|(_, ranking)| ranking.is_ready && ranking.place != best.place)
+        .min_by_key(|(_, ranking)| offer(ranking).lock().profile.tally.at)?;
+    rankings[..=place].rotate_right(1);
+    Some(Rank::TimeUnknown)
+}
+
 /// Notes why each candidate stands where it stands; `rankings` are in the same order, and `tried` is why the first is
 /// there, if that is out of order.
 pub(super) fn explain(
@@ -208,3 +224,5 @@ const fn single(value: f64) -> f32 {
 
 /// Costs that differ by no more are not known to differ.
 const HARDLY_MORE: f64 = 1.01;
+/// In so many requests under `lowest_latency` one goes to somebody else.
+const LOOK_TURN: u32 = 32;

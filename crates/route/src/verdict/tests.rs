@@ -118,6 +118,16 @@ fn faults_without_a_status_have_theirs() {
 }
 
 #[test]
+fn a_shortage_of_this_machine_is_nobodys_fault_and_may_pass() {
+    let verdict = Verdict::of(&AttemptOutcome::Connect(ConnectError::NoSocket));
+    assert_eq!(
+        (verdict.action, verdict.blame),
+        (Action::Next, Blame::ThisMachine)
+    );
+    assert_eq!(verdict.retryable, Retryable::WhenAlone);
+}
+
+#[test]
 fn a_request_that_is_too_long_may_fit_elsewhere() {
     let by_code = coded(400, "context_length_exceeded");
     let by_message = AttemptOutcome::ErrorResponse(ErrorResponse {
