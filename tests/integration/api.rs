@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::harness::{
-    Client, Gate, House, Provider, Reply, Seller, ask, ask_stream, completion, wait_until,
+    Client, Gate, Provider, ProviderConfig, Reply, Setup, ask, ask_stream, completion, wait_until,
 };
 
 /// The error envelope, complete and with an id.
@@ -42,16 +42,16 @@ fn error(reply: &mut Reply, status: u16) -> Value {
     json["error"].clone()
 }
 
-fn house() -> (Provider, House) {
+fn setup() -> (Provider, Setup) {
     let provider = Provider::healthy(10, 4);
-    let house = House::of(&provider);
-    (provider, house)
+    let setup = Setup::of(&provider);
+    (provider, setup)
 }
 
 #[test]
 fn malformed_requests_are_400_in_the_openai_shape_and_leave_no_row() {
-    let (provider, house) = house();
-    let arbstr = house.start();
+    let (provider, setup) = setup();
+    let arbstr = setup.start();
     for body in [
         "",
         "{",
@@ -107,8 +107,8 @@ fn malformed_requests_are_400_in_the_openai_shape_and_leave_no_row() {
 
 #[test]
 fn unknown_paths_are_404_and_wrong_methods_405_with_allow() {
-    let (_provider, house) = house();
-    let arbstr = house.start();
+    let (_provider, setup) = setup();
+    let arbstr = setup.start();
     for path in [
         "/nowhere",
         "/v1",
@@ -139,8 +139,8 @@ fn unknown_paths_are_404_and_wrong_methods_405_with_allow() {
 
 #[test]
 fn a_body_of_50_mb_is_413_that_the_client_can_read() {
-    let (provider, house) = house();
-    let arbstr = house.start();
+    let (provider, setup) = setup();
+    let arbstr = setup.start();
     let total = 50 * 1024 * 1024;
     for chunked in [false, true] {
         let mut client = arbstr.client();
@@ -177,8 +177,8 @@ fn a_body_of_50_mb_is_413_that_the_client_can_read() {
 
 #[test]
 fn the_limit_of_a_body_is_the_configured_one() {
-    let (provider, house) = house();
-    let arbstr = house.set("server", "max_body_bytes = 1000").start();
+    let (provider, setup) = setup();
+    let arbstr = setup.set("server", "max_body_bytes = 1000").start();
     let fits = ask("model-a").replace(
         "Say hello.",
         &"x".repeat(1000 - ask("model-a").len() + "Say hello.".len()),
@@ -194,8 +194,8 @@ fn the_limit_of_a_body_is_the_configured_one() {
 
 #[test]
 fn with_a_token_everything_but_health_needs_it() {
-    let (provider, house) = house();
-    let arbstr = house
+    let (provider, setup) = setup();
+    let arbstr = setup
         .set("server", "auth_token = \"${TOKEN}\"")
         .variable("TOKEN", "s3cret-token")
         .start();
@@ -253,8 +253,8 @@ fn with_a_token_everything_but_health_needs_it() {
 
 #[test]
 fn a_strangers_page_and_a_foreign_host_are_403() {
-    let (provider, house) = house();
-    let arbstr = house
+    let (provider, setup) = setup();
+    let arbstr = setup
         .set("server", "cors_origins = [\"https://app.example\"]")
         .start();
     let own = format!("http://{}", arbstr.address());
@@ -312,8 +312,8 @@ fn a_strangers_page_and_a_foreign_host_are_403() {
 /// A client that is still sending, and has nobody to listen, saw a broken connection instead of the answer.
 #[test]
 fn whatever_is_refused_early_can_be_read_by_a_client_that_sends_first() {
-    let (provider, house) = house();
-    let arbstr = house.set("server", "auth_token = \"secret-token\"").start();
+    let (provider, setup) = setup();
+    let arbstr = setup.set("server", "auth_token = \"secret-token\"").start();
     let body = "x".repeat(20_000_000);
     for (line, status) in [
         ("POST /v1/chat/completions HTTP/1.1", 401),
@@ -347,8 +347,8 @@ fn whatever_is_refused_early_can_be_read_by_a_client_that_sends_first() {
 
 #[test]
 fn a_compressed_body_is_415_that_says_what_to_do() {
-    let (provider, house) = house();
-    let arbstr = house.start();
+    let (provider, setup) = setup();
+    let arbstr = setup.start();
     for (coding, status) in [("gzip", 415), ("br", 415), ("identity", 200)] {
         let mut reply = arbstr.chat_with(&[("content-encoding", coding)], &ask("model-a"));
         if status == 415 {
@@ -366,14 +366,14 @@ fn a_compressed_body_is_415_that_says_what_to_do() {
 #[test]
 fn models_are_the_union_over_providers() {
     let provider = Provider::healthy(1, 1);
-    let arbstr = House::new()
-        .seller(
-            Seller::new("alpha", &provider)
+    let arbstr = Setup::new()
+        .provider(
+            ProviderConfig::new("alpha", &provider)
                 .models(&["model-a", "vendor/model-b"])
                 .rates("10000", "30000.5")
                 .line("base_fee = 1"),
         )
-        .seller(Seller::new("beta", &provider).rates("0.001", "2000"))
+        .provider(ProviderConfig::new("beta", &provider).rates("0.001", "2000"))
         .start();
     let list = arbstr.get("/v1/models").json();
     assert_eq!(list["object"], "list");
@@ -423,8 +423,8 @@ fn models_are_the_union_over_providers() {
 
 #[test]
 fn health_says_ok() {
-    let (_provider, house) = house();
-    let arbstr = house.start();
+    let (_provider, setup) = setup();
+    let arbstr = setup.start();
     let mut reply = arbstr.get("/health");
     assert_eq!(reply.status, 200);
     assert_eq!(reply.json()["status"], "ok");
@@ -433,8 +433,8 @@ fn health_says_ok() {
 
 #[test]
 fn every_response_has_an_id_and_those_of_a_provider_tell_its_story() {
-    let (_provider, house) = house();
-    let arbstr = house.start();
+    let (_provider, setup) = setup();
+    let arbstr = setup.start();
     let mut ids = vec![
         arbstr.get("/health").id(),
         arbstr.get("/nowhere").id(),
@@ -469,7 +469,7 @@ fn a_json_answer_keeps_its_bytes_its_headers_and_its_length() {
             .header("set-cookie", "a=b")
             .header("x-arbstr-provider", "forged"),
     );
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut reply = arbstr.chat(&ask("model-a"));
     assert_eq!(reply.finish(), body);
     assert_eq!(reply.header("x-ratelimit-limit"), Some("5"));
@@ -482,8 +482,8 @@ fn a_json_answer_keeps_its_bytes_its_headers_and_its_length() {
 
 #[test]
 fn both_lengths_at_once_are_refused_and_the_connection_closed() {
-    let (provider, house) = house();
-    let arbstr = house.start();
+    let (provider, setup) = setup();
+    let arbstr = setup.start();
     let mut client = arbstr.client();
     let smuggled = "0\r\n\r\nGET /health HTTP/1.1\r\nhost: x\r\n\r\n";
     client.send(format!(
@@ -507,8 +507,8 @@ fn both_lengths_at_once_are_refused_and_the_connection_closed() {
 
 #[test]
 fn a_second_host_is_refused_whatever_it_says() {
-    let (_provider, house) = house();
-    let arbstr = house.start();
+    let (_provider, setup) = setup();
+    let arbstr = setup.start();
     for second in ["evil.example".to_owned(), arbstr.address().to_string()] {
         let mut client = arbstr.client();
         client.send(format!(
@@ -523,8 +523,8 @@ fn a_second_host_is_refused_whatever_it_says() {
 
 #[test]
 fn oversized_and_broken_heads_get_a_4xx() {
-    let (_provider, house) = house();
-    let arbstr = house.start();
+    let (_provider, setup) = setup();
+    let arbstr = setup.start();
     let host = format!("GET /health HTTP/1.1\r\nhost: {}\r\n", arbstr.address());
     let heads = [
         format!("{host}x-big: {}\r\n\r\n", "a".repeat(300_000)),
@@ -558,8 +558,8 @@ fn oversized_and_broken_heads_get_a_4xx() {
 
 #[test]
 fn pipelined_and_kept_alive_requests_are_answered_in_order() {
-    let (_provider, house) = house();
-    let arbstr = house.start();
+    let (_provider, setup) = setup();
+    let arbstr = setup.start();
     let mut stream = std::net::TcpStream::connect(arbstr.address()).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_secs(5)))
@@ -583,8 +583,8 @@ fn pipelined_and_kept_alive_requests_are_answered_in_order() {
 
 #[test]
 fn a_client_that_closes_its_sending_side_hangs_nobody() {
-    let (_provider, house) = house();
-    let arbstr = house.start();
+    let (_provider, setup) = setup();
+    let arbstr = setup.start();
     // A client that shuts its sending side down after the request still reads the answer, or is treated as gone: never a hang.
     let mut client = Client::connect(arbstr.address());
     client.request(
@@ -602,8 +602,8 @@ fn a_client_that_closes_its_sending_side_hangs_nobody() {
 
 #[test]
 fn a_request_that_trickles_in_is_served_like_any_other() {
-    let (provider, house) = house();
-    let arbstr = house.start();
+    let (provider, setup) = setup();
+    let arbstr = setup.start();
     let body = ask("model-a");
     let text = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: {}\r\ntransfer-encoding: chunked\r\n\r\n",
@@ -638,7 +638,7 @@ fn requests_do_not_wait_for_each_other() {
             answer
         }
     });
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     thread::scope(|scope| {
         let slow: Vec<_> = (0..10)
             .map(|_| scope.spawn(|| arbstr.chat(&ask("model-a").replace("hello", "slow")).status))
@@ -656,8 +656,8 @@ fn requests_do_not_wait_for_each_other() {
 
 #[test]
 fn a_client_of_http_1_0_gets_its_stream_by_close() {
-    let (_provider, house) = house();
-    let arbstr = house.start();
+    let (_provider, setup) = setup();
+    let arbstr = setup.start();
     let body = ask_stream("model-a");
     let mut client = arbstr.client();
     client.send(format!(
@@ -679,8 +679,8 @@ fn a_client_of_http_1_0_gets_its_stream_by_close() {
 
 #[test]
 fn a_client_that_waits_for_100_is_told_to_go_on() {
-    let (_provider, house) = house();
-    let arbstr = house.start();
+    let (_provider, setup) = setup();
+    let arbstr = setup.start();
     let body = ask("model-a");
     let mut client = arbstr.client();
     client.send(format!("POST /v1/chat/completions HTTP/1.1\r\nhost: {}\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n", arbstr.address(), body.len()));
@@ -690,8 +690,8 @@ fn a_client_that_waits_for_100_is_told_to_go_on() {
 
 #[test]
 fn a_client_that_breaks_its_body_off_leaves_no_row() {
-    let (provider, house) = house();
-    let arbstr = house.start();
+    let (provider, setup) = setup();
+    let arbstr = setup.start();
     for _ in 0..3 {
         let mut client = arbstr.client();
         client.send(format!("POST /v1/chat/completions HTTP/1.1\r\nhost: {}\r\ncontent-length: 1000\r\n\r\n{{\"model\":", arbstr.address()));
@@ -706,8 +706,8 @@ fn a_client_that_breaks_its_body_off_leaves_no_row() {
 
 #[test]
 fn a_connection_serves_on_after_a_stream_and_after_an_error() {
-    let (_provider, house) = house();
-    let arbstr = house.start();
+    let (_provider, setup) = setup();
+    let arbstr = setup.start();
     let mut client = arbstr.client();
     for (body, status) in [
         (ask_stream("model-a"), 200),

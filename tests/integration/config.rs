@@ -6,8 +6,8 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use crate::harness::{
-    Answer, DONE, Folder, Gate, House, Provider, Seller, ask, ask_stream, chunk, command, finish,
-    usage_chunk, wait_until,
+    Answer, DONE, Folder, Gate, Provider, ProviderConfig, Setup, ask, ask_stream, chunk, command,
+    finish, usage_chunk, wait_until,
 };
 
 const GOOD: &str = r#"[server]
@@ -338,7 +338,7 @@ fn init_writes_a_config_that_checks_out_and_never_overwrites() {
 #[test]
 fn the_listen_argument_is_stronger_than_the_file() {
     let provider = Provider::healthy(1, 1);
-    let arbstr = House::of(&provider)
+    let arbstr = Setup::of(&provider)
         .set("server", "listen = \"127.0.0.1:1\"")
         .argument("--listen")
         .argument("127.0.0.1:0")
@@ -350,7 +350,7 @@ fn the_listen_argument_is_stronger_than_the_file() {
 #[test]
 fn an_open_listener_starts_with_a_token_or_when_told_to() {
     let provider = Provider::healthy(1, 1);
-    let open = House::of(&provider).set("server", "listen = \"0.0.0.0:0\"");
+    let open = Setup::of(&provider).set("server", "listen = \"0.0.0.0:0\"");
     drop(open.clone().set("server", "auth_token = \"abc\"").start());
     let arbstr = open.argument("--allow-open").start();
     assert!(arbstr.log().contains("WARN"), "{}", arbstr.log());
@@ -359,7 +359,7 @@ fn an_open_listener_starts_with_a_token_or_when_told_to() {
 #[test]
 fn warnings_at_start_for_a_literal_key_and_a_readable_file() {
     let provider = Provider::healthy(1, 1);
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     assert!(
         wait_until(Duration::from_secs(1), || arbstr
             .log()
@@ -398,7 +398,9 @@ fn a_reload_swaps_in_what_is_valid_and_disturbs_no_stream() {
     );
     let new = Provider::healthy(1, 1);
     for trigger in ["HUP", "file"] {
-        let arbstr = House::new().seller(Seller::new("alpha", &old)).start();
+        let arbstr = Setup::new()
+            .provider(ProviderConfig::new("alpha", &old))
+            .start();
         let mut stream = arbstr.chat(&ask_stream("model-a"));
         stream.read_until(&chunk("a"));
         let path = arbstr.folder().join("arbstr.toml");
@@ -435,7 +437,7 @@ fn a_reload_swaps_in_what_is_valid_and_disturbs_no_stream() {
 fn a_change_in_the_first_moments_is_taken_over() {
     let provider = Provider::healthy(1, 1);
     for (round, signalled) in [true, false].into_iter().cycle().take(16).enumerate() {
-        let arbstr = House::of(&provider).start();
+        let arbstr = Setup::of(&provider).start();
         let path = arbstr.folder().join("arbstr.toml");
         rewrite(&path, "[retry]", "[retry]\nmax_attempts = 3");
         if signalled {
@@ -453,7 +455,7 @@ fn a_change_in_the_first_moments_is_taken_over() {
 #[test]
 fn what_takes_a_restart_is_held_against_what_is_in_force() {
     let provider = Provider::healthy(1, 1);
-    let arbstr = House::of(&provider)
+    let arbstr = Setup::of(&provider)
         .argument("--log-format")
         .argument("json")
         .start();
@@ -495,7 +497,7 @@ fn a_database_that_cannot_be_is_a_failure_of_check_and_told_at_the_start() {
         assert!(told.contains(says) && !told.contains("good"), "{told}");
     }
     let provider = Provider::healthy(1, 1);
-    let arbstr = House::of(&provider).database(folder.path()).start();
+    let arbstr = Setup::of(&provider).database(folder.path()).start();
     assert!(arbstr.log().contains("is a folder; name a file in it"));
     assert_eq!(arbstr.chat(&ask("model-a")).status, 200);
 }
@@ -503,7 +505,7 @@ fn a_database_that_cannot_be_is_a_failure_of_check_and_told_at_the_start() {
 #[test]
 fn a_warning_is_told_once_at_the_start_or_when_a_reload_brings_it() {
     let provider = Provider::healthy(1, 1);
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let path = arbstr.folder().join("arbstr.toml");
     let told = |word: &str| arbstr.log().matches(word).count();
     let literal = "providers[0].api_key is written in the file";

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::harness::{
-    Answer, House, Provider, Row, Seller, ask, ask_stream, completion, wait_until,
+    Answer, Provider, ProviderConfig, Row, Setup, ask, ask_stream, completion, wait_until,
 };
 
 /// Rates and usage as text, then the cost in nanosats and as a decimal of sats.
@@ -122,10 +122,10 @@ const CASES: &[Case] = &[
     },
 ];
 
-fn seller(case: &Case, provider: &Provider) -> Seller {
+fn config(case: &Case, provider: &Provider) -> ProviderConfig {
     case.lines.iter().fold(
-        Seller::new("alpha", provider).rates(case.rates.0, case.rates.1),
-        |seller, line| seller.line(line),
+        ProviderConfig::new("alpha", provider).rates(case.rates.0, case.rates.1),
+        |config, line| config.line(line),
     )
 }
 
@@ -140,7 +140,7 @@ fn the_cost_of_a_json_answer_is_exact_in_header_and_row() {
     for case in CASES {
         let body = json_with(case.usage);
         let provider = Provider::always(Answer::json(200, &body));
-        let arbstr = House::new().seller(seller(case, &provider)).start();
+        let arbstr = Setup::new().provider(config(case, &provider)).start();
         let mut reply = arbstr.chat(&ask("model-a"));
         assert_eq!(reply.finish(), body, "a JSON answer is never changed");
         assert_eq!(
@@ -167,7 +167,7 @@ fn the_cost_of_a_stream_is_exact_in_event_and_row() {
             case.usage
         );
         let provider = Provider::always(Answer::sse().send(stream));
-        let arbstr = House::new().seller(seller(case, &provider)).start();
+        let arbstr = Setup::new().provider(config(case, &provider)).start();
         let mut reply = arbstr.chat(&ask_stream("model-a"));
         let text = reply.finish();
         let shown = text
@@ -211,8 +211,8 @@ fn assert_cost(row: &Row, case: &Case) {
 #[test]
 fn an_unknown_rate_is_an_unknown_cost() {
     let provider = Provider::healthy(10, 5);
-    let arbstr = House::new()
-        .seller(Seller::new("alpha", &provider).no_rates())
+    let arbstr = Setup::new()
+        .provider(ProviderConfig::new("alpha", &provider).no_rates())
         .start();
     let mut reply = arbstr.chat(&ask("model-a"));
     reply.finish();
@@ -229,9 +229,9 @@ fn an_unknown_rate_is_an_unknown_cost() {
 fn a_models_own_rates_and_name_are_used() {
     let provider = Provider::healthy(1000, 1000);
     let rates = "model = \"small\"\nupstream_model = \"vendor/small\"\ninput_rate = 600\noutput_rate = 2400";
-    let arbstr = House::new()
-        .seller(
-            Seller::new("alpha", &provider)
+    let arbstr = Setup::new()
+        .provider(
+            ProviderConfig::new("alpha", &provider)
                 .models(&["model-a", "small"])
                 .model_rates(rates),
         )
@@ -260,15 +260,15 @@ fn the_reference_cost_is_the_same_tokens_at_the_dearest_candidate() {
         Provider::healthy(1, 1),
         Provider::healthy(1, 1),
     );
-    let arbstr = House::new()
-        .seller(Seller::new("cheap", &cheap).rates("1000", "2000"))
-        .seller(
-            Seller::new("dear", &dear)
+    let arbstr = Setup::new()
+        .provider(ProviderConfig::new("cheap", &cheap).rates("1000", "2000"))
+        .provider(
+            ProviderConfig::new("dear", &dear)
                 .rates("4000", "8000")
                 .line("base_fee = 1"),
         )
-        .seller(
-            Seller::new("elsewhere", &elsewhere)
+        .provider(
+            ProviderConfig::new("elsewhere", &elsewhere)
                 .rates("90000", "90000")
                 .models(&["model-z"]),
         )
@@ -291,7 +291,7 @@ fn the_reference_cost_is_the_same_tokens_at_the_dearest_candidate() {
 fn what_the_provider_itself_reports_is_kept_beside_ours_and_told_where_it_differs() {
     let usage = r#"{"prompt_tokens":1000,"completion_tokens":500,"cost_sats":2.5}"#;
     let provider = Provider::always(Answer::json(200, &json_with(usage)));
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut reply = arbstr.chat(&ask("model-a"));
     reply.finish();
     let row = arbstr.row(&reply.id());
@@ -320,7 +320,7 @@ fn what_the_provider_itself_reports_is_kept_beside_ours_and_told_where_it_differ
 fn token_columns_hold_what_details_say() {
     let usage = r#"{"prompt_tokens":100,"completion_tokens":50,"prompt_tokens_details":{"cached_tokens":40},"completion_tokens_details":{"reasoning_tokens":30}}"#;
     let provider = Provider::always(Answer::json(200, &json_with(usage)));
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut reply = arbstr.chat(&ask("model-a"));
     reply.finish();
     let row = arbstr.row(&reply.id());
@@ -339,8 +339,8 @@ fn token_columns_hold_what_details_say() {
 fn more_cached_tokens_than_tokens_is_no_sane_usage() {
     let usage = r#"{"prompt_tokens":10,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":40}}"#;
     let provider = Provider::always(Answer::json(200, &json_with(usage)));
-    let arbstr = House::new()
-        .seller(Seller::new("alpha", &provider).line("cached_input_rate = 1"))
+    let arbstr = Setup::new()
+        .provider(ProviderConfig::new("alpha", &provider).line("cached_input_rate = 1"))
         .start();
     let mut reply = arbstr.chat(&ask("model-a"));
     reply.finish();
@@ -358,13 +358,13 @@ fn a_failed_attempt_costs_nothing_by_itself() {
         Provider::always(Answer::fault(500, "x")),
         Provider::always(Answer::json(200, &completion(1000, 500))),
     );
-    let arbstr = House::new()
-        .seller(
-            Seller::new("bad", &bad)
+    let arbstr = Setup::new()
+        .provider(
+            ProviderConfig::new("bad", &bad)
                 .rates("1", "1")
                 .line("base_fee = 0"),
         )
-        .seller(Seller::new("good", &good))
+        .provider(ProviderConfig::new("good", &good))
         .start();
     let mut reply = arbstr.chat(&ask("model-a"));
     reply.finish();

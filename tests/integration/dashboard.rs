@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use crate::harness::{Arbstr, House, Provider, Reply};
+use crate::harness::{Arbstr, Provider, Reply, Setup};
 
 const TOKEN: &str = "the-clients-token";
 
 fn guarded() -> (Provider, Arbstr) {
     let provider = Provider::healthy(1, 1);
-    let house = House::of(&provider).set("server", &format!("auth_token = \"{TOKEN}\""));
-    let arbstr = house.start();
+    let setup = Setup::of(&provider).set("server", &format!("auth_token = \"{TOKEN}\""));
+    let arbstr = setup.start();
     (provider, arbstr)
 }
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::{
-    Answer, Arbstr, Gate, House, Provider, Seller, ask, ask_stream, chunk, completion, finish,
-    usage_chunk, wait_until,
+    Answer, Arbstr, Gate, Provider, ProviderConfig, Setup, ask, ask_stream, chunk, completion,
+    finish, usage_chunk, wait_until,
 };
 
 /// As OpenRouter writes it: dollars per token, in quotes.
@@ -71,8 +71,8 @@ fn priced(models: &[(&str, &str)]) -> String {
     format!(r#"{{"data":[{}]}}"#, entries.join(","))
 }
 
-fn discovered(name: &str, provider: &Provider) -> Seller {
-    Seller::new(name, provider)
+fn discovered(name: &str, provider: &Provider) -> ProviderConfig {
+    ProviderConfig::new(name, provider)
         .models(&[])
         .no_rates()
         .line("auto_discover = true")
@@ -107,11 +107,11 @@ fn wait_for(arbstr: &Arbstr, what: &str, holds: impl Fn() -> bool) {
 fn each_dialect_gives_models_and_exact_prices() {
     let lists = [OPENROUTER, ROUTSTR, OLLAMA].map(listing);
     let [dollars, sats, plain] = [0, 1, 2].map(|at| lister(&lists[at]));
-    let arbstr = House::new()
+    let arbstr = Setup::new()
         .set("prices", "usd_per_btc = 80000")
-        .seller(discovered("or", &dollars))
-        .seller(discovered("rs", &sats))
-        .seller(
+        .provider(discovered("or", &dollars))
+        .provider(discovered("rs", &sats))
+        .provider(
             discovered("home", &plain)
                 .rates("0", "0")
                 .line("tier = \"local\""),
@@ -161,8 +161,8 @@ fn until_the_first_answer_the_config_alone_holds_and_nothing_waits() {
     let gate = Gate::new();
     let list = Answer::json(200, &priced(&[("model-a", "9"), ("model-b", "0.001")]));
     let slow = lister(&Arc::new(Mutex::new(list.after(&gate))));
-    let arbstr = House::new()
-        .seller(
+    let arbstr = Setup::new()
+        .provider(
             discovered("alpha", &slow)
                 .models(&["model-a"])
                 .rates("1000", "2000"),
@@ -203,7 +203,7 @@ fn a_model_appears_vanishes_and_changes_its_price_while_a_request_keeps_its_own(
             .send(usage_chunk(1000, 0))
             .send("data: [DONE]\n\n")
     });
-    let arbstr = House::new().seller(discovered("alpha", &alpha)).start();
+    let arbstr = Setup::new().provider(discovered("alpha", &alpha)).start();
     wait_for(&arbstr, "the first list", || {
         offer(&arbstr, "old", "alpha")["input_rate"] == 1000
     });
@@ -232,7 +232,9 @@ fn a_model_appears_vanishes_and_changes_its_price_while_a_request_keeps_its_own(
 fn models_that_nobody_asks_for_make_no_series() {
     let list = listing(&priced(&[("asked", "0.001"), ("idle", "0.001")]));
     let provider = lister(&list);
-    let arbstr = House::new().seller(discovered("alpha", &provider)).start();
+    let arbstr = Setup::new()
+        .provider(discovered("alpha", &provider))
+        .start();
     wait_for(&arbstr, "the list", || {
         !offer(&arbstr, "idle", "alpha").is_null()
     });
@@ -246,7 +248,7 @@ fn models_that_nobody_asks_for_make_no_series() {
 fn a_list_that_cannot_be_read_leaves_the_old_one_in_force_and_says_so_once() {
     let list = listing(&priced(&[("model-a", "0.001")]));
     let alpha = lister(&list);
-    let arbstr = House::new().seller(discovered("alpha", &alpha)).start();
+    let arbstr = Setup::new().provider(discovered("alpha", &alpha)).start();
     wait_for(&arbstr, "the first list", || {
         standing(&arbstr, 0)["models"] == 1
     });
@@ -271,8 +273,8 @@ fn a_list_that_cannot_be_read_leaves_the_old_one_in_force_and_says_so_once() {
 fn a_reload_keeps_what_was_discovered() {
     let list = listing(&priced(&[("model-a", "0.001")]));
     let alpha = lister(&list);
-    let arbstr = House::new()
-        .seller(discovered("alpha", &alpha).line("tier = \"local\""))
+    let arbstr = Setup::new()
+        .provider(discovered("alpha", &alpha).line("tier = \"local\""))
         .start();
     wait_for(&arbstr, "the list", || standing(&arbstr, 0)["models"] == 1);
     *list.lock().unwrap() = Answer::new(200).stall();
@@ -305,11 +307,11 @@ fn dollars_are_worth_what_the_named_source_says() {
         "btc_price_url = \"http://{}/price?of=btc\"",
         source.address()
     );
-    let arbstr = House::new()
+    let arbstr = Setup::new()
         .set("prices", &line)
         .set("prices", "btc_price_pointer = \"/bitcoin/usd\"")
         .set("prices", "btc_price_secs = 1")
-        .seller(discovered("alpha", &alpha))
+        .provider(discovered("alpha", &alpha))
         .start();
     let rate = || offer(&arbstr, "openai/gpt-4o", "alpha")["input_rate"].to_string();
     wait_for(&arbstr, "the price is used", || rate() == "2500");
@@ -343,13 +345,13 @@ fn dollars_that_a_provider_charged_are_sats_only_where_bitcoin_has_a_price() {
     let body = completion(100, 10).replace("\"usage\":{", "\"usage\":{\"cost\":0.001,");
     let alpha = Provider::always(Answer::json(200, &body));
     for (line, nanosats) in [("usd_per_btc = 80000", Some(1_250_000_000)), ("", None)] {
-        let house = House::of(&alpha);
-        let house = if line.is_empty() {
-            house
+        let setup = Setup::of(&alpha);
+        let setup = if line.is_empty() {
+            setup
         } else {
-            house.set("prices", line)
+            setup.set("prices", line)
         };
-        let arbstr = house.start();
+        let arbstr = setup.start();
         let reply = arbstr.chat(&ask("model-a"));
         let id = reply.id();
         assert_eq!(

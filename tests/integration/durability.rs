@@ -5,7 +5,7 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use crate::harness::{
-    Answer, Client, DONE, Gate, House, Provider, Row, ask, ask_stream, chunk, completion, finish,
+    Answer, Client, DONE, Gate, Provider, Row, Setup, ask, ask_stream, chunk, completion, finish,
     usage_chunk, wait_until,
 };
 
@@ -13,7 +13,7 @@ use crate::harness::{
 fn kill_9_during_20_streams_leaves_20_interrupted_rows() {
     let gate = Gate::new();
     let provider = Provider::always(Answer::sse().send(chunk("a")).wait_for(&gate).send(DONE));
-    let mut arbstr = House::of(&provider).start();
+    let mut arbstr = Setup::of(&provider).start();
     let mut ids: Vec<_> = thread::scope(|scope| {
         let streams: Vec<_> = (0..20)
             .map(|_| {
@@ -64,7 +64,7 @@ fn kill_9_during_20_streams_leaves_20_interrupted_rows() {
 fn a_request_is_on_record_before_its_first_upstream_byte() {
     let gate = Gate::new();
     let provider = Provider::always(Answer::json(200, &completion(1, 1)).after(&gate));
-    let mut arbstr = House::of(&provider).start();
+    let mut arbstr = Setup::of(&provider).start();
     let mut client = arbstr.client();
     client.request_chat(&ask("model-a"));
     gate.wait_reached();
@@ -83,7 +83,7 @@ fn a_request_is_on_record_before_its_first_upstream_byte() {
 #[test]
 fn a_completion_survives_a_kill_right_after_the_answer() {
     let provider = Provider::healthy(10, 4);
-    let mut arbstr = House::of(&provider).start();
+    let mut arbstr = Setup::of(&provider).start();
     let mut ids = Vec::new();
     for at in 0..10 {
         let mut reply = arbstr.chat(&if at % 2 == 0 {
@@ -130,7 +130,7 @@ fn a_row_in_flight_says_in_progress() {
             .send(usage_chunk(10, 4))
             .send(DONE),
     );
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut reply = arbstr.chat(&ask_stream("model-a"));
     reply.read_until(&chunk("a"));
     let id = reply.id();
@@ -159,16 +159,16 @@ fn two_instances_share_a_file_and_leave_each_others_rows_alone() {
             .send(usage_chunk(10, 4))
             .send(DONE),
     );
-    let first = House::of(&provider).start();
+    let first = Setup::of(&provider).start();
     let mut reply = first.chat(&ask_stream("model-a"));
     reply.read_until(&chunk("a"));
-    let second = House::of(&provider).database(&first.database()).start();
-    let mut dying = House::of(&provider).database(&first.database()).start();
+    let second = Setup::of(&provider).database(&first.database()).start();
+    let mut dying = Setup::of(&provider).database(&first.database()).start();
     let mut other = dying.chat(&ask_stream("model-a"));
     other.read_until(&chunk("a"));
     let (mine, dead) = (reply.id(), other.id());
     dying.kill_9();
-    let third = House::of(&provider).database(&first.database()).start();
+    let third = Setup::of(&provider).database(&first.database()).start();
     let interrupted = || {
         third
             .row_now(&dead)
@@ -194,7 +194,7 @@ fn two_instances_share_a_file_and_leave_each_others_rows_alone() {
 #[test]
 fn a_locked_database_delays_no_request_and_loses_no_row() {
     let provider = Provider::healthy(10, 4);
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut first = arbstr.chat(&ask("model-a"));
     first.finish();
     arbstr.row(&first.id()).assert_success();
@@ -229,10 +229,10 @@ fn a_locked_database_delays_no_request_and_loses_no_row() {
 #[test]
 fn a_missing_folder_is_made() {
     let provider = Provider::healthy(1, 1);
-    let house = House::of(&provider);
-    let base = house.start();
+    let setup = Setup::of(&provider);
+    let base = setup.start();
     let path = base.folder().join("deep/er/arbstr.db");
-    let arbstr = house.database(&path).start();
+    let arbstr = setup.database(&path).start();
     let mut reply = arbstr.chat(&ask("model-a"));
     reply.finish();
     arbstr.row(&reply.id()).assert_success();
@@ -242,11 +242,11 @@ fn a_missing_folder_is_made() {
 #[test]
 fn a_database_that_cannot_be_opened_is_retried_while_arbstr_serves_on() {
     let provider = Provider::healthy(10, 4);
-    let house = House::of(&provider);
-    let base = house.start();
+    let setup = Setup::of(&provider);
+    let base = setup.start();
     let path = base.folder().join("blocked.db");
     fs::create_dir(&path).unwrap();
-    let arbstr = house.database(&path).start();
+    let arbstr = setup.database(&path).start();
     let mut reply = arbstr.chat(&ask("model-a"));
     reply.finish();
     assert_eq!(reply.status, 200);
@@ -265,11 +265,11 @@ fn a_database_that_cannot_be_opened_is_retried_while_arbstr_serves_on() {
 #[test]
 fn what_ails_the_database_is_told_only_to_those_who_have_the_token() {
     let provider = Provider::healthy(10, 4);
-    let house = House::of(&provider).set("server", "auth_token = \"s3cret\"");
-    let base = house.start();
+    let setup = Setup::of(&provider).set("server", "auth_token = \"s3cret\"");
+    let base = setup.start();
     let path = base.folder().join("blocked.db");
     fs::create_dir(&path).unwrap();
-    let arbstr = house.database(&path).start();
+    let arbstr = setup.database(&path).start();
     let told = |headers: &[(&str, &str)]| {
         let health = arbstr.call("GET", "/health", headers, b"").json();
         assert_eq!(health["status"], "degraded", "{health}");
@@ -283,13 +283,13 @@ fn what_ails_the_database_is_told_only_to_those_who_have_the_token() {
 #[test]
 fn a_slot_file_that_cannot_be_opened_is_named_and_costs_no_record() {
     let provider = Provider::healthy(10, 4);
-    let house = House::of(&provider);
-    let base = house.start();
+    let setup = Setup::of(&provider);
+    let base = setup.start();
     let path = base.folder().join("other.db");
     let slot = base.folder().join("other.db.owner-0");
     // Nobody can open a link to itself, not even root.
     std::os::unix::fs::symlink(&slot, &slot).unwrap();
-    let mut arbstr = house.database(&path).start();
+    let mut arbstr = setup.database(&path).start();
     let mut reply = arbstr.chat(&ask("model-a"));
     reply.finish();
     arbstr.row(&reply.id()).assert_success();
@@ -306,7 +306,7 @@ fn a_slot_file_that_cannot_be_opened_is_named_and_costs_no_record() {
 #[test]
 fn a_record_that_the_database_refuses_is_told_as_that_and_costs_itself_alone() {
     let provider = Provider::healthy(10, 4);
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut first = arbstr.chat(&ask("model-a"));
     first.finish();
     arbstr.row(&first.id());
@@ -331,7 +331,7 @@ fn a_record_that_the_database_refuses_is_told_as_that_and_costs_itself_alone() {
 #[test]
 fn the_readable_view_shows_times_for_people() {
     let provider = Provider::healthy(10, 4);
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut reply = arbstr.chat(&ask("model-a"));
     reply.finish();
     let row = arbstr.row(&reply.id());
@@ -362,7 +362,7 @@ fn the_readable_view_shows_times_for_people() {
 #[test]
 fn each_row_is_a_uuid_v7_of_its_own() {
     let provider = Provider::healthy(1, 1);
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let ids: Vec<_> = (0..3).map(|_| arbstr.chat(&ask("model-a")).id()).collect();
     for id in &ids {
         let parts: Vec<_> = id.split('-').map(str::len).collect();
@@ -378,7 +378,7 @@ fn each_row_is_a_uuid_v7_of_its_own() {
 #[test]
 fn whatever_was_answered_before_a_kill_is_on_record() {
     let provider = Provider::healthy(10, 4);
-    let mut arbstr = House::of(&provider).start();
+    let mut arbstr = Setup::of(&provider).start();
     let address = arbstr.address();
     let ids = std::sync::Mutex::new(Vec::new());
     let stop = std::sync::atomic::AtomicBool::new(false);
@@ -459,7 +459,7 @@ fn ask_until_killed(address: std::net::SocketAddr, streamed: bool) -> Option<(St
 #[test]
 fn a_shutdown_in_front_of_a_locked_database_loses_nothing() {
     let provider = Provider::healthy(10, 4);
-    let mut arbstr = House::of(&provider).start();
+    let mut arbstr = Setup::of(&provider).start();
     let mut first = arbstr.chat(&ask("model-a"));
     first.finish();
     arbstr.row(&first.id());
@@ -485,15 +485,15 @@ fn a_shutdown_in_front_of_a_locked_database_loses_nothing() {
 #[test]
 fn a_file_that_is_no_database_is_left_alone() {
     let provider = Provider::healthy(10, 4);
-    let house = House::of(&provider);
-    let base = house.start();
+    let setup = Setup::of(&provider);
+    let base = setup.start();
     let path = base.folder().join("letter.txt");
     let letter = "Dear reader, this is no database. ".repeat(200);
     fs::write(&path, &letter).unwrap();
     let folder = crate::harness::Folder::new();
     let config = folder.write(
         "arbstr.toml",
-        &house.clone().database(&path).text(folder.path()),
+        &setup.clone().database(&path).text(folder.path()),
     );
     let mut child = crate::harness::command(&folder)
         .arg("serve")
@@ -513,7 +513,7 @@ fn a_file_that_is_no_database_is_left_alone() {
 #[test]
 fn five_thousand_requests_at_once_are_five_thousand_rows_and_their_exact_sum() {
     let provider = Provider::healthy(1000, 500);
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let left = AtomicUsize::new(REQUESTS);
     thread::scope(|scope| {
         for _ in 0..64 {

@@ -4,18 +4,18 @@
 
 mod answer;
 mod client;
-mod house;
 mod http2;
 mod provider;
 mod row;
+mod setup;
 mod wire;
 
 pub(crate) use answer::{Answer, Gate, chunk, completion, event, finish, usage_chunk};
 pub(crate) use client::{Client, End, Reply};
-pub(crate) use house::{Arbstr, Folder, House, Seller, command};
 pub(crate) use http2::{Http2Provider, Turn};
 pub(crate) use provider::{Provider, Seen};
 pub(crate) use row::{Row, wait_until};
+pub(crate) use setup::{Arbstr, Folder, ProviderConfig, Setup, command};
 
 /// The last event of a provider that knows its manners.
 pub(crate) const DONE: &str = "data: [DONE]\n\n";

@@ -6,7 +6,9 @@ use std::{fs, thread};
 
 use serde_json::Value;
 
-use crate::harness::{Answer, Arbstr, Folder, House, Provider, Seller, ask, chunk, completion};
+use crate::harness::{
+    Answer, Arbstr, Folder, Provider, ProviderConfig, Setup, ask, chunk, completion,
+};
 
 /// The candidates that `/v1/cost` shows for a request.
 fn candidates(arbstr: &Arbstr, body: &str) -> Vec<Value> {
@@ -39,7 +41,7 @@ fn saying(bytes: usize, prompt: u64, output: u64) -> Answer {
 #[test]
 fn what_is_learned_is_expected_and_survives_a_restart() {
     let provider = Provider::always(saying(2800, 123, 700));
-    let mut arbstr = House::of(&provider).start();
+    let mut arbstr = Setup::of(&provider).start();
     let body = ask("model-a");
     (0..10).for_each(|_| drop(serve(&arbstr, &body)));
     let expected = |arbstr: &Arbstr| {
@@ -66,18 +68,18 @@ fn what_is_learned_is_expected_and_survives_a_restart() {
 fn what_the_mock_teaches_is_kept_from_real_providers() {
     let provider = Provider::healthy(10, 4);
     let folder = Folder::new();
-    let house = House::of(&provider).database(&folder.path().join("shared.db"));
-    let took_up = |house: &House| {
-        let mut arbstr = house.start();
+    let setup = Setup::of(&provider).database(&folder.path().join("shared.db"));
+    let took_up = |setup: &Setup| {
+        let mut arbstr = setup.start();
         arbstr.chat(&ask("gpt-4o"));
         arbstr.signal("TERM");
         arbstr.wait_exit(Duration::from_secs(20));
         arbstr.log().contains("took up what was learned")
     };
-    let mock = house.clone().argument("--mock");
+    let mock = setup.clone().argument("--mock");
     assert!(!took_up(&mock), "nothing is there yet");
-    assert!(!took_up(&house), "what is there is the mock's");
-    assert!(took_up(&mock) && took_up(&house), "each its own");
+    assert!(!took_up(&setup), "what is there is the mock's");
+    assert!(took_up(&mock) && took_up(&setup), "each its own");
 }
 
 #[test]
@@ -88,7 +90,7 @@ fn what_could_not_be_read_at_the_start_is_not_saved_over() {
         arbstr.wait_exit(Duration::from_secs(20));
         arbstr
     };
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let body = ask("model-a");
     (0..10).for_each(|_| drop(serve(&arbstr, &body)));
     let arbstr = stop(arbstr);
@@ -109,9 +111,9 @@ fn what_could_not_be_read_at_the_start_is_not_saved_over() {
 #[test]
 fn the_parts_of_an_expected_cost_add_up() {
     let provider = Provider::healthy(100, 10);
-    let arbstr = House::new()
-        .seller(
-            Seller::new("alpha", &provider)
+    let arbstr = Setup::new()
+        .provider(
+            ProviderConfig::new("alpha", &provider)
                 .rates("1000", "2000")
                 .line("base_fee = 0.5"),
         )
@@ -128,10 +130,10 @@ fn the_parts_of_an_expected_cost_add_up() {
 #[test]
 fn asking_for_the_cost_takes_nobodys_turn() {
     let provider = Provider::healthy(1, 1);
-    let arbstr = House::new()
+    let arbstr = Setup::new()
         .set("policies", "default_strategy = \"round_robin\"")
-        .seller(Seller::new("alpha", &provider))
-        .seller(Seller::new("beta", &provider))
+        .provider(ProviderConfig::new("alpha", &provider))
+        .provider(ProviderConfig::new("beta", &provider))
         .start();
     let body = ask("model-a");
     let mut winners = Vec::new();
@@ -146,9 +148,9 @@ fn asking_for_the_cost_takes_nobodys_turn() {
 fn who_bills_more_for_the_same_text_is_found_out() {
     let generous = Provider::always(saying(2000, 100, 1500));
     let honest = Provider::always(saying(2000, 100, 500));
-    let arbstr = House::new()
-        .seller(Seller::new("alpha", &generous).rates("1000", "10000"))
-        .seller(Seller::new("beta", &honest).rates("1000", "14000"))
+    let arbstr = Setup::new()
+        .provider(ProviderConfig::new("alpha", &generous).rates("1000", "10000"))
+        .provider(ProviderConfig::new("beta", &honest).rates("1000", "14000"))
         .start();
     let body = ask("model-a");
     assert_eq!(serve(&arbstr, &body), "alpha");
@@ -172,9 +174,9 @@ fn who_bills_more_for_the_same_text_is_found_out() {
 fn usage_that_cannot_be_true_is_flagged_and_billed() {
     let honest = Provider::always(saying(400, 50, 100));
     let liar = Provider::always(saying(400, 50, 90_000));
-    let arbstr = House::new()
-        .seller(Seller::new("alpha", &liar).rates("1000", "1000"))
-        .seller(Seller::new("beta", &honest).rates("2000", "2000"))
+    let arbstr = Setup::new()
+        .provider(ProviderConfig::new("alpha", &liar).rates("1000", "1000"))
+        .provider(ProviderConfig::new("beta", &honest).rates("2000", "2000"))
         .start();
     let body = ask("model-a");
     let mut reply = arbstr.chat(&body);
@@ -200,9 +202,9 @@ fn who_breaks_off_is_expected_to_cost_more() {
         Answer::sse().send(chunk(&"word ".repeat(100))).reset()
     });
     let steady = Provider::healthy(10, 10);
-    let arbstr = House::new()
-        .seller(Seller::new("alpha", &breaking).rates("1000", "1000"))
-        .seller(Seller::new("beta", &steady).rates("5000", "5000"))
+    let arbstr = Setup::new()
+        .provider(ProviderConfig::new("alpha", &breaking).rates("1000", "1000"))
+        .provider(ProviderConfig::new("beta", &steady).rates("5000", "5000"))
         .start();
     let body = ask("model-a").replace("\"messages\"", "\"stream\":true,\"messages\"");
     for _ in 0..2 {
@@ -222,13 +224,13 @@ fn a_conversation_is_expected_in_the_cache_of_who_knows_it() {
     let usage = r#""prompt_tokens":2010,"prompt_tokens_details":{"cached_tokens":1900}"#;
     let answer = completion(2010, 10).replace(r#""prompt_tokens":2010"#, usage);
     let provider = Provider::always(Answer::json(200, &answer));
-    let arbstr = House::new()
-        .seller(
-            Seller::new("alpha", &provider)
+    let arbstr = Setup::new()
+        .provider(
+            ProviderConfig::new("alpha", &provider)
                 .rates("1000", "1000")
                 .line("cached_input_rate = 100"),
         )
-        .seller(Seller::new("beta", &provider).rates("1001", "1000"))
+        .provider(ProviderConfig::new("beta", &provider).rates("1001", "1000"))
         .start();
     let first = ask("model-a").replace("Say hello.", &"many words of input ".repeat(400));
     let next = first.replace(
@@ -252,9 +254,9 @@ fn a_conversation_is_expected_in_the_cache_of_who_knows_it() {
 #[test]
 fn what_trials_cost_more_is_told() {
     let provider = Provider::always(saying(2000, 100, 500));
-    let arbstr = House::new()
-        .seller(Seller::new("alpha", &provider).rates("1000", "10000"))
-        .seller(Seller::new("beta", &provider).rates("1000", "10500"))
+    let arbstr = Setup::new()
+        .provider(ProviderConfig::new("alpha", &provider).rates("1000", "10000"))
+        .provider(ProviderConfig::new("beta", &provider).rates("1000", "10500"))
         .start();
     let body = ask("model-a");
     let told = |arbstr: &Arbstr| arbstr.get("/providers").json()["exploration_sats"].clone();

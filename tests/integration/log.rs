@@ -9,8 +9,8 @@ use std::{panic, thread};
 use serde_json::Value;
 
 use crate::harness::{
-    Answer, Arbstr, Client, Folder, House, Provider, Seller, ask, ask_stream, command, completion,
-    wait_until,
+    Answer, Arbstr, Client, Folder, Provider, ProviderConfig, Setup, ask, ask_stream, command,
+    completion, wait_until,
 };
 
 /// The lines about requests, once there are so many.
@@ -40,11 +40,11 @@ fn every_request_is_one_line_with_what_is_on_record() {
         Provider::always(Answer::fault(500, "oops")),
         Provider::healthy(1000, 500),
     );
-    let arbstr = House::new()
+    let arbstr = Setup::new()
         .argument("--log-format")
         .argument("json")
-        .seller(Seller::new("bad", &bad).rates("1", "1"))
-        .seller(Seller::new("good", &good))
+        .provider(ProviderConfig::new("bad", &bad).rates("1", "1"))
+        .provider(ProviderConfig::new("good", &good))
         .start();
     let headers = [("x-request-id", "mine \"7\"")];
     let mut json = arbstr.chat_with(&headers, &ask("model-a"));
@@ -102,7 +102,7 @@ fn every_request_is_one_line_with_what_is_on_record() {
 #[test]
 fn a_line_stays_one_line_whatever_is_in_it() {
     let provider = Provider::healthy(1, 1);
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let evil = "m\\n2026-01-01T00:00:00Z ERROR forged\\u001b[31m\\u202e";
     arbstr.chat(&ask(evil)).finish();
     let lines = request_lines(&arbstr, 1);
@@ -122,11 +122,11 @@ fn rust_log_says_what_is_told() {
         Provider::always(Answer::fault(500, "oops")),
         Provider::always(Answer::json(200, &completion(1, 1))),
     );
-    let house = House::new()
-        .seller(Seller::new("bad", &bad).rates("1", "1"))
-        .seller(Seller::new("good", &good));
+    let setup = Setup::new()
+        .provider(ProviderConfig::new("bad", &bad).rates("1", "1"))
+        .provider(ProviderConfig::new("good", &good));
     let folder = Folder::new();
-    let config = folder.write("arbstr.toml", &house.text(folder.path()));
+    let config = folder.write("arbstr.toml", &setup.text(folder.path()));
     let mut serve = command(&folder);
     serve
         .env("RUST_LOG", "warn,arbstr::serve=info")
@@ -162,7 +162,7 @@ fn rust_log_says_what_is_told() {
 fn a_stderr_that_nobody_reads_stops_nothing() {
     let provider = Provider::healthy(1, 1);
     let folder = Folder::new();
-    let config = folder.write("arbstr.toml", &House::of(&provider).text(folder.path()));
+    let config = folder.write("arbstr.toml", &Setup::of(&provider).text(folder.path()));
     let mut serve = command(&folder);
     serve
         .env("RUST_LOG", "trace")

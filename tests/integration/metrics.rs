@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use self::exposition::Exposition;
 use crate::harness::{
-    Answer, Arbstr, DONE, Gate, House, Provider, Row, Seller, ask, ask_stream, chunk, completion,
-    wait_until,
+    Answer, Arbstr, DONE, Gate, Provider, ProviderConfig, Row, Setup, ask, ask_stream, chunk,
+    completion, wait_until,
 };
 
 /// What is only there while there is a limit, a list, a collector, or something to count.
@@ -73,7 +73,7 @@ fn ask_for_everything(arbstr: &Arbstr) {
     }));
 }
 
-fn busy_house() -> (Arbstr, Vec<Provider>) {
+fn busy_setup() -> (Arbstr, Vec<Provider>) {
     let providers = vec![
         moody(),
         Provider::healthy(1000, 500),
@@ -81,15 +81,15 @@ fn busy_house() -> (Arbstr, Vec<Provider>) {
         Provider::always(Answer::fault(503, "busy")),
         Provider::always(Answer::fault(400, "bad")),
     ];
-    let arbstr = House::new()
+    let arbstr = Setup::new()
         .set("circuit", "failures = 100")
         .set("retry", "max_attempts = 2")
-        .seller(Seller::new("alpha", &providers[0]).rates("0.1", "0.2"))
-        .seller(Seller::new("beta", &providers[1]).line("base_fee = 3"))
-        .seller(Seller::new("gamma", &providers[2]).models(&["broken"]))
-        .seller(Seller::new("delta", &providers[3]).models(&["unwilling"]))
-        .seller(
-            Seller::new("epsilon", &providers[4])
+        .provider(ProviderConfig::new("alpha", &providers[0]).rates("0.1", "0.2"))
+        .provider(ProviderConfig::new("beta", &providers[1]).line("base_fee = 3"))
+        .provider(ProviderConfig::new("gamma", &providers[2]).models(&["broken"]))
+        .provider(ProviderConfig::new("delta", &providers[3]).models(&["unwilling"]))
+        .provider(
+            ProviderConfig::new("epsilon", &providers[4])
                 .models(&["mistaken"])
                 .no_rates(),
         )
@@ -99,7 +99,7 @@ fn busy_house() -> (Arbstr, Vec<Provider>) {
 
 #[test]
 fn counts_requests_as_they_are_on_record() {
-    let (arbstr, _providers) = busy_house();
+    let (arbstr, _providers) = busy_setup();
     ask_for_everything(&arbstr);
     let seen = scrape(&arbstr);
     let groups = query(
@@ -169,7 +169,7 @@ fn counts_requests_as_they_are_on_record() {
 
 #[test]
 fn adds_money_and_attempts_up_as_they_are_on_record() {
-    let (arbstr, _providers) = busy_house();
+    let (arbstr, _providers) = busy_setup();
     ask_for_everything(&arbstr);
     let seen = scrape(&arbstr);
     let sums = query(
@@ -236,7 +236,7 @@ fn adds_money_and_attempts_up_as_they_are_on_record() {
 
 #[test]
 fn what_failed_attempts_cost_is_counted_apart() {
-    let (arbstr, _providers) = busy_house();
+    let (arbstr, _providers) = busy_setup();
     ask_for_everything(&arbstr);
     let seen = scrape(&arbstr);
     let sums = query(
@@ -264,8 +264,8 @@ fn a_list_that_is_read_shows_its_size_and_age() {
             Answer::json(200, &completion(1, 1))
         }
     });
-    let seller = Seller::new("alpha", &provider).line("auto_discover = true");
-    let arbstr = House::new().seller(seller).start();
+    let config = ProviderConfig::new("alpha", &provider).line("auto_discover = true");
+    let arbstr = Setup::new().provider(config).start();
     let labels = [("provider", "alpha")];
     let read = || scrape(&arbstr).sum("arbstr_discovered_models", &labels) == 2.0;
     assert!(wait_until(Duration::from_secs(5), read), "{}", arbstr.log());
@@ -284,7 +284,7 @@ fn a_list_that_is_read_shows_its_size_and_age() {
 #[test]
 fn measures_in_seconds_what_the_rows_have_in_milliseconds() {
     let provider = Provider::always(Answer::json(200, &completion(1, 1)).after_pause(120));
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let id = arbstr.chat(&ask("model-a")).id();
     let row = arbstr.row(&id);
     let seen = scrape(&arbstr);
@@ -311,7 +311,7 @@ fn measures_in_seconds_what_the_rows_have_in_milliseconds() {
 #[test]
 fn models_that_clients_make_up_share_one_series() {
     let provider = Provider::healthy(1, 1);
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     arbstr.chat(&ask("made-up-0")).finish();
     scrape(&arbstr);
     let before = scrape(&arbstr).len();
@@ -333,8 +333,8 @@ fn models_that_clients_make_up_share_one_series() {
 fn odd_names_in_the_config_stay_one_label() {
     let provider = Provider::healthy(1, 1);
     let odd = "we\\\\ird \\\"model\\\" ü";
-    let arbstr = House::new()
-        .seller(Seller::new("alpha", &provider).models(&["we\\ird \"model\" ü"]))
+    let arbstr = Setup::new()
+        .provider(ProviderConfig::new("alpha", &provider).models(&["we\\ird \"model\" ü"]))
         .start();
     arbstr.chat(&ask(odd)).finish();
     let seen = scrape(&arbstr);
@@ -350,9 +350,9 @@ fn odd_names_in_the_config_stay_one_label() {
 #[test]
 fn an_outage_shows_in_the_circuits() {
     let (down, up) = (Provider::refusing(), Provider::healthy(1, 1));
-    let arbstr = House::new()
-        .seller(Seller::new("alpha", &down).rates("1", "1"))
-        .seller(Seller::new("beta", &up))
+    let arbstr = Setup::new()
+        .provider(ProviderConfig::new("alpha", &down).rates("1", "1"))
+        .provider(ProviderConfig::new("beta", &up))
         .start();
     let calm = scrape(&arbstr);
     assert_eq!(
@@ -396,7 +396,7 @@ fn an_outage_shows_in_the_circuits() {
 fn what_is_in_flight_shows_while_it_is() {
     let gate = Gate::new();
     let provider = Provider::always(Answer::sse().send(chunk("a")).wait_for(&gate).send(DONE));
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut reply = arbstr.chat(&ask_stream("model-a"));
     reply.read_until("content");
     let during = scrape(&arbstr);
@@ -426,9 +426,9 @@ fn what_is_in_flight_shows_while_it_is() {
 #[test]
 fn a_reload_keeps_what_stays_and_drops_what_goes() {
     let (one, two) = (Provider::healthy(1, 1), Provider::healthy(1, 1));
-    let both = House::new()
-        .seller(Seller::new("alpha", &one).models(&["model-a"]))
-        .seller(Seller::new("beta", &two).models(&["model-b"]));
+    let both = Setup::new()
+        .provider(ProviderConfig::new("alpha", &one).models(&["model-a"]))
+        .provider(ProviderConfig::new("beta", &two).models(&["model-b"]));
     let arbstr = both.start();
     arbstr.chat(&ask("model-a")).finish();
     arbstr.chat(&ask("model-b")).finish();
@@ -436,7 +436,7 @@ fn a_reload_keeps_what_stays_and_drops_what_goes() {
         scrape(&arbstr).one("arbstr_cost_sats_total", &[("provider", "beta")]),
         0.003
     );
-    let fewer = House::new().seller(Seller::new("alpha", &one).models(&["model-a"]));
+    let fewer = Setup::new().provider(ProviderConfig::new("alpha", &one).models(&["model-a"]));
     fs::write(
         arbstr.folder().join("arbstr.toml"),
         fewer.text(arbstr.folder()),
@@ -481,7 +481,7 @@ fn a_reload_keeps_what_stays_and_drops_what_goes() {
 #[test]
 fn asks_for_the_token_as_the_api_does() {
     let provider = Provider::healthy(1, 1);
-    let arbstr = House::of(&provider)
+    let arbstr = Setup::of(&provider)
         .set("server", "auth_token = \"s3cret\"")
         .start();
     assert_eq!(arbstr.get("/metrics").status, 401);
@@ -493,7 +493,7 @@ fn asks_for_the_token_as_the_api_does() {
 
 #[test]
 fn the_dashboard_asks_for_metrics_that_there_are() {
-    let (arbstr, _providers) = busy_house();
+    let (arbstr, _providers) = busy_setup();
     ask_for_everything(&arbstr);
     let seen = scrape(&arbstr);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/grafana/arbstr.json");
@@ -519,7 +519,7 @@ fn the_dashboard_asks_for_metrics_that_there_are() {
 
 #[test]
 fn the_manual_lists_every_metric_and_no_other() {
-    let (arbstr, _providers) = busy_house();
+    let (arbstr, _providers) = busy_setup();
     ask_for_everything(&arbstr);
     let seen = scrape(&arbstr);
     let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/monitoring.md");

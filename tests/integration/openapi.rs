@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::harness::{Answer, Arbstr, House, Provider, Seller, ask, ask_stream};
+use crate::harness::{Answer, Arbstr, Provider, ProviderConfig, Setup, ask, ask_stream};
 
 fn description() -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json");
@@ -98,9 +98,9 @@ fn lived_in() -> (Arbstr, String) {
         r#"{"error":{"message":"half done"},"usage":{"prompt_tokens":10,"completion_tokens":5}}"#;
     let bad = Provider::always(Answer::json(500, billed));
     let good = Provider::healthy(10, 5);
-    let arbstr = House::new()
-        .seller(Seller::new("bad", &bad).rates("1", "1"))
-        .seller(Seller::new("good", &good))
+    let arbstr = Setup::new()
+        .provider(ProviderConfig::new("bad", &bad).rates("1", "1"))
+        .provider(ProviderConfig::new("good", &good))
         .set("circuit", "failures = 2")
         .tail("[[policies.rules]]\nname = \"thrifty\"\nmax_sats_per_1m_output = 1000000\n[prices]\nusd_per_btc = 100000\n")
         .start();

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Answer, Arbstr, House, Provider, Seller, ask, ask_stream, wait_until};
+use crate::harness::{
+    Answer, Arbstr, Provider, ProviderConfig, Setup, ask, ask_stream, wait_until,
+};
 
 /// A good answer to `GET path`.
 #[track_caller]
@@ -34,29 +36,29 @@ fn settle(arbstr: &Arbstr, count: usize) {
 }
 
 /// Two providers of two models; a third model is broken, a fourth has no price.
-fn market() -> (Vec<Provider>, House) {
+fn market() -> (Vec<Provider>, Setup) {
     let providers = vec![
         Provider::healthy(1000, 500),
         Provider::healthy(77, 3),
         Provider::always(Answer::fault(500, "broken")),
         Provider::healthy(5, 5),
     ];
-    let house = House::new()
+    let setup = Setup::new()
         .set("circuit", "failures = 1000")
-        .seller(Seller::new("alpha", &providers[0]).rates("1000.5", "2000"))
-        .seller(
-            Seller::new("beta", &providers[1])
+        .provider(ProviderConfig::new("alpha", &providers[0]).rates("1000.5", "2000"))
+        .provider(
+            ProviderConfig::new("beta", &providers[1])
                 .models(&["model-a", "model-b"])
                 .rates("9000", "9000.001")
                 .line("tier = \"frontier\""),
         )
-        .seller(Seller::new("broken", &providers[2]).models(&["model-c"]))
-        .seller(
-            Seller::new("unpriced", &providers[3])
+        .provider(ProviderConfig::new("broken", &providers[2]).models(&["model-c"]))
+        .provider(
+            ProviderConfig::new("unpriced", &providers[3])
                 .models(&["model-d"])
                 .no_rates(),
         );
-    (providers, house)
+    (providers, setup)
 }
 
 /// `count` requests of every kind.
@@ -85,9 +87,9 @@ fn a_request_is_found_by_its_id_with_plan_and_attempts() {
         Provider::always(Answer::fault(500, "x")),
         Provider::healthy(1000, 500),
     );
-    let arbstr = House::new()
-        .seller(Seller::new("bad", &bad).rates("1", "1"))
-        .seller(Seller::new("good", &good))
+    let arbstr = Setup::new()
+        .provider(ProviderConfig::new("bad", &bad).rates("1", "1"))
+        .provider(ProviderConfig::new("good", &good))
         .start();
     for body in [ask("model-a"), ask_stream("model-a")] {
         let mut reply = arbstr.chat(&body);
@@ -140,7 +142,7 @@ fn a_request_is_found_by_its_id_with_plan_and_attempts() {
 #[test]
 fn an_unknown_id_is_404() {
     let provider = Provider::healthy(1, 1);
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     for id in ["019a0000-0000-7000-8000-000000000000", "nonsense", "%00"] {
         let mut reply = arbstr.get(&format!("/v1/requests/{id}"));
         let error = reply.json();

@@ -7,7 +7,7 @@ use std::{env, fs};
 
 use serde_json::Value;
 
-use crate::harness::{Answer, Arbstr, House, Provider, ask_stream, ask_stream_with_usage};
+use crate::harness::{Answer, Arbstr, Provider, Setup, ask_stream, ask_stream_with_usage};
 
 struct Recording {
     name: String,
@@ -51,7 +51,7 @@ fn recorded_streams_pass_byte_for_byte_at_any_chunking() {
         // Comments alone may come before the first event, so that no piece is empty of meaning; sizes are primes.
         for size in [usize::MAX / 2, 4099, 61] {
             let provider = Provider::always(in_pieces(&recording.bytes, size));
-            let arbstr = House::of(&provider).start();
+            let arbstr = Setup::of(&provider).start();
             failures.extend(
                 tried(&arbstr, &recording)
                     .into_iter()

@@ -4,15 +4,15 @@ use http_body_util::BodyExt as _;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::harness::{
-    Answer, Arbstr, DONE, House, Http2Provider, Provider, Seller, Turn, ask, ask_stream, chunk,
-    completion, event, finish, usage_chunk,
+    Answer, Arbstr, DONE, Http2Provider, Provider, ProviderConfig, Setup, Turn, ask, ask_stream,
+    chunk, completion, event, finish, usage_chunk,
 };
 
 /// The proxy before this one wrote every stream down as failed and without a cost.
 #[test]
 fn a_streamed_request_is_a_success_with_a_cost() {
     let provider = Provider::healthy(1000, 500);
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut reply = arbstr.chat(&ask_stream("model-a"));
     reply.finish();
     let row = arbstr.row(&reply.id());
@@ -30,7 +30,7 @@ fn a_client_that_stops_at_the_first_done_is_a_success() {
         let provider = Provider::always(
             Answer::sse().send(chunk("a") + &finish("stop") + &usage_chunk(10, 4) + DONE),
         );
-        let arbstr = House::of(&provider).start();
+        let arbstr = Setup::of(&provider).start();
         let mut reply = arbstr.chat(&ask_stream("model-a"));
         reply.read_until(DONE);
         let id = reply.id();
@@ -44,9 +44,9 @@ fn a_client_that_stops_at_the_first_done_is_a_success() {
 fn a_flood_of_comments_is_no_first_event() {
     let flood = Answer::sse().send(": processing\n".repeat(10_000)).reset();
     let (bad, good) = (Provider::always(flood), Provider::healthy(1, 1));
-    let arbstr = House::new()
-        .seller(Seller::new("bad", &bad).rates("1", "1"))
-        .seller(Seller::new("good", &good))
+    let arbstr = Setup::new()
+        .provider(ProviderConfig::new("bad", &bad).rates("1", "1"))
+        .provider(ProviderConfig::new("good", &good))
         .start();
     let mut reply = arbstr.chat(&ask_stream("model-a"));
     let body = reply.finish();
@@ -57,7 +57,7 @@ fn a_flood_of_comments_is_no_first_event() {
 /// A name of a megabyte, asked for by a client, went into the journal, the row, the roll-ups and the log.
 #[test]
 fn a_record_keeps_only_the_beginning_of_an_endless_name() {
-    let arbstr = House::of(&Provider::healthy(1, 1)).start();
+    let arbstr = Setup::of(&Provider::healthy(1, 1)).start();
     let name = "é".repeat(500_000);
     let mut reply = arbstr.chat(&ask_stream(&name));
     assert_eq!((reply.status, reply.finish().is_empty()), (404, false));
@@ -79,7 +79,7 @@ fn a_length_that_contradicts_the_framing_does_not_reach_the_client() {
             .header("content-length", &length)
             .send(&body);
         let provider = Provider::always(answer);
-        let arbstr = House::of(&provider).start();
+        let arbstr = Setup::of(&provider).start();
         let mut reply = arbstr.chat(&ask("model-a"));
         assert_eq!(reply.finish(), body, "{length}: {}", reply.head);
         arbstr.row(&reply.id()).assert_success();
@@ -89,7 +89,7 @@ fn a_length_that_contradicts_the_framing_does_not_reach_the_client() {
         "HTTP/1.1 200 OK\r\ncontent-length: {twice}\r\n\r\n{body}"
     ));
     let provider = Provider::always(listed);
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut reply = arbstr.chat(&ask("model-a"));
     assert_eq!(reply.needs("content-length"), body.len().to_string());
     assert_eq!(reply.finish(), body);
@@ -114,10 +114,10 @@ fn a_header_that_echoes_a_key_does_not_reach_the_client() {
         (stream, ask_stream("model-a")),
     ] {
         let provider = Provider::always(with_echoes(answer));
-        let seller = Seller::new("alpha", &provider)
+        let config = ProviderConfig::new("alpha", &provider)
             .no_key()
             .line(&format!("api_key = \"{key}\""));
-        let arbstr = House::new().seller(seller).start();
+        let arbstr = Setup::new().provider(config).start();
         let mut reply = arbstr.chat(&body);
         reply.finish();
         assert!(!reply.head.contains("sk-abcdefghi"), "{}", reply.head);
@@ -131,9 +131,9 @@ fn a_header_that_echoes_a_key_does_not_reach_the_client() {
 fn what_is_too_short_for_a_secret_is_not_taken_out_of_errors() {
     let said = r#"{"error":{"message":"maximum is 4096 tokens for x","code":400}}"#;
     let provider = Provider::always(Answer::json(400, said));
-    let seller = Seller::new("alpha", &provider).no_key();
-    let arbstr = House::new()
-        .seller(seller.line(r#"api_key = "x""#))
+    let config = ProviderConfig::new("alpha", &provider).no_key();
+    let arbstr = Setup::new()
+        .provider(config.line(r#"api_key = "x""#))
         .set(
             "telemetry",
             r#"headers = { "x-scope-orgid" = "4", "x-tenant" = "maximum is 4096" }"#,
@@ -156,7 +156,7 @@ fn an_error_beside_the_usage_reaches_a_client_that_asked_for_none() {
     );
     for end in [DONE, ""] {
         let provider = Provider::always(Answer::sse().send(chunk("a")).send(fault.clone() + end));
-        let arbstr = House::of(&provider).start();
+        let arbstr = Setup::of(&provider).start();
         let mut reply = arbstr.chat(&ask_stream("model-a"));
         let body = reply.finish();
         assert!(body.contains(&fault), "{body}");
@@ -183,7 +183,7 @@ fn comments_beyond_what_is_held_take_no_event_with_them() {
             .iter()
             .fold(Answer::sse(), |answer, piece| answer.send(piece).pause(40));
         let provider = Provider::always(told);
-        let arbstr = House::of(&provider).start();
+        let arbstr = Setup::of(&provider).start();
         let mut reply = arbstr.chat(&ask_stream("model-a"));
         let body = reply.finish();
         let before = body.find(&chunk("FIRST")).expect("the first event");
@@ -200,7 +200,7 @@ fn comments_beyond_what_is_held_take_no_event_with_them() {
 /// Each answer over HTTP/2 left a task asleep, for as long as a client may take nothing: two minutes.
 #[test]
 fn an_answer_over_http2_leaves_nothing_behind() {
-    let arbstr = House::of(&Provider::healthy(1, 1)).start();
+    let arbstr = Setup::of(&Provider::healthy(1, 1)).start();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -281,9 +281,9 @@ fn in_turn(arbstr: &Arbstr, count: usize) -> Vec<String> {
 
 fn over_http2(provider: &Http2Provider) -> Arbstr {
     let nobody = Provider::refusing();
-    let seller = Seller::new("alpha", &nobody).url(&provider.url());
-    House::new()
-        .seller(seller)
+    let config = ProviderConfig::new("alpha", &nobody).url(&provider.url());
+    Setup::new()
+        .provider(config)
         .set("retry", "max_attempts = 1")
         .variable("SSL_CERT_FILE", Http2Provider::CERTIFICATE)
         .start()

@@ -1,6 +1,6 @@
 //! Who is asked first: the cheapest for this request, within what a policy allows.
 
-use crate::harness::{Answer, Arbstr, House, Provider, Seller, ask, completion};
+use crate::harness::{Answer, Arbstr, Provider, ProviderConfig, Setup, ask, completion};
 
 fn winner(arbstr: &Arbstr, headers: &[(&str, &str)], body: &str) -> String {
     let mut reply = arbstr.chat_with(headers, body);
@@ -49,20 +49,20 @@ fn the_cheapest_for_the_whole_request_is_asked_first() {
     for (name, alpha, beta, body, first) in cases {
         let provider = Provider::healthy(1, 1);
         let sell = |name: &str, (input, output, fee): (&str, &str, &str)| {
-            Seller::new(name, &provider)
+            ProviderConfig::new(name, &provider)
                 .rates(input, output)
                 .line(&format!("base_fee = {fee}"))
         };
-        let arbstr = House::new()
-            .seller(sell("alpha", alpha))
-            .seller(sell("beta", beta))
+        let arbstr = Setup::new()
+            .provider(sell("alpha", alpha))
+            .provider(sell("beta", beta))
             .start();
         assert_eq!(winner(&arbstr, &[], body), first, "{name}");
     }
 }
 
-fn policies() -> House {
-    House::new()
+fn policies() -> Setup {
+    Setup::new()
         .set("policies", "default_strategy = \"cheapest\"")
         .tail(
             r#"
@@ -84,14 +84,14 @@ max_sats_per_1m_output = 1
 fn a_policy_limits_what_may_be_asked() {
     let provider = Provider::healthy(1, 1);
     let sell = |name: &str, input: &str, output: &str| {
-        Seller::new(name, &provider)
+        ProviderConfig::new(name, &provider)
             .models(&["model-a", "model-b"])
             .rates(input, output)
     };
     // Cheap to ask in all, but its output is over the limit of the rule.
     let arbstr = policies()
-        .seller(sell("capped", "1", "5001"))
-        .seller(sell("allowed", "900000", "5000"))
+        .provider(sell("capped", "1", "5001"))
+        .provider(sell("allowed", "900000", "5000"))
         .start();
     let small = ask("model-a").replace("\"messages\"", "\"max_tokens\":1,\"messages\"");
     assert_eq!(winner(&arbstr, &[], &small), "capped");
@@ -121,7 +121,9 @@ fn a_policy_limits_what_may_be_asked() {
 #[test]
 fn keywords_choose_a_policy_as_words_never_inside_one() {
     let provider = Provider::healthy(1, 1);
-    let arbstr = policies().seller(Seller::new("alpha", &provider)).start();
+    let arbstr = policies()
+        .provider(ProviderConfig::new("alpha", &provider))
+        .start();
     for (text, policy) in [
         ("Write a function for me", Some("code")),
         ("FUNCTION!", Some("code")),
@@ -144,7 +146,9 @@ fn keywords_choose_a_policy_as_words_never_inside_one() {
 #[test]
 fn a_policy_that_is_not_there_is_the_clients_mistake() {
     let provider = Provider::healthy(1, 1);
-    let arbstr = policies().seller(Seller::new("alpha", &provider)).start();
+    let arbstr = policies()
+        .provider(ProviderConfig::new("alpha", &provider))
+        .start();
     let mut reply = arbstr.chat_with(&[("x-arbstr-policy", "no-such-rule")], &ask("model-a"));
     let error = reply.json();
     assert_eq!(reply.status, 400, "{error}");
@@ -164,7 +168,7 @@ fn the_header_is_stronger_than_a_keyword() {
     let rules = "[[policies.rules]]\nname = \"plain\"\n";
     let arbstr = policies()
         .tail(rules)
-        .seller(Seller::new("alpha", &provider))
+        .provider(ProviderConfig::new("alpha", &provider))
         .start();
     let mut reply = arbstr.chat_with(
         &[("X-Arbstr-Policy", "plain")],
@@ -180,19 +184,19 @@ fn the_header_is_stronger_than_a_keyword() {
 #[test]
 fn a_virtual_model_is_the_cheapest_of_what_the_operator_listed() {
     let provider = Provider::healthy(1, 1);
-    let arbstr = House::new()
-        .seller(
-            Seller::new("alpha", &provider)
+    let arbstr = Setup::new()
+        .provider(
+            ProviderConfig::new("alpha", &provider)
                 .models(&["model-a"])
                 .rates("5000", "5000"),
         )
-        .seller(
-            Seller::new("beta", &provider)
+        .provider(
+            ProviderConfig::new("beta", &provider)
                 .models(&["model-b"])
                 .rates("10", "10"),
         )
-        .seller(
-            Seller::new("gamma", &provider)
+        .provider(
+            ProviderConfig::new("gamma", &provider)
                 .models(&["model-c"])
                 .rates("1", "1"),
         )
@@ -231,9 +235,9 @@ fn strategies_other_than_the_cheapest_are_real() {
         Provider::healthy(1, 1),
     );
     let start = |strategy: &str| {
-        House::new()
-            .seller(Seller::new("cheap", &cheap).rates("1", "1"))
-            .seller(Seller::new("dear", &dear))
+        Setup::new()
+            .provider(ProviderConfig::new("cheap", &cheap).rates("1", "1"))
+            .provider(ProviderConfig::new("dear", &dear))
             .set("policies", &format!("default_strategy = \"{strategy}\""))
             .start()
     };

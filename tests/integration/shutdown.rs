@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Answer, DONE, Gate, House, Provider, ask, ask_stream, chunk, completion, finish, usage_chunk,
+    Answer, DONE, Gate, Provider, Setup, ask, ask_stream, chunk, completion, finish, usage_chunk,
     wait_until,
 };
 
@@ -23,7 +23,7 @@ fn a_stream_finishes_within_the_grace() {
     for signal in ["TERM", "INT"] {
         let gate = Gate::new();
         let provider = Provider::always(held(&gate));
-        let mut arbstr = House::of(&provider)
+        let mut arbstr = Setup::of(&provider)
             .set("server", "shutdown_grace_secs = 5")
             .start();
         let mut reply = arbstr.chat(&ask_stream("model-a"));
@@ -58,7 +58,7 @@ fn a_stream_finishes_within_the_grace() {
 fn beyond_the_grace_a_stream_is_told_and_its_row_written() {
     let gate = Gate::new();
     let provider = Provider::always(held(&gate));
-    let mut arbstr = House::of(&provider)
+    let mut arbstr = Setup::of(&provider)
         .set("server", "shutdown_grace_secs = 1")
         .start();
     let mut replies: Vec<_> = (0..3)
@@ -107,7 +107,7 @@ fn beyond_the_grace_a_stream_is_told_and_its_row_written() {
 fn a_json_answer_finishes_within_the_grace() {
     let gate = Gate::new();
     let provider = Provider::always(Answer::json(200, &completion(10, 4)).after(&gate));
-    let mut arbstr = House::of(&provider)
+    let mut arbstr = Setup::of(&provider)
         .set("server", "shutdown_grace_secs = 5")
         .start();
     let mut client = arbstr.client();
@@ -128,7 +128,7 @@ fn a_json_answer_finishes_within_the_grace() {
 #[test]
 fn idle_connections_do_not_hold_it_up() {
     let provider = Provider::healthy(10, 4);
-    let mut arbstr = House::of(&provider)
+    let mut arbstr = Setup::of(&provider)
         .set("server", "shutdown_grace_secs = 20")
         .start();
     let mut idle = arbstr.client();
@@ -151,7 +151,7 @@ fn idle_connections_do_not_hold_it_up() {
 #[test]
 fn a_head_that_never_ends_does_not_hold_it_up() {
     let provider = Provider::healthy(10, 4);
-    let mut arbstr = House::of(&provider)
+    let mut arbstr = Setup::of(&provider)
         .set("server", "shutdown_grace_secs = 20")
         .start();
     let mut half = arbstr.client();
@@ -170,7 +170,7 @@ fn a_client_that_does_not_read_does_not_hold_it_up() {
         answer = answer.send(&big);
     }
     let provider = Provider::always(answer.send(DONE));
-    let mut arbstr = House::of(&provider)
+    let mut arbstr = Setup::of(&provider)
         .set("server", "shutdown_grace_secs = 1")
         .start();
     let mut reply = arbstr.chat(&ask_stream("model-a"));
@@ -189,7 +189,7 @@ fn a_client_that_does_not_read_does_not_hold_it_up() {
 fn a_drain_for_a_client_that_left_is_cut_at_the_grace() {
     let gate = Gate::new();
     let provider = Provider::always(held(&gate));
-    let mut arbstr = House::of(&provider)
+    let mut arbstr = Setup::of(&provider)
         .set("server", "shutdown_grace_secs = 1")
         .start();
     let mut reply = arbstr.chat(&ask_stream("model-a"));
@@ -210,7 +210,7 @@ fn beyond_the_grace_an_unanswered_request_is_told_too() {
     for body in [ask("model-a"), ask_stream("model-a")] {
         let gate = Gate::new();
         let provider = Provider::always(Answer::json(200, &completion(10, 4)).after(&gate));
-        let mut arbstr = House::of(&provider)
+        let mut arbstr = Setup::of(&provider)
             .set("server", "shutdown_grace_secs = 1")
             .start();
         let mut client = arbstr.client();

@@ -11,8 +11,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 
 use crate::harness::{
-    Answer, DONE, Gate, House, Provider, Seller, ask_stream, ask_stream_with_usage, chunk, event,
-    finish, usage_chunk, wait_until,
+    Answer, DONE, Gate, Provider, ProviderConfig, Setup, ask_stream, ask_stream_with_usage, chunk,
+    event, finish, usage_chunk, wait_until,
 };
 
 /// What arbstr added after the provider's own bytes, taken apart.
@@ -40,7 +40,7 @@ pub(super) fn body_of(answer: &Answer) -> String {
 #[test]
 fn the_streamed_row_has_provider_tokens_cost_latency_and_success() {
     let provider = Provider::healthy(1000, 500);
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut reply = arbstr.chat(&ask_stream("model-a"));
     reply.finish();
     let row = arbstr.row(&reply.id());
@@ -79,7 +79,7 @@ fn a_client_that_asked_for_usage_gets_every_byte_then_the_trailing_event() {
         .send(usage_chunk(1000, 500))
         .send(DONE);
     let provider = Provider::always(answer.clone());
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut reply = arbstr.chat(&ask_stream_with_usage("model-a"));
     let text = reply.finish();
     let own = own_event(after_bytes(&text, &body_of(&answer)));
@@ -123,7 +123,7 @@ fn id_and_model_of_the_trailing_event_are_the_last_non_empty_ones() {
         .send(event(r#"{"id":"","model":"","created":0,"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#))
         .send(DONE);
     let provider = Provider::always(answer.clone());
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut reply = arbstr.chat(&ask_stream_with_usage("model-a"));
     let own = own_event(after_bytes(&reply.finish(), &body_of(&answer)));
     assert_eq!((&own["id"], &own["model"]), (&"first".into(), &"m1".into()));
@@ -145,7 +145,7 @@ fn the_first_chunk_arrives_before_the_provider_sends_its_second() {
             .send(finish("stop"))
             .send(DONE),
     );
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut reply = arbstr.chat(&ask_stream("model-a"));
     reply.read_until(&chunk("one"));
     assert!(!gate.is_open() && !reply.text().contains("two"));
@@ -161,7 +161,7 @@ fn every_event_passes_as_soon_as_it_is_complete() {
         answer = answer.wait_for(gate).send(chunk(&format!("{}", at + 1)));
     }
     let provider = Provider::always(answer.send(DONE));
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut reply = arbstr.chat(&ask_stream("model-a"));
     let mut own = String::new();
     for (at, gate) in gates.iter().enumerate() {
@@ -183,7 +183,7 @@ fn a_slow_chunk_is_not_held_for_the_next_line() {
             .wait_for(&gate)
             .send(DONE),
     );
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut reply = arbstr.chat(&ask_stream("model-a"));
     assert_eq!(reply.read_frame_within(Duration::from_secs(1)), Some(true));
     gate.open();
@@ -200,7 +200,7 @@ fn the_trailing_event_leaves_in_the_same_write_as_done() {
             .send(DONE)
             .stall(),
     );
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut reply = arbstr.chat(&ask_stream("model-a"));
     reply.read_until(&chunk("a"));
     gate.open();
@@ -228,7 +228,7 @@ fn metadata_as_a_comment_or_off() {
         .send(DONE);
     let provider = Provider::always(answer.clone());
     for (mode, has_comment) in [("comment", true), ("off", false)] {
-        let arbstr = House::of(&provider)
+        let arbstr = Setup::of(&provider)
             .set("stream", &format!("metadata = \"{mode}\""))
             .start();
         let mut reply = arbstr.chat(&ask_stream_with_usage("model-a"));
@@ -261,7 +261,7 @@ fn a_huge_event_and_split_characters_pass_and_the_observer_is_in_step_after_them
         .send(usage_chunk(10, 4))
         .send(DONE);
     let provider = Provider::always(answer.clone());
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut reply = arbstr.chat(&ask_stream_with_usage("model-a"));
     reply.finish();
     assert!(
@@ -282,7 +282,7 @@ fn bytes_that_are_no_text_pass_untouched() {
     bytes.extend_from_slice(b"data: \xff\xfe\x80 not utf-8\n\n: \xc3\x28\n\n");
     bytes.extend_from_slice((finish("stop") + DONE).as_bytes());
     let provider = Provider::always(Answer::sse().send(&bytes));
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut reply = arbstr.chat(&ask_stream("model-a"));
     reply.finish();
     assert!(reply.body.starts_with(&bytes), "{}", reply.text());
@@ -292,7 +292,7 @@ fn bytes_that_are_no_text_pass_untouched() {
 #[test]
 fn a_stream_that_ended_promptly_gives_its_connection_back() {
     let provider = Provider::healthy(1, 1);
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     for _ in 0..3 {
         arbstr.chat(&ask_stream("model-a")).finish();
         thread::sleep(Duration::from_millis(100));
@@ -308,7 +308,7 @@ fn comments_keep_a_quiet_stream_alive() {
         answer = answer.pause(400).send(": keep-alive\n\n");
     }
     let provider = Provider::always(answer.send(finish("stop")).send(DONE));
-    let arbstr = House::of(&provider).set("timeouts", "idle = 1").start();
+    let arbstr = Setup::of(&provider).set("timeouts", "idle = 1").start();
     let mut reply = arbstr.chat(&ask_stream("model-a"));
     let text = reply.finish();
     assert_eq!(text.matches(": keep-alive\n\n").count(), 5);
@@ -328,7 +328,7 @@ fn headers_of_the_provider_pass_but_not_all() {
         .header("connection", "x-hop")
         .header("x-hop", "1");
     let provider = Provider::always(answer);
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut reply = arbstr.chat(&ask_stream("model-a"));
     reply.finish();
     assert_eq!(reply.header("x-ratelimit-remaining-tokens"), Some("99"));
@@ -363,8 +363,8 @@ fn a_client_that_does_not_read_stalls_its_upstream_and_nothing_else() {
             answer.clone()
         }
     });
-    let arbstr = House::new()
-        .seller(Seller::new("alpha", &provider).models(&["model-a", "model-b"]))
+    let arbstr = Setup::new()
+        .provider(ProviderConfig::new("alpha", &provider).models(&["model-a", "model-b"]))
         .start();
     arbstr.chat(&ask_stream("model-b")).finish();
     let before = arbstr.resident_kib();
@@ -404,7 +404,7 @@ fn many_streams_at_once_keep_apart() {
             .send(usage_chunk(10, 4))
             .send(DONE)
     });
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     thread::scope(|scope| {
         for at in 0..40 {
             let arbstr = &arbstr;
@@ -431,7 +431,7 @@ fn what_follows_done_is_not_waited_for_and_not_passed_on() {
             .send(own.clone() + ": late\n\n" + DONE)
             .stall(),
     );
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut reply = arbstr.chat(&ask_stream_with_usage("model-a"));
     own_event(after_bytes(&reply.finish(), &own));
     arbstr.row(&reply.id()).assert_success();
@@ -453,7 +453,7 @@ fn done_is_known_in_every_spelling_that_the_format_allows() {
                 .send(usage_chunk(10, 4))
                 .send(done),
         );
-        let arbstr = House::of(&provider).start();
+        let arbstr = Setup::of(&provider).start();
         let mut reply = arbstr.chat(&ask_stream("model-a"));
         let text = reply.finish();
         let row = arbstr.row(&reply.id());
@@ -483,7 +483,7 @@ fn one_endless_line_costs_bounded_memory() {
             answer.clone()
         }
     });
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     arbstr.chat(&ask_stream("model-a")).finish();
     let before = arbstr.resident_kib();
     let mut reply = arbstr.chat(&ask_stream_with_usage("model-a"));
@@ -514,7 +514,7 @@ fn a_client_that_reads_nothing_for_too_long_is_cut_off() {
         answer = answer.send(&big);
     }
     let provider = Provider::always(answer.stall());
-    let arbstr = House::of(&provider)
+    let arbstr = Setup::of(&provider)
         .set("timeouts", "client_stall = 1")
         .set("stream", "on_client_disconnect = \"abort\"")
         .start();
@@ -537,7 +537,7 @@ fn a_client_that_never_opens_an_http2_window_is_cut_off() {
         answer = answer.send(&big);
     }
     let provider = Provider::always(answer.stall());
-    let arbstr = House::of(&provider)
+    let arbstr = Setup::of(&provider)
         .set("timeouts", "client_stall = 1")
         .set("stream", "on_client_disconnect = \"abort\"")
         .start();
@@ -582,9 +582,9 @@ fn times_are_of_the_winning_attempt_and_of_the_whole() {
         .send(finish("stop"))
         .send(DONE);
     let provider = Provider::always(answer);
-    let arbstr = House::new()
-        .seller(Seller::new("slow", &slow).rates("1", "1"))
-        .seller(Seller::new("alpha", &provider))
+    let arbstr = Setup::new()
+        .provider(ProviderConfig::new("slow", &slow).rates("1", "1"))
+        .provider(ProviderConfig::new("alpha", &provider))
         .start();
     let mut reply = arbstr.chat(&ask_stream("model-a"));
     reply.finish();
@@ -619,7 +619,7 @@ fn an_event_is_held_until_it_is_whole_but_no_more_than_64_kib_of_it() {
         .send(DONE);
     let own = body_of(&answer);
     let provider = Provider::always(answer);
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut reply = arbstr.chat(&ask_stream("model-a"));
     reply.read_until(&chunk("a"));
     assert_eq!(

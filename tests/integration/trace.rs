@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Answer, Arbstr, House, Provider, Seller, ask, ask_stream, wait_until};
+use crate::harness::{
+    Answer, Arbstr, Provider, ProviderConfig, Setup, ask, ask_stream, wait_until,
+};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const SPAN: &str = "b7ad6b7169203331";
@@ -13,9 +15,9 @@ fn collector() -> Provider {
     Provider::always(Answer::json(200, r#"{"partialSuccess":{}}"#))
 }
 
-fn house(collector: &Provider) -> House {
+fn setup(collector: &Provider) -> Setup {
     let endpoint = format!("otlp_endpoint = \"http://{}\"", collector.address());
-    House::new().set("telemetry", &endpoint)
+    Setup::new().set("telemetry", &endpoint)
 }
 
 fn traceparent(flags: &str) -> String {
@@ -71,11 +73,11 @@ fn a_request_is_a_span_and_each_attempt_a_child_of_it() {
         Provider::always(Answer::fault(500, "oops")),
         Provider::healthy(1000, 500),
     );
-    let arbstr = house(&collector)
+    let arbstr = setup(&collector)
         .set("telemetry", "service_name = \"arbstr-test\"")
         .set("telemetry", "headers = { x-tenant = \"t0p-secret\" }")
-        .seller(Seller::new("bad", &bad).rates("1", "1"))
-        .seller(Seller::new("good", &good).model_rates("model = \"model-a\"\nupstream_model = \"vendor/a\"\ninput_rate = 1000\noutput_rate = 2000"))
+        .provider(ProviderConfig::new("bad", &bad).rates("1", "1"))
+        .provider(ProviderConfig::new("good", &good).model_rates("model = \"model-a\"\nupstream_model = \"vendor/a\"\ninput_rate = 1000\noutput_rate = 2000"))
         .start();
     let parent = traceparent("01");
     let headers = [("traceparent", parent.as_str()), ("tracestate", "vendor=1")];
@@ -170,8 +172,8 @@ fn assert_export(collector: &Provider) {
 fn a_trace_that_begins_here_is_called_as_the_request_is() {
     let collector = collector();
     let provider = Provider::healthy(1, 1);
-    let arbstr = house(&collector)
-        .seller(Seller::new("alpha", &provider))
+    let arbstr = setup(&collector)
+        .provider(ProviderConfig::new("alpha", &provider))
         .start();
     let mut reply = arbstr.chat_with(
         &[("traceparent", "nonsense"), ("tracestate", "a=1")],
@@ -206,8 +208,8 @@ fn a_trace_that_begins_here_is_called_as_the_request_is() {
 fn a_request_that_is_itself_at_fault_is_no_error_of_this_side() {
     let collector = collector();
     let provider = Provider::always(Answer::fault(422, "bad"));
-    let arbstr = house(&collector)
-        .seller(Seller::new("alpha", &provider))
+    let arbstr = setup(&collector)
+        .provider(ProviderConfig::new("alpha", &provider))
         .start();
     arbstr.chat(&ask("nobody-sells-this")).finish();
     arbstr.chat(&ask("model-a")).finish();
@@ -233,10 +235,10 @@ fn a_request_that_is_itself_at_fault_is_no_error_of_this_side() {
 fn who_is_not_traced_passes_untouched() {
     let collector = collector();
     let provider = Provider::healthy(1, 1);
-    let off = House::of(&provider).start();
-    let none = house(&collector)
+    let off = Setup::of(&provider).start();
+    let none = setup(&collector)
         .set("telemetry", "sample_ratio = 0")
-        .seller(Seller::new("alpha", &provider))
+        .provider(ProviderConfig::new("alpha", &provider))
         .start();
     let (sampled, unsampled) = (traceparent("01"), traceparent("00"));
     let cases: [(&Arbstr, Option<&str>); 4] = [
@@ -272,8 +274,8 @@ fn a_collector_that_fails_is_told_of_once_and_loses_little() {
         Answer::json(200, "{}"),
     ]);
     let provider = Provider::healthy(1, 1);
-    let arbstr = house(&collector)
-        .seller(Seller::new("alpha", &provider))
+    let arbstr = setup(&collector)
+        .provider(ProviderConfig::new("alpha", &provider))
         .start();
     for exports in [2, 3, 4] {
         arbstr.chat(&ask("model-a")).finish();
@@ -312,8 +314,8 @@ fn a_collector_that_fails_is_told_of_once_and_loses_little() {
 fn a_collector_that_never_answers_holds_nothing_up() {
     let collector = Provider::always(Answer::bare().stall());
     let provider = Provider::healthy(1, 1);
-    let mut arbstr = house(&collector)
-        .seller(Seller::new("alpha", &provider))
+    let mut arbstr = setup(&collector)
+        .provider(ProviderConfig::new("alpha", &provider))
         .start();
     for _ in 0..20 {
         let began = Instant::now();
@@ -329,8 +331,8 @@ fn a_collector_that_never_answers_holds_nothing_up() {
 fn what_waits_is_sent_before_the_end() {
     let collector = collector();
     let provider = Provider::healthy(1, 1);
-    let mut arbstr = house(&collector)
-        .seller(Seller::new("alpha", &provider))
+    let mut arbstr = setup(&collector)
+        .provider(ProviderConfig::new("alpha", &provider))
         .start();
     arbstr.chat(&ask("model-a")).finish();
     arbstr.signal("TERM");

@@ -6,8 +6,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::harness::{
-    Answer, DONE, House, Provider, Seen, Seller, ask, ask_stream, chunk, completion, finish,
-    usage_chunk,
+    Answer, DONE, Provider, ProviderConfig, Seen, Setup, ask, ask_stream, chunk, completion,
+    finish, usage_chunk,
 };
 
 /// Body as the client sends it, body as the provider has to get it.
@@ -69,9 +69,9 @@ fn bodies_go_upstream_byte_for_byte() {
 #[track_caller]
 fn upstream_body(body: &str) -> String {
     let provider = Provider::healthy(1, 1);
-    let seller = Seller::new("alpha", &provider).models(&["model-a", "renamed"]);
-    let arbstr = House::new()
-        .seller(seller.model_rates("model = \"renamed\"\nupstream_model = 'vendor/own \"name\"'"))
+    let config = ProviderConfig::new("alpha", &provider).models(&["model-a", "renamed"]);
+    let arbstr = Setup::new()
+        .provider(config.model_rates("model = \"renamed\"\nupstream_model = 'vendor/own \"name\"'"))
         .start();
     let mut reply = arbstr.chat(body);
     reply.drain();
@@ -163,11 +163,11 @@ fn each_candidate_gets_its_own_edits_of_the_same_body() {
         Provider::always(Answer::fault(500, "x")),
         Provider::healthy(1, 1),
     );
-    let arbstr = House::new()
-        .seller(Seller::new("alpha", &alpha).rates("1", "1").model_rates(
+    let arbstr = Setup::new()
+        .provider(ProviderConfig::new("alpha", &alpha).rates("1", "1").model_rates(
             "model = \"model-a\"\nupstream_model = \"a-at-alpha\"\ninput_rate = 1\noutput_rate = 1",
         ))
-        .seller(Seller::new("beta", &beta))
+        .provider(ProviderConfig::new("beta", &beta))
         .start();
     let mut reply = arbstr.chat(&ask("model-a"));
     reply.finish();
@@ -188,7 +188,7 @@ fn each_candidate_gets_its_own_edits_of_the_same_body() {
 #[test]
 fn a_key_that_arbstr_reads_given_twice_is_400() {
     let provider = Provider::healthy(1, 1);
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     for body in [
         r#"{"model":"model-a","model":"model-a","messages":[]}"#,
         r#"{"model":"model-a","messages":[],"stream":true,"stream":false}"#,
@@ -242,10 +242,10 @@ const KEPT: &[(&str, &str)] = &[
 #[test]
 fn headers_go_upstream_by_a_list() {
     let provider = Provider::healthy(1, 1);
-    let seller = Seller::new("alpha", &provider)
+    let config = ProviderConfig::new("alpha", &provider)
         .line(r#"headers = { "x-extra" = "from config", "X-Title" = "set by operator" }"#);
-    let arbstr = House::new()
-        .seller(seller)
+    let arbstr = Setup::new()
+        .provider(config)
         .set("server", "auth_token = \"client-token\"")
         .start();
     for body in [ask("model-a"), ask_stream("model-a")] {
@@ -336,8 +336,8 @@ fn assert_headers(seen: &Seen, provider: &Provider) {
 #[test]
 fn a_provider_without_a_key_gets_none() {
     let provider = Provider::healthy(1, 1);
-    let arbstr = House::new()
-        .seller(Seller::new("alpha", &provider).no_key())
+    let arbstr = Setup::new()
+        .provider(ProviderConfig::new("alpha", &provider).no_key())
         .start();
     let mut reply = arbstr.chat_with(&[("authorization", "Bearer from-client")], &ask("model-a"));
     reply.finish();
@@ -347,17 +347,17 @@ fn a_provider_without_a_key_gets_none() {
 #[test]
 fn the_key_may_come_from_the_environment() {
     let provider = Provider::healthy(1, 1);
-    let by_name = Seller::new("my-provider", &provider).no_key();
-    let arbstr = House::new()
-        .seller(by_name)
+    let by_name = ProviderConfig::new("my-provider", &provider).no_key();
+    let arbstr = Setup::new()
+        .provider(by_name)
         .variable("ARBSTR_MY_PROVIDER_API_KEY", "sk-by-name")
         .start();
     arbstr.chat(&ask("model-a")).finish();
-    let by_variable = Seller::new("alpha", &provider)
+    let by_variable = ProviderConfig::new("alpha", &provider)
         .no_key()
         .line("api_key = \"${SOME_KEY}\"");
-    let other = House::new()
-        .seller(by_variable)
+    let other = Setup::new()
+        .provider(by_variable)
         .variable("SOME_KEY", "sk-by-variable")
         .start();
     other.chat(&ask("model-a")).finish();
@@ -374,7 +374,7 @@ fn no_proxy_variable_is_obeyed_and_no_redirect_followed() {
     let trap = Provider::healthy(1, 1);
     let proxy = format!("http://{}", trap.address());
     let provider = Provider::healthy(1, 1);
-    let arbstr = House::of(&provider)
+    let arbstr = Setup::of(&provider)
         .variable("HTTP_PROXY", &proxy)
         .variable("http_proxy", &proxy)
         .variable("ALL_PROXY", &proxy)
@@ -384,7 +384,7 @@ fn no_proxy_variable_is_obeyed_and_no_redirect_followed() {
     let location = format!("http://{}/v1/chat/completions", trap.address());
     let redirecting =
         Provider::always(Answer::new(307).header("location", &location).with_length());
-    let arbstr = House::of(&redirecting).start();
+    let arbstr = Setup::of(&redirecting).start();
     assert_eq!(arbstr.chat(&ask("model-a")).status, 502);
     assert_eq!((trap.count(), redirecting.count()), (0, 1));
 }
@@ -422,7 +422,7 @@ fn gzip_that_nobody_asked_for_is_decoded() {
                 .send(packed)
         }
     });
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     for body in [ask("model-a"), ask_stream("model-a")] {
         let mut reply = arbstr.chat(&body);
         let text = reply.finish();
@@ -463,7 +463,7 @@ fn completions_and_embeddings_take_the_same_road() {
         path => panic!("{path:?}"),
     }
     });
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     // In at 1000, out at 2000 sats per million tokens.
     for (path, body, tokens, nanosats) in [
         (
@@ -514,7 +514,7 @@ fn completions_and_embeddings_take_the_same_road() {
 #[test]
 fn a_body_of_30_mb_arrives_whole() {
     let provider = Provider::healthy(1, 1);
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let words: String = (0..3_000_000u32)
         .map(|at| format!("{:9} ", at.wrapping_mul(2_654_435_761)))
         .collect();
@@ -535,8 +535,8 @@ fn the_path_of_a_provider_is_kept_and_a_last_slash_means_nothing() {
     ] {
         let provider = Provider::healthy(1, 1);
         let url = format!("http://{}{base}", provider.address());
-        let arbstr = House::new()
-            .seller(Seller::new("alpha", &provider).url(&url))
+        let arbstr = Setup::new()
+            .provider(ProviderConfig::new("alpha", &provider).url(&url))
             .start();
         assert_eq!(arbstr.chat(&ask("model-a")).status, 200);
         assert!(

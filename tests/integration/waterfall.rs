@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Answer, DONE, Gate, House, Provider, Reply, Seller, ask, ask_stream, chunk, completion, event,
-    finish, wait_until,
+    Answer, DONE, Gate, Provider, ProviderConfig, Reply, Setup, ask, ask_stream, chunk, completion,
+    event, finish, wait_until,
 };
 
 /// `x-arbstr-attempts` taken apart: provider, `status` or `error`, value.
@@ -56,10 +56,10 @@ pub(super) enum Mode {
 pub(super) const MODES: [Mode; 2] = [Mode::Json, Mode::Stream];
 
 /// A cheap provider that misbehaves in front of a dear one that does not.
-pub(super) fn pair(bad: &Provider, good: &Provider) -> House {
-    House::new()
-        .seller(Seller::new("bad", bad).rates("1", "1"))
-        .seller(Seller::new("good", good))
+pub(super) fn pair(bad: &Provider, good: &Provider) -> Setup {
+    Setup::new()
+        .provider(ProviderConfig::new("bad", bad).rates("1", "1"))
+        .provider(ProviderConfig::new("good", good))
 }
 
 #[track_caller]
@@ -84,10 +84,10 @@ fn third_provider_answers_when_the_cheapest_is_down_and_the_second_says_500() {
             Provider::always(Answer::fault(500, "oops")),
         );
         let gamma = Provider::healthy(11, 7);
-        let arbstr = House::new()
-            .seller(Seller::new("gamma", &gamma).rates("3000", "6000"))
-            .seller(Seller::new("alpha", &alpha).rates("1000", "2000"))
-            .seller(Seller::new("beta", &beta).rates("2000", "4000"))
+        let arbstr = Setup::new()
+            .provider(ProviderConfig::new("gamma", &gamma).rates("3000", "6000"))
+            .provider(ProviderConfig::new("alpha", &alpha).rates("1000", "2000"))
+            .provider(ProviderConfig::new("beta", &beta).rates("2000", "4000"))
             .start();
         let mut reply = arbstr.chat(&ask_as(mode, "model-a"));
         assert_answer_of(&mut reply, "gamma", mode);
@@ -133,11 +133,11 @@ fn all_failed_is_one_503_that_names_every_attempt() {
         );
         let gamma =
             Provider::always(Answer::fault(429, "rate_limit_exceeded").header("retry-after", "7"));
-        let arbstr = House::new()
+        let arbstr = Setup::new()
             .set("retry", "max_attempts = 3")
-            .seller(Seller::new("alpha", &alpha).rates("1", "1"))
-            .seller(Seller::new("beta", &beta).rates("2", "2"))
-            .seller(Seller::new("gamma", &gamma).rates("3", "3"))
+            .provider(ProviderConfig::new("alpha", &alpha).rates("1", "1"))
+            .provider(ProviderConfig::new("beta", &beta).rates("2", "2"))
+            .provider(ProviderConfig::new("gamma", &gamma).rates("3", "3"))
             .start();
         let mut reply = arbstr.chat(&ask_as(mode, "model-a"));
         let error = reply.json();
@@ -188,12 +188,13 @@ fn no_more_attempts_than_allowed_and_nobody_twice_before_everybody_once() {
     let providers: Vec<_> = (0..10)
         .map(|_| Provider::always(Answer::fault(500, "x")))
         .collect();
-    let mut house = House::new().set("retry", "max_attempts = 8");
+    let mut setup = Setup::new().set("retry", "max_attempts = 8");
     for (at, provider) in providers.iter().enumerate() {
-        house = house
-            .seller(Seller::new(&format!("p{at}"), provider).rates(&format!("{}", at + 1), "1"));
+        setup = setup.provider(
+            ProviderConfig::new(&format!("p{at}"), provider).rates(&format!("{}", at + 1), "1"),
+        );
     }
-    let arbstr = house.start();
+    let arbstr = setup.start();
     let reply = arbstr.chat(&ask("model-a"));
     assert_eq!(reply.status, 503);
     assert_eq!(
@@ -215,9 +216,9 @@ fn a_busy_provider_is_tried_again_when_no_other_is_left() {
         let bad = Provider::always(Answer::fault(404, "no_such_model"));
         let busy =
             Provider::answering([Answer::fault(503, "busy"), Answer::fault(429, "busy"), good]);
-        let arbstr = House::new()
-            .seller(Seller::new("bad", &bad).rates("1", "1"))
-            .seller(Seller::new("busy", &busy))
+        let arbstr = Setup::new()
+            .provider(ProviderConfig::new("bad", &bad).rates("1", "1"))
+            .provider(ProviderConfig::new("busy", &busy))
             .start();
         let mut reply = arbstr.chat(&ask_as(mode, "model-a"));
         assert_answer_of(&mut reply, "busy", mode);
@@ -260,7 +261,7 @@ fn a_reset_of_a_reused_connection_is_no_attempt() {
                 good.clone()
             }
         });
-        let arbstr = House::of(&provider).start();
+        let arbstr = Setup::of(&provider).start();
         assert_answer_of(&mut arbstr.chat(&ask_as(mode, "model-a")), "alpha", mode);
         // The connection has to be back in the pool before it can be used again.
         thread::sleep(Duration::from_millis(100));
@@ -289,7 +290,7 @@ fn nothing_is_committed_before_the_first_event() {
         .send(&role)
         .stall();
     let provider = Provider::always(answer);
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut client = arbstr.client();
     client.request_chat(&ask_stream("model-a"));
     gate.wait_reached();
@@ -317,7 +318,7 @@ fn nothing_is_committed_before_the_first_event() {
 fn json_in_place_of_a_stream_is_passed_on_as_json() {
     let body = completion(9, 4);
     let provider = Provider::always(Answer::json(200, &body));
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut reply = arbstr.chat(&ask_stream("model-a"));
     assert_eq!((reply.finish(), reply.status), (body, 200));
     assert!(reply.needs("content-type").starts_with("application/json"));
@@ -334,7 +335,7 @@ fn json_in_place_of_a_stream_is_passed_on_as_json() {
 #[test]
 fn retry_after_is_kept_for_the_client_of_a_sole_provider() {
     let provider = Provider::always(Answer::fault(429, "busy").header("retry-after", "13"));
-    let arbstr = House::of(&provider)
+    let arbstr = Setup::of(&provider)
         .set("retry", "max_attempts = 1")
         .start();
     let reply = arbstr.chat(&ask("model-a"));
@@ -414,7 +415,7 @@ fn a_provider_that_echoes_a_key_is_redacted() {
                 .with_length()
                 .send(body),
         );
-        let arbstr = House::of(&provider)
+        let arbstr = Setup::of(&provider)
             .set("retry", "max_attempts = 1")
             .start();
         let mut reply = arbstr.chat(&ask("model-a"));
@@ -448,7 +449,7 @@ fn an_error_that_is_no_json_is_wrapped_and_cut_short() {
             .with_length()
             .send(&page),
     );
-    let arbstr = House::of(&provider)
+    let arbstr = Setup::of(&provider)
         .set("retry", "max_attempts = 1")
         .start();
     let mut reply = arbstr.chat(&ask("model-a"));
@@ -482,7 +483,7 @@ fn asked_without(refusal: &'static str) {
                 .send(DONE)
         }
     });
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let body = ask_stream("model-a");
     let mut reply = arbstr.chat(&body);
     assert_answer_of(&mut reply, "alpha", Mode::Stream);
@@ -507,7 +508,7 @@ fn asked_without(refusal: &'static str) {
 fn a_client_that_asked_for_usage_itself_gets_the_rejection() {
     let fault = r#"{"error":{"message":"Unrecognized request argument supplied: stream_options","type":"invalid_request_error","param":"stream_options","code":null}}"#;
     let provider = Provider::always(Answer::json(400, fault));
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut reply = arbstr.chat(&crate::harness::ask_stream_with_usage("model-a"));
     assert_eq!((reply.finish().as_str(), reply.status), (fault, 400));
     assert_eq!(provider.count(), 1);
@@ -516,7 +517,7 @@ fn a_client_that_asked_for_usage_itself_gets_the_rejection() {
 #[test]
 fn a_model_that_nobody_has_is_404_and_on_record() {
     let provider = Provider::healthy(1, 1);
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     for mode in MODES {
         let mut reply = arbstr.chat(&ask_as(mode, "model-z"));
         let error = reply.json();
@@ -594,9 +595,9 @@ fn names_that_do_not_resolve_and_broken_tls_go_to_the_next() {
     );
     let tls = format!("https://{}/v1", plain.address());
     for url in ["http://no-such-host.invalid/v1", &tls] {
-        let arbstr = House::new()
-            .seller(Seller::new("bad", &plain).rates("1", "1").url(url))
-            .seller(Seller::new("good", &good))
+        let arbstr = Setup::new()
+            .provider(ProviderConfig::new("bad", &plain).rates("1", "1").url(url))
+            .provider(ProviderConfig::new("good", &good))
             .start();
         let mut reply = arbstr.chat(&ask("model-a"));
         assert_answer_of(&mut reply, "good", Mode::Json);
@@ -612,7 +613,7 @@ fn an_early_hint_is_not_the_answer() {
         body.len()
     );
     let provider = Provider::always(Answer::bare().raw(raw));
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     assert_answer_of(&mut arbstr.chat(&ask("model-a")), "alpha", Mode::Json);
 }
 
@@ -621,13 +622,13 @@ fn a_full_provider_overflows_to_the_next_cheapest() {
     let gate = Gate::new();
     let bad = Provider::always(Answer::json(200, &completion(1, 1)).after(&gate));
     let good = Provider::healthy(1, 1);
-    let arbstr = House::new()
-        .seller(
-            Seller::new("bad", &bad)
+    let arbstr = Setup::new()
+        .provider(
+            ProviderConfig::new("bad", &bad)
                 .rates("1", "1")
                 .line("max_concurrency = 1"),
         )
-        .seller(Seller::new("good", &good))
+        .provider(ProviderConfig::new("good", &good))
         .start();
     thread::scope(|scope| {
         let first = scope.spawn(|| arbstr.chat(&ask("model-a")));
@@ -644,7 +645,7 @@ fn a_full_provider_overflows_to_the_next_cheapest() {
 #[test]
 fn a_model_name_cannot_smuggle_a_header_or_a_log_line() {
     let provider = Provider::healthy(1, 1);
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut reply = arbstr.chat(r#"{"model":"x\r\nx-evil: 1\r\n\r\n","messages":[]}"#);
     reply.json();
     assert_eq!((reply.status, reply.header("x-evil")), (404, None));

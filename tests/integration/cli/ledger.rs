@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{cells, good, run};
 use crate::harness::{
-    Answer, Arbstr, Folder, House, Provider, Seller, ask, ask_stream, command, wait_until,
+    Answer, Arbstr, Folder, Provider, ProviderConfig, Setup, ask, ask_stream, command, wait_until,
 };
 
 fn market() -> (Vec<Provider>, Arbstr) {
@@ -19,10 +19,10 @@ fn market() -> (Vec<Provider>, Arbstr) {
         Provider::healthy(1000, 500),
         Provider::always(Answer::fault(500, "broken")),
     ];
-    let arbstr = House::new()
+    let arbstr = Setup::new()
         .set("circuit", "failures = 1000")
-        .seller(Seller::new("alpha", &providers[0]))
-        .seller(Seller::new("broken", &providers[1]).models(&["model-b"]))
+        .provider(ProviderConfig::new("alpha", &providers[0]))
+        .provider(ProviderConfig::new("broken", &providers[1]).models(&["model-b"]))
         .start();
     (providers, arbstr)
 }

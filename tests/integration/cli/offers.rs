@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{cells, good, run};
-use crate::harness::{Answer, Folder, House, Provider, Seller, ask, command, wait_until};
+use crate::harness::{Answer, Folder, Provider, ProviderConfig, Setup, ask, command, wait_until};
 
 const CONFIG: &str = r#"
 [server]
@@ -96,12 +96,12 @@ fn providers_are_listed_without_a_server_without_all_keys_and_without_showing_on
 fn a_running_server_tells_its_circuits() {
     let broken = Provider::always(Answer::fault(500, "x"));
     let good_one = Provider::healthy(1, 1);
-    let arbstr = House::new()
+    let arbstr = Setup::new()
         .set("circuit", "failures = 1")
         .set("server", "auth_token = \"${TOKEN}\"")
         .variable("TOKEN", "right-token")
-        .seller(Seller::new("broken", &broken).rates("1", "1"))
-        .seller(Seller::new("good", &good_one))
+        .provider(ProviderConfig::new("broken", &broken).rates("1", "1"))
+        .provider(ProviderConfig::new("good", &good_one))
         .start();
     arbstr
         .chat_with(&[("authorization", "Bearer right-token")], &ask("model-a"))
@@ -192,9 +192,11 @@ fn a_cost_is_exact_and_the_cheapest_comes_first() {
 fn a_running_arbstr_is_asked_for_prices_that_only_it_knows() {
     let list = r#"{"data":[{"id":"found","sats_pricing":{"prompt":0.0025,"completion":0.01}}]}"#;
     let provider = Provider::always(Answer::json(200, list));
-    let seller = Seller::new("lister", &provider).models(&[]).no_rates();
-    let arbstr = House::new()
-        .seller(seller.line("auto_discover = true"))
+    let config = ProviderConfig::new("lister", &provider)
+        .models(&[])
+        .no_rates();
+    let arbstr = Setup::new()
+        .provider(config.line("auto_discover = true"))
         .start();
     assert!(wait_until(Duration::from_secs(5), || {
         arbstr.get("/v1/models/found").status == 200

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::{ROUTSTR, SOON};
-use crate::harness::{Answer, Folder, House, Provider, Seller, command};
+use crate::harness::{Answer, Folder, Provider, ProviderConfig, Setup, command};
 
 /// A provider that gives its list for one key alone.
 fn keyed(key: &str) -> Provider {
@@ -17,9 +17,9 @@ fn keyed(key: &str) -> Provider {
 }
 
 /// What the command prints and its exit code.
-fn check(house: &House, arguments: &[&str]) -> (String, String, i32) {
+fn check(setup: &Setup, arguments: &[&str]) -> (String, String, i32) {
     let folder = Folder::new();
-    let path = folder.write("arbstr.toml", &house.text(folder.path()));
+    let path = folder.write("arbstr.toml", &setup.text(folder.path()));
     let output = command(&folder)
         .args(["check", "-c"])
         .arg(path)
@@ -37,17 +37,17 @@ fn every_provider_is_asked_at_once_and_held_against_the_config() {
     let other = keyed("sk-another");
     let open = Provider::always(Answer::json(200, r#"{"data":[{"id":"model-a"}]}"#));
     let gone = Provider::refusing();
-    let house = House::new()
-        .seller(
-            Seller::new("alpha", &good)
+    let setup = Setup::new()
+        .provider(
+            ProviderConfig::new("alpha", &good)
                 .models(&["gpt-4o", "gpt-4"])
                 .rates("2418.368", "9999"),
         )
-        .seller(Seller::new("beta", &other))
-        .seller(Seller::new("gamma", &open))
-        .seller(Seller::new("delta", &gone).no_key());
+        .provider(ProviderConfig::new("beta", &other))
+        .provider(ProviderConfig::new("gamma", &open))
+        .provider(ProviderConfig::new("delta", &gone).no_key());
     let began = Instant::now();
-    let (printed, said, code) = check(&house, &["--online", "--json"]);
+    let (printed, said, code) = check(&setup, &["--online", "--json"]);
     assert!(began.elapsed() < SOON);
     assert_eq!(code, 1, "{printed}{said}");
     assert!(said.contains("no usable answer from beta, delta"), "{said}");
@@ -72,7 +72,7 @@ fn every_provider_is_asked_at_once_and_held_against_the_config() {
     let prices = &report["providers"][0]["prices"][0];
     assert_eq!(prices["config"]["output_rate"], 9999);
     assert_eq!(prices["published"]["output_rate"].to_string(), "9673.47");
-    let (table, _, _) = check(&house, &["--online"]);
+    let (table, _, _) = check(&setup, &["--online"]);
     for words in [
         "not tested: the list is public",
         "HTTP 401: the key was not accepted",
@@ -87,13 +87,14 @@ fn every_provider_is_asked_at_once_and_held_against_the_config() {
 #[test]
 fn the_exit_code_is_0_when_all_is_well_and_2_for_a_bad_config() {
     let good = keyed("sk-alpha-secret");
-    let house = House::new().seller(Seller::new("alpha", &good).models(&["gpt-4o"]));
-    let (printed, said, code) = check(&house, &["--online"]);
+    let setup = Setup::new().provider(ProviderConfig::new("alpha", &good).models(&["gpt-4o"]));
+    let (printed, said, code) = check(&setup, &["--online"]);
     assert_eq!(code, 0, "{printed}{said}");
-    let broken = house.set("server", "lisen = 1");
+    let broken = setup.set("server", "lisen = 1");
     assert_eq!(check(&broken, &["--online"]).2, 2);
     assert_eq!(good.count(), 2, "a bad config asks nobody");
-    let lacking = House::new().seller(Seller::new("alpha", &good).models(&["gpt-4o", "gpt-5"]));
+    let lacking =
+        Setup::new().provider(ProviderConfig::new("alpha", &good).models(&["gpt-4o", "gpt-5"]));
     let (_, said, code) = check(&lacking, &["--online"]);
     assert_eq!(code, 1);
     assert!(

@@ -1,7 +1,7 @@
 //! Lists that are no lists: each is refused with a clear word, costs little, and leaves the config's models served.
 
 use super::{discovered, lister, standing, wait_for};
-use crate::harness::{Answer, House, ask};
+use crate::harness::{Answer, Setup, ask};
 use std::sync::{Arc, Mutex};
 
 #[test]
@@ -42,8 +42,8 @@ fn a_lying_list_is_refused_in_clear_words_and_bounded_memory() {
     for (answer, words) in cases {
         let list = Arc::new(Mutex::new(answer));
         let alpha = lister(&list);
-        let arbstr = House::new()
-            .seller(discovered("alpha", &alpha).models(&["model-a"]))
+        let arbstr = Setup::new()
+            .provider(discovered("alpha", &alpha).models(&["model-a"]))
             .start();
         let before = arbstr.resident_kib();
         wait_for(&arbstr, words, || {
@@ -68,7 +68,7 @@ fn odd_entries_do_not_spoil_the_good_ones() {
             {"id":"negative","sats_pricing":{"prompt":-1,"completion":1}},{"id":"vast","sats_pricing":{"prompt":1e300,"completion":1}}]}"#,
     );
     let alpha = lister(&list);
-    let arbstr = House::new().seller(discovered("alpha", &alpha)).start();
+    let arbstr = Setup::new().provider(discovered("alpha", &alpha)).start();
     wait_for(&arbstr, "the list", || standing(&arbstr, 0)["models"] == 4);
     for (model, rate) in [
         ("good", "1000"),

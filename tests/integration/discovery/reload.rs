@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::{discovered, lister, listing, priced, standing, wait_for};
-use crate::harness::{Client, DONE, House, Row, Seller, ask, ask_stream};
+use crate::harness::{Client, DONE, ProviderConfig, Row, Setup, ask, ask_stream};
 
 /// Asks until it is told to stop; gives back how many were answered, and what went wrong.
 fn keep_asking(
@@ -40,9 +40,9 @@ fn reloads_and_discoveries_under_load_disturb_no_request() {
     let list = listing(&priced(&[("model-a", "0.001"), ("model-b", "0.001")]));
     let alpha = lister(&list);
     let beta = lister(&list);
-    let arbstr = House::new()
-        .seller(discovered("alpha", &alpha).line("max_concurrency = 0"))
-        .seller(Seller::new("beta", &beta))
+    let arbstr = Setup::new()
+        .provider(discovered("alpha", &alpha).line("max_concurrency = 0"))
+        .provider(ProviderConfig::new("beta", &beta))
         .start();
     wait_for(&arbstr, "the list", || standing(&arbstr, 0)["models"] == 2);
     let (stop, done) = (Arc::default(), Arc::default());

@@ -31,8 +31,8 @@ fn ids(rows: &[Value]) -> Vec<String> {
 
 #[test]
 fn pages_stay_as_they_were_while_requests_come() {
-    let (_providers, house) = market();
-    let arbstr = house.start();
+    let (_providers, setup) = market();
+    let arbstr = setup.start();
     make_requests(&arbstr, 18);
     settle(&arbstr, 18);
     let before = ids(&walk(&arbstr, "limit=1000", || {}));
@@ -50,8 +50,8 @@ fn pages_stay_as_they_were_while_requests_come() {
 
 #[test]
 fn every_column_of_the_whitelist_sorts_both_ways_with_the_unknown_last() {
-    let (_providers, house) = market();
-    let arbstr = house.start();
+    let (_providers, setup) = market();
+    let arbstr = setup.start();
     make_requests(&arbstr, 18);
     settle(&arbstr, 18);
     for column in [
@@ -83,8 +83,8 @@ fn every_column_of_the_whitelist_sorts_both_ways_with_the_unknown_last() {
 
 #[test]
 fn a_cursor_of_another_query_is_a_400() {
-    let (_providers, house) = market();
-    let arbstr = house.start();
+    let (_providers, setup) = market();
+    let arbstr = setup.start();
     make_requests(&arbstr, 6);
     settle(&arbstr, 6);
     let page = get(&arbstr, "/v1/requests?limit=2");
@@ -104,8 +104,8 @@ fn a_cursor_of_another_query_is_a_400() {
 
 #[test]
 fn filters_choose_rows_and_a_page_without_any_is_empty() {
-    let (_providers, house) = market();
-    let arbstr = house.start();
+    let (_providers, setup) = market();
+    let arbstr = setup.start();
     make_requests(&arbstr, 24);
     settle(&arbstr, 24);
     let all = walk(&arbstr, "limit=1000", || {});
@@ -144,8 +144,8 @@ fn filters_choose_rows_and_a_page_without_any_is_empty() {
 
 #[test]
 fn a_row_says_the_same_in_the_list_by_its_id_and_in_the_database() {
-    let (_providers, house) = market();
-    let arbstr = house.start();
+    let (_providers, setup) = market();
+    let arbstr = setup.start();
     make_requests(&arbstr, 6);
     settle(&arbstr, 6);
     let list = walk(&arbstr, "limit=10&sort=timestamp", || {});

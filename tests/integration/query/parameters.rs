@@ -104,8 +104,8 @@ fn fault(arbstr: &Arbstr, path: &str, bad: (&str, &str, &[&str])) -> Option<Stri
 
 #[test]
 fn a_bad_parameter_is_a_400_that_names_it_and_says_what_is_allowed() {
-    let (_providers, house) = market();
-    let arbstr = house.start();
+    let (_providers, setup) = market();
+    let arbstr = setup.start();
     let mut faults = Vec::new();
     for bad in BAD.iter().chain(BAD_LIST) {
         faults.extend(fault(&arbstr, "/v1/requests", *bad));
@@ -123,8 +123,8 @@ fn a_bad_parameter_is_a_400_that_names_it_and_says_what_is_allowed() {
 
 #[test]
 fn times_are_understood_however_they_are_written() {
-    let (_providers, house) = market();
-    let arbstr = house.start();
+    let (_providers, setup) = market();
+    let arbstr = setup.start();
     make_requests(&arbstr, 6);
     settle(&arbstr, 6);
     let count =
@@ -173,8 +173,8 @@ fn times_are_understood_however_they_are_written() {
 
 #[test]
 fn a_range_begins_with_its_start_and_ends_before_its_end() {
-    let (_providers, house) = market();
-    let arbstr = house.start();
+    let (_providers, setup) = market();
+    let arbstr = setup.start();
     make_requests(&arbstr, 3);
     settle(&arbstr, 3);
     let list = get(&arbstr, "/v1/requests?sort=timestamp");
@@ -218,8 +218,8 @@ fn a_range_begins_with_its_start_and_ends_before_its_end() {
 
 #[test]
 fn a_database_that_is_gone_is_a_503_and_not_a_wrong_answer() {
-    let (_providers, house) = market();
-    let arbstr = house
+    let (_providers, setup) = market();
+    let arbstr = setup
         .database(std::path::Path::new("/proc/no-such-folder/arbstr.db"))
         .start();
     for path in ["/v1/stats", "/v1/requests", "/v1/requests/x"] {

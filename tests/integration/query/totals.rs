@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{get, make_requests, market, settle};
-use crate::harness::{Answer, Gate, House, Provider, Row, ask, wait_until};
+use crate::harness::{Answer, Gate, Provider, Row, Setup, ask, wait_until};
 
 /// What `/v1/stats` should say of rows, percentiles left aside.
 fn recomputed(rows: &[&Row]) -> Value {
@@ -93,8 +93,8 @@ fn assert_totals(totals: &Value, rows: &[&Row], of: &str) {
 
 #[test]
 fn totals_and_groups_are_what_the_rows_say() {
-    let (_providers, house) = market();
-    let arbstr = house.start();
+    let (_providers, setup) = market();
+    let arbstr = setup.start();
     assert_totals(&get(&arbstr, "/v1/stats")["totals"], &[], "nothing");
     assert_eq!(
         get(&arbstr, "/v1/stats?group_by=model")["groups"],
@@ -134,8 +134,8 @@ fn totals_and_groups_are_what_the_rows_say() {
 
 #[test]
 fn days_and_hours_begin_in_utc_and_add_up() {
-    let (_providers, house) = market();
-    let arbstr = house.start();
+    let (_providers, setup) = market();
+    let arbstr = setup.start();
     make_requests(&arbstr, 6);
     settle(&arbstr, 6);
     for (unit, length_ms) in [("day", 86_400_000), ("hour", 3_600_000)] {
@@ -174,7 +174,7 @@ fn a_request_in_progress_is_neither_success_nor_failure() {
     let gate = Gate::new();
     let provider =
         Provider::always(Answer::json(200, &crate::harness::completion(1, 1)).after(&gate));
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut client = arbstr.client();
     client.request_chat(&ask("model-a"));
     let opened = || get(&arbstr, "/v1/stats")["totals"]["in_progress"] == 1;

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::{after_bytes, body_of, own_event};
 use crate::harness::{
-    Answer, DONE, House, Provider, Seller, ask_stream, ask_stream_with_usage, chunk, event, finish,
-    usage_chunk,
+    Answer, DONE, Provider, ProviderConfig, Setup, ask_stream, ask_stream_with_usage, chunk, event,
+    finish, usage_chunk,
 };
 
 /// What ends a stream after its first event.
@@ -56,7 +56,7 @@ fn cuts() -> Vec<Cut> {
 fn an_upstream_that_breaks_gives_an_error_event_and_no_done() {
     for Cut { name, answer, seen } in cuts() {
         let provider = Provider::always(answer);
-        let arbstr = House::of(&provider).set("timeouts", "idle = 1").start();
+        let arbstr = Setup::of(&provider).set("timeouts", "idle = 1").start();
         let mut reply = arbstr.chat(&ask_stream("model-a"));
         let text = reply.finish();
         let rest = after_bytes(&text, &seen);
@@ -99,7 +99,7 @@ fn error_event(rest: &str) -> Option<Value> {
 fn usage_of_an_unfinished_stream_is_not_trusted_but_estimated() {
     let answer = Answer::sse().send(chunk("Hello")).send(event(r#"{"choices":[{"index":0,"delta":{}}],"usage":{"prompt_tokens":10,"completion_tokens":4}}"#)).reset();
     let provider = Provider::always(answer);
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut reply = arbstr.chat(&ask_stream_with_usage("model-a"));
     reply.finish();
     let row = arbstr.row(&reply.id());
@@ -124,7 +124,7 @@ fn usage_of_an_unfinished_stream_is_not_trusted_but_estimated() {
 fn the_error_event_comes_in_every_metadata_mode() {
     for mode in ["comment", "off"] {
         let provider = Provider::always(Answer::sse().send(chunk("Hello")).reset());
-        let arbstr = House::of(&provider)
+        let arbstr = Setup::of(&provider)
             .set("stream", &format!("metadata = \"{mode}\""))
             .start();
         let text = arbstr.chat(&ask_stream("model-a")).finish();
@@ -148,7 +148,7 @@ fn a_clean_end_after_all_finish_reasons_gets_nothing_appended() {
         (two, chunk("a") + &first, false),
     ] {
         let provider = Provider::always(Answer::sse().send(&stream));
-        let arbstr = House::of(&provider).start();
+        let arbstr = Setup::of(&provider).start();
         let mut reply = arbstr.chat(&body);
         let text = reply.finish();
         let rest = after_bytes(&text, &stream);
@@ -164,8 +164,8 @@ fn a_clean_end_after_all_finish_reasons_gets_nothing_appended() {
 fn a_provider_known_to_send_no_done_is_complete_without() {
     let stream = chunk("a") + &finish("stop") + &usage_chunk(10, 4);
     let provider = Provider::always(Answer::sse().send(&stream));
-    let arbstr = House::new()
-        .seller(Seller::new("alpha", &provider).line("requires_done = false"))
+    let arbstr = Setup::new()
+        .provider(ProviderConfig::new("alpha", &provider).line("requires_done = false"))
         .start();
     let mut reply = arbstr.chat(&ask_stream_with_usage("model-a"));
     own_event(after_bytes(&reply.finish(), &stream));
@@ -186,7 +186,7 @@ fn a_providers_own_error_event_is_passed_on_and_is_no_success() {
             .send(usage_chunk(10, 4))
             .send(DONE);
         let provider = Provider::always(answer.clone());
-        let arbstr = House::of(&provider).start();
+        let arbstr = Setup::of(&provider).start();
         let mut reply = arbstr.chat(&ask_stream_with_usage("model-a"));
         after_bytes(&reply.finish(), &body_of(&answer));
         let row = arbstr.row(&reply.id());
@@ -201,7 +201,7 @@ fn a_providers_own_error_event_is_passed_on_and_is_no_success() {
         // And without [DONE]: passed on, and nobody claims success.
         let cut = Answer::sse().send(chunk("a")).send(event(error));
         let provider = Provider::always(cut.clone());
-        let arbstr = House::of(&provider).start();
+        let arbstr = Setup::of(&provider).start();
         let mut reply = arbstr.chat(&ask_stream("model-a"));
         let text = reply.finish();
         after_bytes(&text, &body_of(&cut));
@@ -222,7 +222,7 @@ fn a_total_limit_ends_even_a_lively_stream() {
         answer = answer.send(chunk("a")).pause(100);
     }
     let provider = Provider::always(answer.send(DONE));
-    let arbstr = House::of(&provider).set("timeouts", "total = 1").start();
+    let arbstr = Setup::of(&provider).set("timeouts", "total = 1").start();
     let from = Instant::now();
     let mut reply = arbstr.chat(&ask_stream("model-a"));
     let text = reply.finish();
@@ -246,7 +246,7 @@ fn done_makes_a_stream_whole_whatever_the_connection_does_then() {
         Answer::sse().send(chunk("a")).send(DONE).raw("garbage"),
     ] {
         let provider = Provider::always(answer);
-        let arbstr = House::of(&provider).start();
+        let arbstr = Setup::of(&provider).start();
         let mut reply = arbstr.chat(&ask_stream("model-a"));
         let text = reply.finish();
         own_event(after_bytes(&text, &(chunk("a") + DONE)));
@@ -257,8 +257,8 @@ fn done_makes_a_stream_whole_whatever_the_connection_does_then() {
 #[test]
 fn even_a_provider_that_sends_no_done_has_to_finish() {
     let provider = Provider::always(Answer::sse().send(chunk("a")));
-    let arbstr = House::new()
-        .seller(Seller::new("alpha", &provider).line("requires_done = false"))
+    let arbstr = Setup::new()
+        .provider(ProviderConfig::new("alpha", &provider).line("requires_done = false"))
         .start();
     let mut reply = arbstr.chat(&ask_stream("model-a"));
     let text = reply.finish();
@@ -280,7 +280,7 @@ fn an_error_event_is_one_of_its_own_even_in_the_middle_of_a_large_one() {
                 .pause(100)
                 .reset(),
         );
-        let arbstr = House::of(&provider).start();
+        let arbstr = Setup::of(&provider).start();
         let text = arbstr.chat(&ask_stream("model-a")).finish();
         let last = text.trim_end().rsplit("\n\n").next().unwrap();
         let error: Value = serde_json::from_str(

@@ -4,8 +4,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::harness::{
-    Answer, Arbstr, DONE, Gate, House, Provider, Reply, Row, Seller, ask, ask_stream, chunk,
-    completion, finish, usage_chunk, wait_until,
+    Answer, Arbstr, DONE, Gate, Provider, ProviderConfig, Reply, Row, Setup, ask, ask_stream,
+    chunk, completion, finish, usage_chunk, wait_until,
 };
 
 /// A stream that stands still after its first chunk until the gate opens, then ends well.
@@ -35,7 +35,7 @@ fn a_client_that_leaves_is_drained_for_so_that_the_cost_is_known() {
     for how in [Reply::leave as fn(Reply), Reply::reset] {
         let gate = Gate::new();
         let provider = Provider::always(held(&gate));
-        let arbstr = House::of(&provider).start();
+        let arbstr = Setup::of(&provider).start();
         let id = leave(&arbstr, how);
         assert_eq!(provider.closed_at(0), None, "drained, not dropped");
         gate.open();
@@ -62,7 +62,7 @@ fn a_drain_that_meets_no_done_leaves_the_cost_unknown() {
             .send(usage_chunk(10, 4))
             .reset(),
     );
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let id = leave(&arbstr, Reply::leave);
     gate.open();
     let row = arbstr.row(&id);
@@ -77,7 +77,7 @@ fn a_drain_that_meets_no_done_leaves_the_cost_unknown() {
 fn a_drain_lasts_no_longer_than_it_may() {
     let gate = Gate::new();
     let provider = Provider::always(held(&gate));
-    let arbstr = House::of(&provider)
+    let arbstr = Setup::of(&provider)
         .set("stream", "drain_max_secs = 1")
         .start();
     let id = leave(&arbstr, Reply::reset);
@@ -94,13 +94,13 @@ fn abort_closes_the_upstream_within_a_second() {
     for provider_line in [false, true] {
         let gate = Gate::new();
         let provider = Provider::always(held(&gate));
-        let seller = Seller::new("alpha", &provider);
-        let house = if provider_line {
-            House::new().seller(seller.line(line))
+        let config = ProviderConfig::new("alpha", &provider);
+        let setup = if provider_line {
+            Setup::new().provider(config.line(line))
         } else {
-            House::new().seller(seller).set("stream", line)
+            Setup::new().provider(config).set("stream", line)
         };
-        let arbstr = house.start();
+        let arbstr = setup.start();
         let id = leave(&arbstr, Reply::reset);
         assert!(
             provider.saw_close(0, Duration::from_secs(1)),
@@ -123,7 +123,7 @@ fn a_client_that_leaves_before_the_first_byte_follows_the_same_rule() {
             .send(DONE)
             .after(&gate);
         let provider = Provider::always(answer);
-        let arbstr = House::of(&provider)
+        let arbstr = Setup::of(&provider)
             .set("stream", &format!("on_client_disconnect = \"{mode}\""))
             .start();
         let mut client = arbstr.client();
@@ -149,9 +149,9 @@ fn who_lets_a_client_wait_in_vain_comes_after_the_others() {
         Provider::always(Answer::bare().stall()),
         Provider::healthy(10, 4),
     );
-    let arbstr = House::new()
-        .seller(Seller::new("cheap", &silent))
-        .seller(Seller::new("dear", &good).rates("2000", "4000"))
+    let arbstr = Setup::new()
+        .provider(ProviderConfig::new("cheap", &silent))
+        .provider(ProviderConfig::new("dear", &good).rates("2000", "4000"))
         .start();
     let mut client = arbstr.client();
     let body = ask("model-a");
@@ -172,7 +172,7 @@ fn who_lets_a_client_wait_in_vain_comes_after_the_others() {
 #[test]
 fn leaving_after_done_is_success() {
     let provider = Provider::always(Answer::stream(10, 4).stall());
-    let arbstr = House::of(&provider).start();
+    let arbstr = Setup::of(&provider).start();
     let mut reply = arbstr.chat(&ask_stream("model-a"));
     reply.read_until(DONE);
     let id = reply.id();
@@ -187,7 +187,7 @@ fn a_json_request_whose_client_left_is_drained_or_aborted_too() {
     for (mode, drains) in [("drain", true), ("abort", false)] {
         let gate = Gate::new();
         let provider = Provider::always(Answer::json(200, &completion(10, 4)).after(&gate));
-        let arbstr = House::of(&provider)
+        let arbstr = Setup::of(&provider)
             .set("stream", &format!("on_client_disconnect = \"{mode}\""))
             .start();
         let mut client = arbstr.client();
@@ -214,7 +214,7 @@ fn a_json_request_whose_client_left_is_drained_or_aborted_too() {
 fn a_thousand_clients_leaving_at_once_leave_no_socket_and_no_memory_behind() {
     let gate = Gate::new();
     let provider = Provider::always(held(&gate));
-    let arbstr = House::of(&provider)
+    let arbstr = Setup::of(&provider)
         .set("stream", "on_client_disconnect = \"abort\"")
         .start();
     arbstr.get("/health").finish();

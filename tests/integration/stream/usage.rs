@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{after_bytes, own_event};
 use crate::harness::{
-    Answer, DONE, House, Provider, ask_stream, ask_stream_with_usage, chunk, event, finish,
+    Answer, DONE, Provider, Setup, ask_stream, ask_stream_with_usage, chunk, event, finish,
 };
 
 const CONTENT: &str =
@@ -70,7 +70,7 @@ fn what_asking_for_usage_caused_is_kept_from_a_client_that_did_not_ask() {
     ];
     for answer in sends {
         let provider = Provider::always(answer);
-        let arbstr = House::of(&provider).start();
+        let arbstr = Setup::of(&provider).start();
         let mut reply = arbstr.chat(&ask_stream("model-a"));
         own_event(after_bytes(&reply.finish(), &client_sees));
         let mut asking = arbstr.chat(&ask_stream_with_usage("model-a"));
@@ -95,7 +95,7 @@ fn usage_null_with_spaces_around_leaves_sound_json() {
     ];
     for data in variants {
         let provider = Provider::always(Answer::sse().send(event(data)).send(DONE));
-        let arbstr = House::of(&provider).start();
+        let arbstr = Setup::of(&provider).start();
         let text = arbstr.chat(&ask_stream("model-a")).finish();
         let first = text.lines().next().unwrap().strip_prefix("data: ").unwrap();
         let mut expected: Value = serde_json::from_str(data).unwrap();
@@ -197,7 +197,7 @@ fn cases() -> Vec<Case> {
 fn usage_is_found_wherever_a_provider_puts_it() {
     for (name, stream, expected) in cases() {
         let provider = Provider::always(Answer::sse().send(stream + DONE));
-        let arbstr = House::of(&provider).start();
+        let arbstr = Setup::of(&provider).start();
         let mut reply = arbstr.chat(&ask_stream("model-a"));
         reply.finish();
         let row = arbstr.row(&reply.id());

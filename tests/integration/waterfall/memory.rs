@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Mode, assert_answer_of, pair, tried};
 use crate::harness::{
-    Answer, Gate, House, Provider, Seller, ask, ask_stream, chunk, completion, event,
+    Answer, Gate, Provider, ProviderConfig, Setup, ask, ask_stream, chunk, completion, event,
 };
 
 #[test]
@@ -170,7 +170,7 @@ fn when_all_circuits_are_open_one_probes_and_the_rest_are_told_when_to_come_back
 #[test]
 fn a_sole_provider_is_never_skipped() {
     let provider = Provider::always(Answer::fault(500, "x"));
-    let arbstr = House::of(&provider)
+    let arbstr = Setup::of(&provider)
         .set("retry", "max_attempts = 1")
         .set("circuit", "failures = 1")
         .start();
@@ -191,9 +191,13 @@ fn a_bad_model_does_not_take_its_provider_down_for_the_others() {
     });
     let good = Provider::healthy(1, 1);
     let both = ["model-a", "model-b"];
-    let arbstr = House::new()
-        .seller(Seller::new("bad", &bad).models(&both).rates("1", "1"))
-        .seller(Seller::new("good", &good).models(&both))
+    let arbstr = Setup::new()
+        .provider(
+            ProviderConfig::new("bad", &bad)
+                .models(&both)
+                .rates("1", "1"),
+        )
+        .provider(ProviderConfig::new("good", &good).models(&both))
         .set("circuit", "failures = 1")
         .start();
     assert_answer_of(&mut arbstr.chat(&ask("model-a")), "good", Mode::Json);
@@ -221,9 +225,13 @@ fn conflicts_and_the_clients_own_mistakes_open_no_circuit() {
 fn a_dead_connection_takes_the_provider_down_for_all_its_models() {
     let (bad, good) = (Provider::refusing(), Provider::healthy(1, 1));
     let both = ["model-a", "model-b"];
-    let arbstr = House::new()
-        .seller(Seller::new("bad", &bad).models(&both).rates("1", "1"))
-        .seller(Seller::new("good", &good).models(&both))
+    let arbstr = Setup::new()
+        .provider(
+            ProviderConfig::new("bad", &bad)
+                .models(&both)
+                .rates("1", "1"),
+        )
+        .provider(ProviderConfig::new("good", &good).models(&both))
         .set("circuit", "failures = 1")
         .start();
     assert_answer_of(&mut arbstr.chat(&ask("model-a")), "good", Mode::Json);

@@ -2,7 +2,7 @@
 //! winner's alone.
 
 use super::{Mode, ask_as, assert_answer_of};
-use crate::harness::{Answer, House, Provider, Seller, chunk, event, usage_chunk};
+use crate::harness::{Answer, Provider, ProviderConfig, Setup, chunk, event, usage_chunk};
 
 const USAGE: &str = r#""usage":{"prompt_tokens":1000,"completion_tokens":500,"total_tokens":1500}"#;
 /// That at 1 and 2 sats per token and a fee of 1 sat.
@@ -93,13 +93,13 @@ fn a_failed_attempt_keeps_what_it_cost() {
     } in cases()
     {
         let (bad, good) = (Provider::always(answer), Provider::healthy(10, 10));
-        let arbstr = House::new()
-            .seller(
-                Seller::new("bad", &bad)
+        let arbstr = Setup::new()
+            .provider(
+                ProviderConfig::new("bad", &bad)
                     .rates("1000000", "2000000")
                     .line("base_fee = 1"),
             )
-            .seller(Seller::new("good", &good).rates("3000000", "6000000"))
+            .provider(ProviderConfig::new("good", &good).rates("3000000", "6000000"))
             .start();
         let mut reply = arbstr.chat(&ask_as(mode, "model-a"));
         assert_answer_of(&mut reply, "good", mode);
@@ -128,9 +128,9 @@ fn a_stream_that_breaks_after_its_usage_keeps_what_it_cost_with_its_attempt() {
         .send(usage_chunk(1000, 500))
         .reset();
     let provider = Provider::always(broken);
-    let arbstr = House::new()
-        .seller(
-            Seller::new("alpha", &provider)
+    let arbstr = Setup::new()
+        .provider(
+            ProviderConfig::new("alpha", &provider)
                 .rates("1000000", "2000000")
                 .line("base_fee = 1"),
         )

@@ -3,7 +3,9 @@
 use std::thread;
 
 use super::{MODES, Mode, ask_as, attempts};
-use crate::harness::{Answer, Arbstr, DONE, House, Provider, Seller, chunk, completion, event};
+use crate::harness::{
+    Answer, Arbstr, DONE, Provider, ProviderConfig, Setup, chunk, completion, event,
+};
 
 /// What a client gets when the misbehaving provider is the only one.
 #[derive(Clone, Copy, Debug)]
@@ -252,8 +254,8 @@ fn stands(cases: &[Case]) -> Vec<Stand> {
     stands
 }
 
-fn quick(seller: Seller) -> Seller {
-    seller.line("timeouts = { connect = 1, first_event = 1, response = 1, idle = 5 }")
+fn quick(config: ProviderConfig) -> ProviderConfig {
+    config.line("timeouts = { connect = 1, first_event = 1, response = 1, idle = 5 }")
 }
 
 /// Runs `check` on every stand, eight at a time, and tells of every line that failed.
@@ -291,17 +293,19 @@ fn expect(met: bool, told: impl FnOnce() -> String) -> Result<(), String> {
 fn every_failure_before_the_first_event_goes_to_the_next_candidate() {
     let cases = cases();
     let stands = stands(&cases);
-    let mut house = House::new();
+    let mut setup = Setup::new();
     for (at, stand) in stands.iter().enumerate() {
-        house = house
-            .seller(quick(
-                Seller::new(&format!("bad{at}"), &stand.bad)
+        setup = setup
+            .provider(quick(
+                ProviderConfig::new(&format!("bad{at}"), &stand.bad)
                     .models(&[&stand.model])
                     .rates("1", "1"),
             ))
-            .seller(Seller::new(&format!("good{at}"), &stand.good).models(&[&stand.model]));
+            .provider(
+                ProviderConfig::new(&format!("good{at}"), &stand.good).models(&[&stand.model]),
+            );
     }
-    let arbstr = house.start();
+    let arbstr = setup.start();
     for_each_stand(&stands, |stand| {
         check_with_another(&arbstr, stand, &cases[stand.case])
     });
@@ -361,15 +365,15 @@ fn check_with_another(arbstr: &Arbstr, stand: &Stand, case: &Case) -> Result<(),
 fn a_sole_provider_shows_through() {
     let cases = cases();
     let stands = stands(&cases);
-    let mut house = House::new()
+    let mut setup = Setup::new()
         .set("retry", "max_attempts = 3")
         .set("circuit", "failures = 100");
     for (at, stand) in stands.iter().enumerate() {
-        house = house.seller(quick(
-            Seller::new(&format!("sole{at}"), &stand.bad).models(&[&stand.model]),
+        setup = setup.provider(quick(
+            ProviderConfig::new(&format!("sole{at}"), &stand.bad).models(&[&stand.model]),
         ));
     }
-    let arbstr = house.start();
+    let arbstr = setup.start();
     for_each_stand(&stands, |stand| {
         check_alone(&arbstr, stand, &cases[stand.case])
     });

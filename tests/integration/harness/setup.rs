@@ -24,7 +24,7 @@ const LOGGED_WITHIN: Duration = Duration::from_secs(10);
 
 /// One provider in the config.
 #[derive(Clone)]
-pub(crate) struct Seller {
+pub(crate) struct ProviderConfig {
     name: String,
     url: String,
     models: Vec<String>,
@@ -33,7 +33,7 @@ pub(crate) struct Seller {
     rates: Option<(String, String)>,
 }
 
-impl Seller {
+impl ProviderConfig {
     /// A provider of `model-a` at 1000 sats in, 2000 out, with the key `sk-<name>-secret`.
     pub(crate) fn new(name: &str, provider: &Provider) -> Self {
         Self {
@@ -112,18 +112,18 @@ impl Seller {
     }
 }
 
-/// A config being written.
+/// A config being written, and what else an arbstr is started with.
 #[derive(Clone, Default)]
-pub(crate) struct House {
+pub(crate) struct Setup {
     sections: BTreeMap<String, Vec<String>>,
-    sellers: Vec<Seller>,
+    providers: Vec<ProviderConfig>,
     tail: String,
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
     database: Option<PathBuf>,
 }
 
-impl House {
+impl Setup {
     pub(crate) fn new() -> Self {
         Self::default()
             .set("retry", "backoff_base_ms = 1")
@@ -132,11 +132,11 @@ impl House {
 
     /// One provider named alpha.
     pub(crate) fn of(provider: &Provider) -> Self {
-        Self::new().seller(Seller::new("alpha", provider))
+        Self::new().provider(ProviderConfig::new("alpha", provider))
     }
 
-    pub(crate) fn seller(mut self, seller: Seller) -> Self {
-        self.sellers.push(seller);
+    pub(crate) fn provider(mut self, provider: ProviderConfig) -> Self {
+        self.providers.push(provider);
         self
     }
 
@@ -191,8 +191,8 @@ impl House {
         for (section, lines) in &sections {
             writeln!(out, "[{section}]\n{}", lines.join("\n")).unwrap();
         }
-        for seller in &self.sellers {
-            seller.write(&mut out);
+        for provider in &self.providers {
+            provider.write(&mut out);
         }
         out + &self.tail
     }
@@ -257,7 +257,7 @@ pub(crate) fn command(folder: &Folder) -> Command {
 
 /// A running arbstr.
 pub(crate) struct Arbstr {
-    house: House,
+    setup: Setup,
     folder: Arc<Folder>,
     child: Child,
     address: SocketAddr,
@@ -266,8 +266,8 @@ pub(crate) struct Arbstr {
 
 impl Arbstr {
     #[track_caller]
-    fn start(house: House, folder: Arc<Folder>) -> Self {
-        let config = folder.write("arbstr.toml", &house.text(folder.path()));
+    fn start(setup: Setup, folder: Arc<Folder>) -> Self {
+        let config = folder.write("arbstr.toml", &setup.text(folder.path()));
         let mut command = command(&folder);
         command.env(
             "RUST_LOG",
@@ -277,8 +277,8 @@ impl Arbstr {
             .arg("serve")
             .arg("-c")
             .arg(config)
-            .args(&house.arguments);
-        command.envs(house.environment.iter().map(|(name, value)| (name, value)));
+            .args(&setup.arguments);
+        command.envs(setup.environment.iter().map(|(name, value)| (name, value)));
         let mut child = command.spawn().expect("the binary starts");
         let log = Arc::new(Mutex::new(String::new()));
         collect(child.stdout.take().expect("piped"), &log);
@@ -293,7 +293,7 @@ impl Arbstr {
             panic!("arbstr does not listen:\n{}", log.lock().unwrap());
         };
         Self {
-            house,
+            setup,
             folder,
             child,
             address,
@@ -306,7 +306,7 @@ impl Arbstr {
     pub(crate) fn restart(mut self) -> Self {
         drop(self.child.kill());
         self.child.wait().unwrap();
-        Self::start(self.house.clone(), Arc::clone(&self.folder))
+        Self::start(self.setup.clone(), Arc::clone(&self.folder))
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -322,7 +322,7 @@ impl Arbstr {
     }
 
     pub(crate) fn database(&self) -> PathBuf {
-        self.house
+        self.setup
             .database
             .clone()
             .unwrap_or_else(|| self.folder.path().join("arbstr.db"))
@@ -332,7 +332,7 @@ impl Arbstr {
     pub(crate) fn command(&self) -> Command {
         let mut command = command(&self.folder);
         command.envs(
-            self.house
+            self.setup
                 .environment
                 .iter()
                 .map(|(name, value)| (name, value)),
