@@ -154,8 +154,8 @@ impl Lines {
         let (level, micros) = (*event.metadata().level(), clock::unix_micros());
         let record = |visit: &mut dyn Visit| event.record(visit);
         match self.format {
-            Format::Pretty => Pretty::write(buffer, self.style, (level, micros), record),
-            Format::Json => Json::write(buffer, (level, micros), record),
+            Format::Pretty => Pretty::write(buffer, self.style, level, micros, record),
+            Format::Json => Json::write(buffer, level, micros, record),
         }
         QUEUE.push(buffer);
     }

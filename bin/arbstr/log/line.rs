@@ -27,15 +27,13 @@ pub(super) struct Style {
     pub(super) color: bool,
 }
 
-/// Level, and microseconds since the epoch.
-type Head = (Level, i64);
-
 impl<'a> Pretty<'a> {
-    /// Appends an event of which `record` shows the fields.
+    /// Appends an event of which `record` shows the fields; `micros` since the epoch.
     pub(super) fn write(
         out: &'a mut Vec<u8>,
         style: Style,
-        (level, micros): Head,
+        level: Level,
+        micros: i64,
         record: impl FnOnce(&mut dyn Visit),
     ) {
         let mut line = Self { out, style };
@@ -121,10 +119,11 @@ impl Visit for Pretty<'_> {
 }
 
 impl<'a> Json<'a> {
-    /// Appends an event of which `record` shows the fields.
+    /// Appends an event of which `record` shows the fields; `micros` since the epoch.
     pub(super) fn write(
         out: &'a mut Vec<u8>,
-        (level, micros): Head,
+        level: Level,
+        micros: i64,
         record: impl FnOnce(&mut dyn Visit),
     ) {
         out.extend_from_slice(b"{\"timestamp\":\"");
@@ -349,11 +348,11 @@ mod tests {
         fn event(&self, event: &Event<'_>) {
             let mut both = self.0.lock().unwrap();
             let (people, machines) = &mut *both;
-            let head = (*event.metadata().level(), 0);
-            Pretty::write(people, Style { color: false }, head, |visit| {
+            let level = *event.metadata().level();
+            Pretty::write(people, Style { color: false }, level, 0, |visit| {
                 event.record(visit)
             });
-            Json::write(machines, head, |visit| event.record(visit));
+            Json::write(machines, level, 0, |visit| event.record(visit));
         }
 
         fn new_span(&self, _: &Attributes<'_>) -> Id {
