@@ -78,29 +78,20 @@ pub(crate) fn attempt_failed(
             duration_ms,
             "attempt broken off"
         );
-    } else if tried.verdict.operator {
-        let hint = "check this provider's key, balance and model list";
-        tracing::warn!(
-            request_id,
-            provider,
-            model,
-            duration_ms,
-            reason,
-            cause,
-            hint,
-            "attempt failed"
-        );
-    } else {
-        tracing::warn!(
-            request_id,
-            provider,
-            model,
-            duration_ms,
-            reason,
-            cause,
-            "attempt failed"
-        );
+        return;
     }
+    let operator = tried.verdict.operator;
+    let hint = operator.then_some("check this provider's key, balance and model list");
+    tracing::warn!(
+        request_id,
+        provider,
+        model,
+        duration_ms,
+        reason,
+        cause,
+        hint,
+        "attempt failed"
+    );
 }
 
 /// JSON as it grows.
