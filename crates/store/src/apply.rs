@@ -36,7 +36,7 @@ pub(crate) struct Known {
 /// about.
 fn apply<'a>(
     connection: &mut Connection,
-    owner: &str,
+    owner: &'a str,
     known: &mut Known,
     frames: impl Iterator<Item = &'a [u8]>,
     position: Option<Position>,

@@ -7,7 +7,7 @@ use rusqlite::{CachedStatement, Transaction, params};
 
 use super::Known;
 use super::columns::{
-    Binder, COMPLETE, Insertion, OPEN, TOGETHER, WHOLE, count, measure, millis, nanosats,
+    Binder, COMPLETE, Insertion, OPEN, Prepared, TOGETHER, WHOLE, count, measure, millis, nanosats,
     sole_attempt,
 };
 use super::open::OpenRow;
@@ -19,12 +19,12 @@ use crate::sums::Measures;
 /// Writes records. What it is given lives as long as `'a`, its transaction as long as `'t`.
 pub(super) struct Batch<'t, 'a> {
     transaction: &'t Transaction<'t>,
-    open: Insert<'t>,
-    whole: Insert<'t>,
-    complete: CachedStatement<'t>,
+    open: Insert<'t, 'a>,
+    whole: Insert<'t, 'a>,
+    complete: Prepared<'t, 'a>,
     attempt: CachedStatement<'t>,
     rollups: Rollups<'a>,
-    owner: &'t str,
+    owner: &'a str,
     known: &'t mut Known,
     outcome: Outcome,
 }
@@ -56,22 +56,22 @@ struct Whole<'a> {
 }
 
 /// Adds rows, one or some by a statement.
-struct Insert<'t> {
-    one: CachedStatement<'t>,
-    together: CachedStatement<'t>,
+struct Insert<'t, 'a> {
+    one: Prepared<'t, 'a>,
+    together: Prepared<'t, 'a>,
 }
 
 impl<'t, 'a> Batch<'t, 'a> {
     pub(super) fn new(
         transaction: &'t Transaction<'t>,
-        owner: &'t str,
+        owner: &'a str,
         known: &'t mut Known,
     ) -> Result<Self, rusqlite::Error> {
         Ok(Self {
             transaction,
             open: Insert::prepare(transaction, &OPEN)?,
             whole: Insert::prepare(transaction, &WHOLE)?,
-            complete: transaction.prepare_cached(&COMPLETE)?,
+            complete: Prepared::new(transaction, &COMPLETE)?,
             attempt: transaction.prepare_cached(ATTEMPT)?,
             rollups: Rollups::default(),
             owner,
@@ -188,7 +188,7 @@ impl<'t, 'a> Batch<'t, 'a> {
                 .open
                 .run(self.transaction, rows, |next, (opening, series)| {
                     next.opening(opening, opening.plan)?;
-                    next.bind(series)?;
+                    next.bind(*series)?;
                     next.bind(IN_PROGRESS)?;
                     next.bind(self.owner)
                 })?;
@@ -215,13 +215,13 @@ impl<'t, 'a> Batch<'t, 'a> {
         let measures = measure(completion);
         let series = open.series(completion.provider, completion.tier, completion.success);
         let series = self.rollups.number(self.transaction, series)?;
-        let mut next = Binder::of(&mut self.complete);
+        let mut next = self.complete.bind();
         next.bind(open.id)?;
         next.bind(series)?;
         next.bind(completion.plan)?;
         next.completion(completion, &measures)?;
         next.bind(id)?;
-        if self.complete.raw_execute()? == 0 {
+        if self.complete.execute()? == 0 {
             self.note_unmatched(id, "completed without an open row");
             return Ok(());
         }
@@ -286,11 +286,11 @@ impl<'a> Openings<'a> {
     }
 }
 
-impl<'t> Insert<'t> {
+impl<'t, 'a> Insert<'t, 'a> {
     fn prepare(transaction: &'t Transaction<'t>, sql: &Insertion) -> Result<Self, rusqlite::Error> {
         Ok(Self {
-            one: transaction.prepare_cached(&sql.one)?,
-            together: transaction.prepare_cached(&sql.together)?,
+            one: Prepared::new(transaction, &sql.one)?,
+            together: Prepared::new(transaction, &sql.together)?,
         })
     }
 
@@ -299,12 +299,12 @@ impl<'t> Insert<'t> {
         &mut self,
         transaction: &Transaction<'_>,
         rows: &[R],
-        bind: impl Fn(&mut Binder<'_, 't>, &R) -> Result<(), rusqlite::Error>,
+        bind: impl Fn(&mut Binder<'_, 't, 'a>, &R) -> Result<(), rusqlite::Error>,
     ) -> Result<Vec<Option<i64>>, rusqlite::Error> {
         if rows.len() == TOGETHER {
-            let mut next = Binder::of(&mut self.together);
+            let mut next = self.together.bind();
             rows.iter().try_for_each(|row| bind(&mut next, row))?;
-            let added = self.together.raw_execute()?;
+            let added = self.together.execute()?;
             let last = transaction.last_insert_rowid();
             let before = last - i64::try_from(added).unwrap_or(0);
             if added == rows.len() {
@@ -318,8 +318,8 @@ impl<'t> Insert<'t> {
         }
         let mut ids = Vec::with_capacity(rows.len());
         for row in rows {
-            bind(&mut Binder::of(&mut self.one), row)?;
-            let added = self.one.raw_execute()? > 0;
+            bind(&mut self.one.bind(), row)?;
+            let added = self.one.execute()? > 0;
             ids.push(added.then(|| transaction.last_insert_rowid()));
         }
         Ok(ids)

@@ -4,36 +4,75 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use arbstr_price::Sats;
-use rusqlite::{Statement, ToSql};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{CachedStatement, Error, ToSql, Transaction};
 
 use crate::record::{Attempt, Completion, Opening};
 use crate::sums::Measures;
 
-/// Binds values one after another.
-pub(super) struct Binder<'a, 's> {
-    statement: &'a mut Statement<'s>,
-    bound: usize,
+/// A statement that is run over and over, and what is bound to it. That is not bound again where it stays: in most
+/// columns a row holds what the one before it in its place did.
+pub(super) struct Prepared<'t, 'a> {
+    statement: CachedStatement<'t>,
+    bound: Vec<Cell<'a>>,
 }
 
-impl<'a, 's> Binder<'a, 's> {
-    pub(super) fn of(statement: &'a mut Statement<'s>) -> Self {
-        Self {
+/// What a column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cell<'a> {
+    Null,
+    Number(i64),
+    Text(&'a str),
+}
+
+/// Binds values one after another.
+pub(super) struct Binder<'p, 't, 'a> {
+    prepared: &'p mut Prepared<'t, 'a>,
+    next: usize,
+}
+
+impl<'t, 'a> Prepared<'t, 'a> {
+    pub(super) fn new(transaction: &'t Transaction<'t>, sql: &str) -> Result<Self, Error> {
+        let mut statement = transaction.prepare_cached(sql)?;
+        statement.clear_bindings();
+        Ok(Self {
+            bound: vec![Cell::Null; statement.parameter_count()],
             statement,
-            bound: 0,
+        })
+    }
+
+    /// Begins to bind all values.
+    pub(super) fn bind(&mut self) -> Binder<'_, 't, 'a> {
+        Binder {
+            prepared: self,
+            next: 0,
         }
     }
 
-    pub(super) fn bind(&mut self, value: impl ToSql) -> Result<(), rusqlite::Error> {
-        self.bound += 1;
-        self.statement.raw_bind_parameter(self.bound, value)
+    /// Runs with what is bound. Returns how many rows changed.
+    pub(super) fn execute(&mut self) -> Result<usize, Error> {
+        self.statement.raw_execute()
+    }
+}
+
+impl<'a> Binder<'_, '_, 'a> {
+    pub(super) fn bind(&mut self, value: impl Into<Cell<'a>>) -> Result<(), Error> {
+        let (value, Prepared { statement, bound }) = (value.into(), &mut *self.prepared);
+        let there = &mut bound[self.next];
+        self.next += 1;
+        if *there != value {
+            statement.raw_bind_parameter(self.next, value)?;
+            *there = value;
+        }
+        Ok(())
     }
 
     /// The values of [`OPENING_COLUMNS`].
     pub(super) fn opening(
         &mut self,
-        opening: &Opening<&str>,
-        plan: Option<&str>,
-    ) -> Result<(), rusqlite::Error> {
+        opening: &Opening<&'a str>,
+        plan: Option<&'a str>,
+    ) -> Result<(), Error> {
         self.bind(opening.correlation_id)?;
         self.bind(opening.timestamp_ms)?;
         self.bind(opening.endpoint)?;
@@ -46,9 +85,9 @@ impl<'a, 's> Binder<'a, 's> {
     /// The values of [`COMPLETION_COLUMNS`].
     pub(super) fn completion(
         &mut self,
-        completion: &Completion<&str>,
+        completion: &Completion<&'a str>,
         measures: &Measures,
-    ) -> Result<(), rusqlite::Error> {
+    ) -> Result<(), Error> {
         self.bind(completion.ended_ms)?;
         self.bind(completion.served_model)?;
         self.bind(completion.provider)?;
@@ -76,6 +115,46 @@ impl<'a, 's> Binder<'a, 's> {
         let sole = sole_attempt(completion);
         self.bind(sole.map(|attempt| millis(attempt.started_after)))?;
         self.bind(sole.map(|attempt| millis(attempt.duration)))
+    }
+}
+
+impl ToSql for Cell<'_> {
+    fn to_sql(&self) -> Result<ToSqlOutput<'_>, Error> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Number(number) => ValueRef::Integer(*number),
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+        }))
+    }
+}
+
+impl<'a> From<&'a str> for Cell<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<i64> for Cell<'_> {
+    fn from(number: i64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<u16> for Cell<'_> {
+    fn from(number: u16) -> Self {
+        Self::Number(number.into())
+    }
+}
+
+impl From<bool> for Cell<'_> {
+    fn from(flag: bool) -> Self {
+        Self::Number(flag.into())
+    }
+}
+
+impl<T: Into<Self>> From<Option<T>> for Cell<'_> {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
     }
 }
 

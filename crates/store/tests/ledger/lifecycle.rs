@@ -363,7 +363,7 @@ fn any_case(nth: usize) -> impl Strategy<Value = Case> {
 }
 
 fn any_cases() -> impl Strategy<Value = Vec<Case>> {
-    (1_usize..12).prop_flat_map(|count| (0..count).map(any_case).collect::<Vec<_>>())
+    (1_usize..40).prop_flat_map(|count| (0..count).map(any_case).collect::<Vec<_>>())
 }
 
 proptest! {
