@@ -23,6 +23,8 @@ pub(super) struct Ranking {
     news: f32,
     pub(super) place: u32,
     is_ready: bool,
+    /// It was never asked.
+    unheard: bool,
     /// Asking it would show how fast it is, which nobody knows.
     shows_time: bool,
     ruled_out: bool,
@@ -48,6 +50,7 @@ impl Ranking {
             },
             place,
             is_ready,
+            unheard: view.effects.success.is_none(),
             shows_time: may_be_tried && view.latency.is_none() && !fails,
             ruled_out,
         }
@@ -112,6 +115,7 @@ pub(super) fn try_somebody(
                 cost: ranking.cost,
                 news: f64::from(ranking.news),
                 tied: ranking.is_tied(&best),
+                unheard: ranking.unheard,
             };
             (place, trial)
         });
