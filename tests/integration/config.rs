@@ -485,9 +485,13 @@ fn what_takes_a_restart_is_held_against_what_is_in_force() {
 fn a_database_that_cannot_be_is_a_failure_of_check_and_told_at_the_start() {
     let folder = Folder::new();
     let in_file = folder.write("file", "x").join("arbstr.db");
+    let newer = folder.path().join("newer.db");
+    let database = rusqlite::Connection::open(&newer).unwrap();
+    database.pragma_update(None, "user_version", 99).unwrap();
     for (path, says) in [
         (folder.path().to_owned(), "is a folder; name a file in it"),
         (in_file, "file is not a folder"),
+        (newer, "was written by a newer arbstr"),
     ] {
         let database = format!("[database]\npath = {path:?}\n");
         let config = folder.write("bad.toml", &(database + GOOD));

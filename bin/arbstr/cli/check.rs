@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use arbstr_store::{ReadError, Reader};
 use clap::Args;
 use serde::Serialize;
 
@@ -57,6 +58,12 @@ pub(crate) fn run(options: &Check, env: Env<'_>, out: &mut dyn Write) -> Result<
         return Err(Failure::Failed(format!(
             "{file}: database.path: {obstacle}"
         )));
+    }
+    if let Err(error @ (ReadError::NewerSchema { .. } | ReadError::Foreign { .. })) =
+        Reader::open(&config.database.path)
+    {
+        let file = file.display();
+        return Err(Failure::Failed(format!("{file}: database.path: {error}")));
     }
     let screen = Screen::of_stdout();
     if !options.json {

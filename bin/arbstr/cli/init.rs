@@ -36,7 +36,8 @@ pub(crate) fn run(options: &Init, out: &mut dyn Write) -> Result<(), Failure> {
     })?;
     let named = match file.to_str() {
         Some("./arbstr.toml" | "arbstr.toml") => String::new(),
-        _ => format!(" -c {shown}"),
+        Some(plain) if plain.bytes().all(is_plain) => format!(" -c {plain}"),
+        _ => format!(" -c '{}'", shown.to_string().replace('\'', r"'\''")),
     };
     let said = writeln!(
         out,
@@ -77,6 +78,11 @@ An existing file is never overwritten.";
 
 /// The starter config.
 const STARTER: &str = include_str!("starter.toml");
+
+/// Whether a shell takes a byte for itself.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"/._-+:@,%=".contains(&byte)
+}
 
 #[cfg(test)]
 mod tests {

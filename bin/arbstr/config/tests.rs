@@ -1034,7 +1034,7 @@ fn says_what_is_wrong_with_a_provider() {
             6: providers[0].base_fee: found -1, expected sats: a number from 0, with up to 9 decimals".into()),
         ("output_rate = 30000", "output_rate = 1\ntier = \"best\"", "7: providers[0].tier: found \"best\", expected \"local\", \"standard\" or \"frontier\"".into()),
         ("output_rate = 30000", "output_rate = 1\napi_key = \"\"", "7: providers[0].api_key: found a key that cannot be sent, expected one or more visible ASCII characters without blanks".into()),
-        ("output_rate = 30000", "output_rate = 1\napi_key = \"${EMPTY}\"", "7: providers[0].api_key: found a key that cannot be sent, expected one or more visible ASCII characters without blanks".into()),
+        ("output_rate = 30000", "output_rate = 1\napi_key = \"${EMPTY}\"", "7: providers[0].api_key: found EMPTY set to nothing, expected one or more visible ASCII characters without blanks".into()),
         ("output_rate = 30000", "output_rate = 1\napi_key = \"${A} ${B}\"", "7: providers[0].api_key: environment variable A is not set\n\
             7: providers[0].api_key: environment variable B is not set".into()),
         ("url = \"https://a.example/v1\"", "kind = \"opnerouter\"", "3: providers[0].kind: found \"opnerouter\", expected \"openrouter\", \"routstr\", \"ollama\" or \"openai\"; did you mean \"openrouter\"?".into()),

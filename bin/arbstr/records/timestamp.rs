@@ -27,11 +27,13 @@ pub(crate) fn parse(text: &str, now_ms: i64) -> Option<i64> {
     } else {
         text.to_owned()
     };
-    let moment = restored.parse::<Timestamp>().or_else(|_| {
-        let local: DateTime = restored.parse()?;
-        TimeZone::UTC.to_timestamp(local)
-    });
-    moment.ok().map(Timestamp::as_millisecond)
+    if let Ok(moment) = restored.parse::<Timestamp>() {
+        return Some(moment.as_millisecond());
+    }
+    let local: DateTime = restored.parse().ok()?;
+    // The last hours of the calendar, a usual way to say "for ever", are none of UTC's in every zone.
+    let moment = TimeZone::UTC.to_timestamp(local);
+    Some(moment.map_or(LATEST_MS, Timestamp::as_millisecond))
 }
 
 /// The milliseconds of an age: `90m`, `24h`, `7d`, `2w`, with or without `last_`.
@@ -105,6 +107,7 @@ mod tests {
             ("90m", Some(NOW - 5_400_000)),
             ("253402300799999", Some(LATEST_MS)),
             ("253402300800000", None),
+            ("9999-12-31", Some(LATEST_MS)),
             ("99999999999999999999", None),
             ("-1", None),
             ("1e12", None),

@@ -137,7 +137,12 @@ fn api_key(
     };
     if !is_sendable(&read.text) {
         let expected = "one or more visible ASCII characters without blanks";
-        values.reject(&at.place, "a key that cannot be sent", expected);
+        let found = if read.text.is_empty() && !read.variables.is_empty() {
+            format!("{} set to nothing", read.variables.join(" and "))
+        } else {
+            "a key that cannot be sent".to_owned()
+        };
+        values.reject(&at.place, found, expected);
     }
     let source = if read.variables.is_empty() {
         let variable = key_variable(name.unwrap_or("name"));
