@@ -77,7 +77,9 @@ impl ApiError {
     pub(crate) fn refused(error: &PlanError) -> Self {
         let text = error.to_string();
         match error {
-            PlanError::UnknownModel { .. } => Self::model_not_found(text),
+            PlanError::UnknownModel { .. } => {
+                Self::model_not_found(format!("{text}; see /v1/models"))
+            }
             PlanError::UnknownPolicy { .. } => Self::invalid_request("unknown_policy", None, text),
             _ => Self::invalid_request("policy_violation", Some("model".to_owned()), text),
         }

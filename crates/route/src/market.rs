@@ -287,6 +287,7 @@ impl Market {
                         .find(name)
                         .ok_or_else(|| PlanError::UnknownPolicy {
                             name: name.to_owned(),
+                            known: self.policies.names(),
                         })?,
                 )
             }

@@ -69,10 +69,12 @@ pub enum PlanError {
         model: String,
     },
     /// No rule has that name.
-    #[error("there is no policy {name:?}")]
+    #[error("there is no policy {name:?}; {}", known_policies(known))]
     UnknownPolicy {
         /// The policy asked for.
         name: String,
+        /// Those there are.
+        known: Vec<Arc<str>>,
     },
     /// The policy rules out every candidate.
     #[error(
@@ -320,6 +322,14 @@ fn expect_tokens(facts: &Facts<'_>, expected: ModelExpectation, view: &OfferView
         input,
         cached_input: to_count(view.cached * input_ratio).min(input),
         output,
+    }
+}
+
+fn known_policies(known: &[Arc<str>]) -> String {
+    if known.is_empty() {
+        "the config has none".to_owned()
+    } else {
+        format!("known are {}", known.join(", "))
     }
 }
 

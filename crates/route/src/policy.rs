@@ -205,6 +205,11 @@ impl PolicySet {
         Arc::clone(&self.rules[rule].name)
     }
 
+    pub(crate) fn names(&self) -> Vec<Arc<str>> {
+        let rules = self.rules.iter();
+        rules.map(|entry| Arc::clone(&entry.name)).collect()
+    }
+
     pub(crate) fn strategy(&self, rule: Option<usize>) -> Strategy {
         rule.and_then(|index| self.rules[index].rule.strategy)
             .unwrap_or(self.default_strategy)

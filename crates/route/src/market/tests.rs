@@ -340,7 +340,10 @@ fn refuses_in_words() {
             .to_string()
     };
     assert_eq!(error("x", None), r#"no provider has the model "x""#);
-    assert_eq!(error("m", Some("nope")), r#"there is no policy "nope""#);
+    assert_eq!(
+        error("m", Some("nope")),
+        r#"there is no policy "nope"; known are r"#
+    );
     let nobody = r#"policy "r" leaves nobody to serve the model "m": a (provider not allowed), b (provider not allowed), c (provider not allowed)"#;
     assert_eq!(error("m", Some("r")), nobody);
 }
