@@ -6,8 +6,8 @@
 //! that all trials together are held to a small share of what was spent.
 //!
 //! That reckons with small errors. It does not with large ones: what is expected of requests may rest on one candidate
-//! alone, and that one may bill three times what others would. Who was never asked is therefore asked once, if it is not
-//! too dear by its price.
+//! alone, and that one may bill three times what others would. Some who were never asked are therefore asked once, if not
+//! too dear by their price.
 //!
 //! Among those that cost about the same the faster is to be asked, and what another charges matters only if it turns out
 //! to be more than that apart. A trial of such a one would be free in sats, yet costs time: it has its turn now and then.
@@ -29,7 +29,7 @@ pub(crate) struct Trial {
     pub(crate) news: f64,
     /// Its cost is about that of the best.
     pub(crate) tied: bool,
-    /// It was never asked.
+    /// It was never asked, and hardly anybody else was.
     pub(crate) unheard: bool,
 }
 

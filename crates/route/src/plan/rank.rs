@@ -108,6 +108,9 @@ pub(super) fn try_somebody(
         .clone()
         .find(|(_, ranking)| best.is_timed() && ranking.shows_time && ranking.is_tied(&best))
         .map(|(place, _)| place);
+    let heard = others.clone().filter(|(_, ranking)| !ranking.unheard);
+    // With several to compare, who bills more than others shows by itself.
+    let few_are_heard = heard.count() < ENOUGH_HEARD;
     let trials = others
         .filter(|(_, ranking)| ranking.news > 0.0)
         .map(|(place, ranking)| {
@@ -115,7 +118,7 @@ pub(super) fn try_somebody(
                 cost: ranking.cost,
                 news: f64::from(ranking.news),
                 tied: ranking.is_tied(&best),
-                unheard: ranking.unheard,
+                unheard: ranking.unheard && few_are_heard,
             };
             (place, trial)
         });
@@ -230,3 +233,5 @@ const fn single(value: f64) -> f32 {
 const HARDLY_MORE: f64 = 1.01;
 /// In so many requests under `lowest_latency` one goes to somebody else.
 const LOOK_TURN: u32 = 32;
+/// So many beside the best make it plain what an answer takes.
+const ENOUGH_HEARD: usize = 2;
