@@ -5,7 +5,6 @@
 //! requests in flight and a fresh market share them.
 
 use std::fmt;
-use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -75,7 +74,6 @@ pub(crate) struct Provider {
     pub(crate) index: usize,
     pub(crate) name: Arc<str>,
     pub(crate) tier: Tier,
-    pub(crate) max_concurrency: Option<NonZeroU32>,
     pub(crate) fingerprint: u64,
     pub(crate) circuit: CircuitSettings,
     pub(crate) live: Arc<Mutex<ProviderState>>,
@@ -275,11 +273,10 @@ impl Offer {
                 return Some(Skip::CoolingDown { left });
             }
         }
-        let explicit = self.provider.max_concurrency;
-        let limit = provider.limit.bound(explicit).unwrap_or(u32::MAX);
+        let limit = provider.limit.bound().unwrap_or(u32::MAX);
         provider
             .limit
-            .is_full(explicit)
+            .is_full()
             .then_some(Skip::AtCapacity { limit })
     }
 
@@ -388,7 +385,7 @@ impl Provider {
             suspended_for: left(state.suspended_until, now),
             cooling_for: left(state.cooling_until, now),
             in_flight: state.limit.in_flight(),
-            limit: state.limit.bound(self.max_concurrency),
+            limit: state.limit.bound(),
             offers: Vec::new(),
         }
     }

@@ -15,23 +15,34 @@ pub(crate) struct Slot {
 /// Requests in flight at one provider, and how many there may be.
 #[derive(Debug, Default)]
 pub(crate) struct Limit {
+    /// What the operator says.
+    explicit: Option<NonZeroU32>,
     in_flight: u32,
     learned: Option<f64>,
     cuts: u64,
 }
 
 impl Limit {
+    /// Takes over what the operator says now, for whoever waits already too.
+    pub(crate) const fn set_explicit(&mut self, explicit: Option<NonZeroU32>) {
+        self.explicit = explicit;
+    }
+
+    /// Whether the operator says it.
+    pub(crate) const fn is_explicit(&self) -> bool {
+        self.explicit.is_some()
+    }
+
     /// The limit in force, if there is one: the operator's, else the learned.
-    pub(crate) fn bound(&self, explicit: Option<NonZeroU32>) -> Option<u32> {
-        explicit
+    pub(crate) fn bound(&self) -> Option<u32> {
+        self.explicit
             .map(NonZeroU32::get)
             .or_else(|| self.learned.map(whole))
     }
 
     /// Whether no further request may go out now.
-    pub(crate) fn is_full(&self, explicit: Option<NonZeroU32>) -> bool {
-        self.bound(explicit)
-            .is_some_and(|bound| self.in_flight >= bound)
+    pub(crate) fn is_full(&self) -> bool {
+        self.bound().is_some_and(|bound| self.in_flight >= bound)
     }
 
     /// Counts one more request in flight.
@@ -90,16 +101,16 @@ mod tests {
 
     #[test]
     fn what_the_operator_says_is_obeyed() {
-        let explicit = NonZeroU32::new(2);
         let mut limit = Limit::default();
-        assert!(!limit.is_full(explicit));
+        limit.set_explicit(NonZeroU32::new(2));
+        assert!(!limit.is_full());
         limit.enter();
         let slot = limit.enter();
-        assert!(limit.is_full(explicit));
+        assert!(limit.is_full());
         limit.on_congestion(slot);
-        assert_eq!(limit.bound(explicit), Some(2));
+        assert_eq!(limit.bound(), Some(2));
         limit.leave();
-        assert!(!limit.is_full(explicit));
+        assert!(!limit.is_full());
     }
 
     #[test]
@@ -110,7 +121,7 @@ mod tests {
             limit.on_congestion(slot);
             limit.leave();
         }
-        assert_eq!(limit.bound(None), Some(7));
+        assert_eq!(limit.bound(), Some(7));
     }
 
     #[test]
@@ -118,13 +129,13 @@ mod tests {
         let mut limit = Limit::default();
         let slot = limit.enter();
         limit.on_congestion(slot);
-        assert_eq!(limit.bound(None), Some(1));
+        assert_eq!(limit.bound(), Some(1));
         limit.on_success();
-        assert_eq!(limit.bound(None), Some(2));
+        assert_eq!(limit.bound(), Some(2));
         for _ in 0..600_000 {
             limit.on_success();
         }
-        assert_eq!(limit.bound(None), None);
+        assert_eq!(limit.bound(), None);
     }
 
     proptest! {
@@ -134,12 +145,12 @@ mod tests {
             let mut slots = Vec::new();
             for event in events {
                 match event {
-                    0 if !limit.is_full(None) => slots.push(limit.enter()),
+                    0 if !limit.is_full() => slots.push(limit.enter()),
                     1 => if let Some(slot) = slots.pop() { limit.on_congestion(slot); limit.leave(); },
                     _ => if slots.pop().is_some() { limit.on_success(); limit.leave(); },
                 }
                 prop_assert_eq!(limit.in_flight() as usize, slots.len());
-                prop_assert!(limit.bound(None).is_none_or(|bound| bound >= 1));
+                prop_assert!(limit.bound().is_none_or(|bound| bound >= 1));
             }
         }
     }

@@ -323,12 +323,13 @@ impl Market {
             index: self.providers.len(),
             name: spec.name.into(),
             tier: spec.tier,
-            max_concurrency: NonZeroU32::new(spec.max_concurrency),
             fingerprint: spec.fingerprint,
             circuit,
             live: known.map_or_else(Arc::default, |old| Arc::clone(&old.live)),
             changes: Arc::clone(&self.changes),
         });
+        let most = NonZeroU32::new(spec.max_concurrency);
+        provider.lock().limit.set_explicit(most);
         // A discovered list can have thousands of offers: looked up, not searched for.
         let known_offers: HashMap<(&str, &str), &Arc<OfferLive>> = previous
             .filter(|_| known.is_some())

@@ -77,7 +77,7 @@ impl Permit {
         let urgency = admission.urgency;
         match offer.obstacle_in(&provider_state, &offer_state, now, urgency) {
             Some(Skip::AtCapacity { .. })
-                if admission.over_limit && offer.provider.max_concurrency.is_none() => {}
+                if admission.over_limit && !provider_state.limit.is_explicit() => {}
             Some(skip) => return Err(skip),
             None => {}
         }

@@ -482,8 +482,12 @@ fn a_request_in_flight_counts_across_a_reload() {
     let Step::Attempt(attempt) = waterfall.next(now, 0) else {
         panic!("nobody to ask")
     };
-    let new = Market::build(spec(&["a"]), Some(&old)).unwrap();
+    let mut narrow = spec(&["a"]);
+    narrow.providers[0].max_concurrency = 1;
+    let new = Market::build(narrow, Some(&old)).unwrap();
     assert_eq!(new.snapshot(now)[0].in_flight, 1);
+    // Who was planned before the reload sees its limit too.
+    assert_eq!(old.snapshot(now)[0].limit, Some(1));
     drop(attempt);
     assert_eq!(new.snapshot(now)[0].in_flight, 0);
 }
