@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use arbstr_http1::{BodyFault, BodyReader, Head, HeadFault, HeadReader};
+use arbstr_http1::{BodyError, BodyReader, Head, HeadError, HeadReader};
 use bytes::Bytes;
 use hyper::rt::{Read as _, Write as _};
 use hyper_rustls::MaybeHttpsStream;
@@ -31,7 +31,7 @@ pub(crate) struct Http1Body {
     body: BodyReader,
     /// Came along with the head.
     first: Vec<u8>,
-    error: Option<BodyFault>,
+    error: Option<BodyError>,
     request: Unwritten,
     /// Where the connection goes when another request may follow on it.
     home: Option<Pool>,
@@ -58,7 +58,7 @@ pub(super) enum Cause {
     Closed,
     /// What came is no answer.
     #[error(transparent)]
-    Head(#[from] HeadFault),
+    Head(#[from] HeadError),
 }
 
 /// What can break while the body of an answer is read.
@@ -69,7 +69,7 @@ pub(super) enum Http1BodyError {
     Broken(#[from] io::Error),
     /// The body's framing did.
     #[error(transparent)]
-    Framing(#[from] BodyFault),
+    Framing(#[from] BodyError),
 }
 
 enum Stream {

@@ -22,7 +22,7 @@ pub enum Framing {
 
 /// Why a body cannot be read on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BodyFault {
+pub enum BodyError {
     /// The chunks are not chunks.
     #[error("the chunked framing is broken")]
     BadChunk,
@@ -79,7 +79,7 @@ impl BodyReader {
     ///
     /// # Errors
     /// When the framing is broken; what was appended before is good.
-    pub fn push(&mut self, bytes: &[u8], data: &mut Vec<u8>) -> Result<usize, BodyFault> {
+    pub fn push(&mut self, bytes: &[u8], data: &mut Vec<u8>) -> Result<usize, BodyError> {
         match &mut self.0 {
             State::Length { left } => Ok(take(left, bytes, data)),
             State::Close { .. } => {
@@ -100,14 +100,14 @@ impl BodyReader {
     ///
     /// # Errors
     /// When there should have been more.
-    pub const fn on_close(&mut self) -> Result<(), BodyFault> {
+    pub const fn on_close(&mut self) -> Result<(), BodyError> {
         if let State::Close { is_over } = &mut self.0 {
             *is_over = true;
         }
         if self.is_complete() {
             Ok(())
         } else {
-            Err(BodyFault::Incomplete)
+            Err(BodyError::Incomplete)
         }
     }
 
@@ -137,7 +137,7 @@ impl Chunk {
         bytes: &[u8],
         data: &mut Vec<u8>,
         asides: &mut usize,
-    ) -> Result<usize, BodyFault> {
+    ) -> Result<usize, BodyError> {
         let byte = bytes[0];
         let next = match *self {
             Self::Data { mut left } => {
@@ -173,7 +173,7 @@ impl Chunk {
             Self::EndLf => (byte == b'\n').then_some(Self::End),
             Self::End => return Ok(0),
         };
-        *self = next.ok_or(BodyFault::BadChunk)?;
+        *self = next.ok_or(BodyError::BadChunk)?;
         Ok(1)
     }
 
@@ -183,7 +183,7 @@ impl Chunk {
         bytes: &[u8],
         asides: &mut usize,
         size: u64,
-    ) -> Result<usize, BodyFault> {
+    ) -> Result<usize, BodyError> {
         let end = memchr::memchr2(b'\r', b'\n', bytes);
         count(asides, end.unwrap_or(bytes.len()))?;
         match end {
@@ -192,7 +192,7 @@ impl Chunk {
                 *self = Self::SizeLf { size };
                 Ok(end + 1)
             }
-            Some(_) => Err(BodyFault::BadChunk),
+            Some(_) => Err(BodyError::BadChunk),
         }
     }
 }
@@ -227,10 +227,10 @@ fn take(left: &mut u64, bytes: &[u8], data: &mut Vec<u8>) -> usize {
     here
 }
 
-fn count(asides: &mut usize, more: usize) -> Result<(), BodyFault> {
+fn count(asides: &mut usize, more: usize) -> Result<(), BodyError> {
     *asides += more;
     if *asides > MAX_ASIDES {
-        return Err(BodyFault::TooLarge);
+        return Err(BodyError::TooLarge);
     }
     Ok(())
 }
@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     /// The data, how many bytes belonged to the body, whether it is complete.
-    fn read(framing: Framing, pieces: &[&[u8]]) -> Result<(Vec<u8>, usize, bool), BodyFault> {
+    fn read(framing: Framing, pieces: &[&[u8]]) -> Result<(Vec<u8>, usize, bool), BodyError> {
         let (mut reader, mut data, mut length) = (BodyReader::new(framing), Vec::new(), 0);
         for piece in pieces {
             length += reader.push(piece, &mut data)?;
@@ -274,18 +274,18 @@ mod tests {
         let long = format!("1;{}\r\n", "x".repeat(MAX_ASIDES + 1));
         let trailers = format!("0\r\n{}\r\n", "a: b\r\n".repeat(MAX_ASIDES));
         let cases = [
-            ("\r\n", BodyFault::BadChunk),
-            ("g\r\n", BodyFault::BadChunk),
-            ("-1\r\n", BodyFault::BadChunk),
-            ("1 1\r\n", BodyFault::BadChunk),
-            ("1\nx\n", BodyFault::BadChunk),
-            ("1;a\nx", BodyFault::BadChunk),
-            ("1\r\nxy\r\n", BodyFault::BadChunk),
-            ("1\r\nx\n", BodyFault::BadChunk),
-            ("ffffffffffffffff1\r\n", BodyFault::BadChunk),
-            ("0\r\n\rx", BodyFault::BadChunk),
-            (&long, BodyFault::TooLarge),
-            (&trailers, BodyFault::TooLarge),
+            ("\r\n", BodyError::BadChunk),
+            ("g\r\n", BodyError::BadChunk),
+            ("-1\r\n", BodyError::BadChunk),
+            ("1 1\r\n", BodyError::BadChunk),
+            ("1\nx\n", BodyError::BadChunk),
+            ("1;a\nx", BodyError::BadChunk),
+            ("1\r\nxy\r\n", BodyError::BadChunk),
+            ("1\r\nx\n", BodyError::BadChunk),
+            ("ffffffffffffffff1\r\n", BodyError::BadChunk),
+            ("0\r\n\rx", BodyError::BadChunk),
+            (&long, BodyError::TooLarge),
+            (&trailers, BodyError::TooLarge),
         ];
         for (wire, expected) in cases {
             let start = &wire[..wire.len().min(20)];
@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(read(Framing::Length(5), &[b"hel", b"lo more"]), expected);
         assert_eq!(read(Framing::Length(0), &[]), Ok((Vec::new(), 0, true)));
         let mut short = BodyReader::new(Framing::Length(5));
-        assert_eq!(short.on_close(), Err(BodyFault::Incomplete));
+        assert_eq!(short.on_close(), Err(BodyError::Incomplete));
         let mut open = BodyReader::new(Framing::Close);
         assert!(!open.is_complete());
         assert_eq!(open.on_close(), Ok(()));

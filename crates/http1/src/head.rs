@@ -24,7 +24,7 @@ pub struct Head {
 
 /// Why the bytes are no head of an answer to read on from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum HeadFault {
+pub enum HeadError {
     /// It is not HTTP/1.
     #[error("what came is no HTTP/1 answer")]
     Malformed,
@@ -68,7 +68,7 @@ impl HeadReader {
     ///
     /// # Errors
     /// When this is no answer; the connection must not be read on.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadFault> {
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
         let mut at = 0;
         loop {
             if self.seen.is_empty() {
@@ -82,7 +82,7 @@ impl HeadReader {
             }
             let whole = self.take_head(&bytes[at..]);
             if self.passed + self.seen.len() > MAX_HEAD {
-                return Err(HeadFault::TooLarge);
+                return Err(HeadError::TooLarge);
             }
             let Some(length) = whole else {
                 return Ok(None);
@@ -125,20 +125,20 @@ fn has_no_text(line: &[u8]) -> bool {
 }
 
 /// Reads a whole head, its headers into `room`; `None` for an interim one.
-fn parse(bytes: &Bytes, room: &mut HeaderMap) -> Result<Option<Head>, HeadFault> {
+fn parse(bytes: &Bytes, room: &mut HeaderMap) -> Result<Option<Head>, HeadError> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut answer = httparse::Response::new(&mut []);
     let parser = httparse::ParserConfig::default();
     match parser.parse_response_with_uninit_headers(&mut answer, bytes, &mut fields) {
         Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
-        _ => return Err(HeadFault::Malformed),
+        _ => return Err(HeadError::Malformed),
     }
     let status = answer
         .code
         .and_then(|code| StatusCode::from_u16(code).ok())
-        .ok_or(HeadFault::Malformed)?;
+        .ok_or(HeadError::Malformed)?;
     if status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(HeadFault::Switched);
+        return Err(HeadError::Switched);
     }
     if status.is_informational() {
         return Ok(None);
@@ -150,7 +150,7 @@ fn parse(bytes: &Bytes, room: &mut HeaderMap) -> Result<Option<Head>, HeadFault>
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
         let (Ok(name), Ok(value)) = (name, value) else {
-            return Err(HeadFault::Malformed);
+            return Err(HeadError::Malformed);
         };
         said.hear(&name, field.value);
         headers.append(name, value);
@@ -168,7 +168,7 @@ fn parse(bytes: &Bytes, room: &mut HeaderMap) -> Result<Option<Head>, HeadFault>
 /// What the headers say about the body and the connection.
 #[derive(Default)]
 struct Said<'a> {
-    length: Option<Result<u64, HeadFault>>,
+    length: Option<Result<u64, HeadError>>,
     /// The last transfer coding.
     coding: Option<&'a [u8]>,
     closes: bool,
@@ -198,17 +198,17 @@ impl<'a> Said<'a> {
         self.length = Some(match (self.length, said) {
             (None, Some(said)) => Ok(said),
             (Some(Ok(before)), Some(said)) if before == said => Ok(said),
-            _ => Err(HeadFault::BadLength),
+            _ => Err(HeadError::BadLength),
         });
     }
 
     /// RFC 9112, section 6.3, for answers to anything but HEAD and CONNECT.
-    fn framing(&self, status: StatusCode, is_old: bool) -> Result<Framing, HeadFault> {
+    fn framing(&self, status: StatusCode, is_old: bool) -> Result<Framing, HeadError> {
         if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             return Ok(Framing::Length(0));
         }
         match self.coding {
-            Some(_) if is_old => Err(HeadFault::BadCoding),
+            Some(_) if is_old => Err(HeadError::BadCoding),
             Some(coding) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
             Some(_) => Ok(Framing::Close),
             None => self
@@ -234,11 +234,11 @@ const SPARE_FIELDS: usize = 8;
 mod tests {
     use super::*;
 
-    fn read(wire: &str) -> Result<Option<(Head, usize)>, HeadFault> {
+    fn read(wire: &str) -> Result<Option<(Head, usize)>, HeadError> {
         HeadReader::default().push(wire.as_bytes())
     }
 
-    fn framing_of(fields: &str) -> Result<(Framing, bool), HeadFault> {
+    fn framing_of(fields: &str) -> Result<(Framing, bool), HeadError> {
         let (head, _) = read(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"))?.expect("it is whole");
         Ok((head.framing, head.persists))
     }
@@ -272,13 +272,13 @@ mod tests {
             ("", Ok((Framing::Close, false))),
             (
                 "content-length: 5\r\ncontent-length: 6\r\n",
-                Err(HeadFault::BadLength),
+                Err(HeadError::BadLength),
             ),
-            ("content-length: +5\r\n", Err(HeadFault::BadLength)),
-            ("content-length: \r\n", Err(HeadFault::BadLength)),
+            ("content-length: +5\r\n", Err(HeadError::BadLength)),
+            ("content-length: \r\n", Err(HeadError::BadLength)),
             (
                 "content-length: 99999999999999999999\r\n",
-                Err(HeadFault::BadLength),
+                Err(HeadError::BadLength),
             ),
         ];
         for (fields, expected) in cases {
@@ -299,7 +299,7 @@ mod tests {
         assert_eq!(persists("connection: keep-alive\r\n"), Ok(true));
         assert_eq!(
             persists("transfer-encoding: chunked\r\n"),
-            Err(HeadFault::BadCoding)
+            Err(HeadError::BadCoding)
         );
     }
 
@@ -336,18 +336,18 @@ mod tests {
         let interims = "HTTP/1.1 100 Continue\r\n\r\n".repeat(3_000);
         let blanks = "\r\n".repeat(MAX_HEAD);
         let cases = [
-            ("HELLO\r\n\r\n", HeadFault::Malformed),
-            ("HTTP/1.1 200 OK\r\nno colon\r\n\r\n", HeadFault::Malformed),
-            ("HTTP/1.1 200 OK\r\na : b\r\n\r\n", HeadFault::Malformed),
-            ("HTTP/1.1 200 OK\r\na: b\r\r\n\r\n", HeadFault::Malformed),
-            ("HTTP/2 200\r\n\r\n", HeadFault::Malformed),
-            ("HTTP/1.1 099 X\r\n\r\n", HeadFault::Malformed),
-            ("HTTP/1.1 101 Switching\r\n\r\n", HeadFault::Switched),
-            (&many, HeadFault::Malformed),
-            (&long, HeadFault::TooLarge),
-            (&endless, HeadFault::TooLarge),
-            (&interims, HeadFault::TooLarge),
-            (&blanks, HeadFault::TooLarge),
+            ("HELLO\r\n\r\n", HeadError::Malformed),
+            ("HTTP/1.1 200 OK\r\nno colon\r\n\r\n", HeadError::Malformed),
+            ("HTTP/1.1 200 OK\r\na : b\r\n\r\n", HeadError::Malformed),
+            ("HTTP/1.1 200 OK\r\na: b\r\r\n\r\n", HeadError::Malformed),
+            ("HTTP/2 200\r\n\r\n", HeadError::Malformed),
+            ("HTTP/1.1 099 X\r\n\r\n", HeadError::Malformed),
+            ("HTTP/1.1 101 Switching\r\n\r\n", HeadError::Switched),
+            (&many, HeadError::Malformed),
+            (&long, HeadError::TooLarge),
+            (&endless, HeadError::TooLarge),
+            (&interims, HeadError::TooLarge),
+            (&blanks, HeadError::TooLarge),
         ];
         for (wire, expected) in cases {
             let start = &wire[..wire.len().min(40)];

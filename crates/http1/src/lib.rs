@@ -23,6 +23,6 @@ mod body;
 mod head;
 mod request;
 
-pub use body::{BodyFault, BodyReader, Framing};
-pub use head::{Head, HeadFault, HeadReader, MAX_HEAD};
+pub use body::{BodyError, BodyReader, Framing};
+pub use head::{Head, HeadError, HeadReader, MAX_HEAD};
 pub use request::Opening;

@@ -1,6 +1,6 @@
 //! One answer read to its end, for comparing different cuts of the same bytes, and what must hold for all of them.
 
-use arbstr_http1::{BodyFault, BodyReader, HeadFault, HeadReader};
+use arbstr_http1::{BodyError, BodyReader, HeadError, HeadReader};
 
 /// How an answer read: its head, its data, how it ended and how many bytes belonged to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -8,14 +8,14 @@ pub(crate) enum Reading {
     /// The head is still to come.
     Waiting,
     /// It is none.
-    NoHead(HeadFault),
+    NoHead(HeadError),
     /// It has one.
     Answered {
         status: u16,
         headers: Vec<(String, Vec<u8>)>,
         persists: bool,
         data: Vec<u8>,
-        end: Result<usize, BodyFault>,
+        end: Result<usize, BodyError>,
     },
 }
 
