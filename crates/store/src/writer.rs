@@ -9,6 +9,8 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -33,6 +35,8 @@ pub(crate) enum Trouble {
     Database(#[from] rusqlite::Error),
     #[error("a file beside the database cannot be used: {0}")]
     Journal(#[from] FileError),
+    #[error("the database {} was deleted or replaced under arbstr; put it back, or restart arbstr: until then records wait in the journal", .0.display())]
+    Moved(PathBuf),
 }
 
 /// The writer and all that it alone may touch.
@@ -50,6 +54,8 @@ pub(crate) struct Writer {
     /// What the next segment is made of.
     spare: Option<Spare>,
     connection: Option<Connection>,
+    /// Device and inode of the file that it has open.
+    file: Option<(u64, u64)>,
     known: Known,
     recovered: bool,
     /// How often the writer has rested since it last looked for dead processes.
@@ -88,6 +94,7 @@ impl Writer {
         started_ms: i64,
         connection: Option<Connection>,
     ) -> Self {
+        let file = identity(home.database());
         let mut writer = Self {
             intake,
             home,
@@ -98,6 +105,7 @@ impl Writer {
             next_segment: 0,
             tails: VecDeque::new(),
             spare: None,
+            file,
             connection,
             known: Known::default(),
             recovered: false,
@@ -187,7 +195,7 @@ impl Writer {
         self.intake.note_trouble(trouble);
         let keep = match trouble {
             Trouble::Database(error) => is_passing(error),
-            Trouble::Connect(_) | Trouble::Journal(_) => true,
+            Trouble::Connect(_) | Trouble::Journal(_) | Trouble::Moved(_) => true,
         };
         if !keep {
             self.connection = None;
@@ -245,10 +253,20 @@ impl Writer {
         if self.connection.is_none() {
             self.home.make_folder()?;
             self.connection = Some(schema::connect(self.home.database())?);
+            self.file = identity(self.home.database());
             // It may be another file.
             self.known = Known::default();
         }
         Ok(())
+    }
+
+    /// Sees that what is written can still be found: SQLite would go on writing to a file that nobody can open any more.
+    fn check_file(&self) -> Result<(), Trouble> {
+        let path = self.home.database();
+        match identity(path) {
+            found @ Some(_) if found == self.file => Ok(()),
+            _ => Err(Trouble::Moved(path.to_owned())),
+        }
     }
 
     fn recover(&mut self) -> Result<(), Trouble> {
@@ -305,10 +323,11 @@ impl Writer {
     }
 
     fn commit(&mut self) -> Result<(), Trouble> {
-        let (batch, owner, known) = (&self.batch, &self.owner, &mut self.known);
-        if batch.records.is_empty() && batch.position.is_none() {
+        if self.batch.records.is_empty() && self.batch.position.is_none() {
             return Ok(());
         }
+        self.check_file()?;
+        let (batch, owner, known) = (&self.batch, &self.owner, &mut self.known);
         // A turn connects before it commits.
         let Some(connection) = &mut self.connection else {
             return Ok(());
@@ -405,6 +424,12 @@ impl Writer {
             drop(apply::bury(connection, &self.owner));
         }
     }
+}
+
+/// Device and inode of a file, if it is there.
+fn identity(file: &Path) -> Option<(u64, u64)> {
+    let found = file.metadata().ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 /// Whether the same connection may work again later.

@@ -133,6 +133,38 @@ fn full_database_keeps_everything_in_the_journal() {
     assert_eq!(bench.intake.status(0).dropped, 0);
 }
 
+/// SQLite went on writing to the file that was gone, and every record of that time with it.
+#[test]
+fn records_wait_in_the_journal_while_the_database_is_gone() {
+    let mut bench = Bench::new("gone", 10);
+    let mut writer = bench.writer(bench.connect());
+    bench.serve(0..10);
+    turn_until_drained(&mut writer);
+    let (here, away) = (bench.folder.join("db"), bench.folder.join("away"));
+    std::fs::rename(&here, &away).unwrap();
+    for replaced in [false, true] {
+        if replaced {
+            std::fs::write(&here, "another").unwrap();
+        }
+        bench.serve(10..20);
+        let trouble = writer.turn().unwrap_err();
+        assert!(trouble.to_string().contains("put it back"), "{trouble}");
+        writer.give_way(&trouble);
+    }
+    std::fs::rename(&away, &here).unwrap();
+    turn_until_drained(&mut writer);
+    assert_eq!(bench.count(), 20);
+    // For good, and arbstr is started again: a new file takes what was waiting, and what the journal still has of before.
+    std::fs::remove_file(&here).unwrap();
+    bench.serve(20..30);
+    assert!(writer.turn().is_err());
+    drop(writer);
+    bench.intake = Arc::new(Intake::new(room(10)));
+    let mut next = bench.writer(bench.connect());
+    turn_until_drained(&mut next);
+    assert_eq!(bench.count(), 30);
+}
+
 #[test]
 fn full_journal_is_bridged_by_memory_in_any_mixture() {
     let bench = Bench::new("full-journal", 1000);
