@@ -292,14 +292,10 @@ fn is_tls(error: &(dyn Error + 'static)) -> bool {
             .is_some_and(|error| error.kind() == io::ErrorKind::InvalidData)
 }
 
-/// Whether this machine, not the provider, is why there is no connection.
+/// Whether this machine, not the provider, is why there is no connection. An address that is not available is none of it:
+/// that is also said of any IPv6 address where there is no IPv6, after IPv4 was refused.
 fn is_out_of_sockets(error: &io::Error) -> bool {
-    let shortages = [
-        Errno::MFILE,
-        Errno::NFILE,
-        Errno::NOBUFS,
-        Errno::ADDRNOTAVAIL,
-    ];
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS];
     Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
 }
 

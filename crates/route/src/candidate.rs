@@ -107,7 +107,15 @@ pub(crate) struct OfferState {
     pub(crate) in_vain: u32,
     pub(crate) streams: Latency,
     pub(crate) wholes: Latency,
+    pub(crate) asked: Asked,
     pub(crate) profile: OfferProfile,
+}
+
+/// When an attempt was last answered, or not, for a stream and for a whole answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Asked {
+    stream: Option<Instant>,
+    whole: Option<Instant>,
 }
 
 /// What of a request decides how an offer looks at it.
@@ -129,6 +137,10 @@ pub(crate) struct OfferView {
     /// It may be asked only to learn from it.
     pub(crate) may_be_tried: bool,
     pub(crate) latency: Option<Duration>,
+    /// It was asked for such an answer not long ago, whatever came of it.
+    pub(crate) asked_lately: bool,
+    /// It was never asked for anything.
+    pub(crate) unheard: bool,
 }
 
 impl Tier {
@@ -296,6 +308,8 @@ impl Offer {
             cached: self.expect_cached(&offer.profile, context),
             may_be_tried: offer.profile.may_be_tried(now),
             latency: latency.mean(),
+            asked_lately: offer.asked.lately(context.streaming, now),
+            unheard: offer.asked.is_never() && offer.profile.tally.at.is_none(),
         }
     }
 
@@ -411,6 +425,35 @@ impl Default for ProviderState {
     }
 }
 
+impl OfferState {
+    /// A trial, if it was one, taught nothing: this offer finds fault with what others serve.
+    pub(crate) fn put_trial_off(&mut self, now: Instant) {
+        let trying = &mut self.profile.trying_until;
+        if trying.is_some() {
+            *trying = now.checked_add(LATELY);
+        }
+    }
+}
+
+impl Asked {
+    pub(crate) const fn note(&mut self, streaming: bool, now: Instant) {
+        if streaming {
+            self.stream = Some(now);
+        } else {
+            self.whole = Some(now);
+        }
+    }
+
+    fn lately(&self, streaming: bool, now: Instant) -> bool {
+        let at = if streaming { self.stream } else { self.whole };
+        at.is_some_and(|at| now.saturating_duration_since(at) < LATELY)
+    }
+
+    const fn is_never(&self) -> bool {
+        self.stream.is_none() && self.whole.is_none()
+    }
+}
+
 impl ProviderState {
     /// How long it is left alone for a verdict that does not say: it takes no request at all, however few there are, and
     /// would else be asked in vain by every one.
@@ -442,6 +485,7 @@ impl Default for OfferLive {
                 in_vain: 0,
                 streams: Latency::new(),
                 wholes: Latency::new(),
+                asked: Asked::default(),
                 profile: OfferProfile::default(),
             }),
             refuses_stream_options: AtomicBool::new(false),
@@ -468,6 +512,9 @@ pub(crate) fn extend(until: &mut Option<Instant>, now: Instant, length: Duration
     *until = (*until).max(now.checked_add(length));
     was_over && !length.is_zero()
 }
+
+/// For so long nobody is asked again only to learn from it: who refuses such requests teaches nothing.
+const LATELY: Duration = Duration::from_secs(600);
 
 /// An answer that has not come by then is not waited for any more before another trial.
 const LONGEST_TRIAL: Duration = Duration::from_secs(60);

@@ -186,14 +186,19 @@ impl Permit {
             offer.report(event);
         }
         match (outcome, verdict.action) {
-            (AttemptOutcome::Good { .. }, _)
-            | (_, Action::ReturnAsIs | Action::Stop | Action::WithoutStreamOptions) => {}
+            (_, Action::ReturnAsIs) => offer_state.put_trial_off(now),
+            (AttemptOutcome::Good { .. }, _) | (_, Action::Stop | Action::WithoutStreamOptions) => {
+            }
+            _ if verdict.blame == Blame::ThisMachine => {}
             (outcome, _) => {
                 let share = self.share_sunk(outcome, sunk_cost);
                 offer_state.profile.reckoned = None;
                 offer_state.profile.tally.fail(share, now);
                 offer_state.profile.trying_until = None;
             }
+        }
+        if verdict.action != Action::Stop && verdict.blame != Blame::ThisMachine {
+            offer_state.asked.note(self.traits.streaming, now);
         }
         match outcome {
             AttemptOutcome::Good { .. } => self.record_latency(&mut offer_state, took),

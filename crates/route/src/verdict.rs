@@ -367,7 +367,7 @@ impl AttemptOutcome {
             Self::Connect(ConnectError::Dns) => "its host name has no address".into(),
             Self::Connect(ConnectError::Timeout) => "did not connect in time".into(),
             Self::Connect(ConnectError::NoSocket) => {
-                "could not be asked, because arbstr has no files or ports left".into()
+                "could not be asked, because arbstr has no files left to open".into()
             }
             Self::Timeout(TimeoutKind::FirstEvent) => "sent no first event in time".into(),
             Self::Timeout(TimeoutKind::Response) => "did not answer in time".into(),

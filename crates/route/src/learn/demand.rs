@@ -121,7 +121,7 @@ impl Demand {
         drop(state);
         self.ask_around(&mut blend, keys, known);
         // A model that is well known tells the others of itself now and then: no busy one shall outshout the rest.
-        if self.shares(known) || is_chosen(now) {
+        if self.shares(known) || is_one_in(8, now) {
             self.shared.learn(keys, &evidence, server, plausible);
         }
         self.shared.note_change(before, after);
@@ -266,9 +266,10 @@ pub(super) fn median(mut ages: Vec<u32>) -> u32 {
     *ages.select_nth_unstable(middle).1
 }
 
-/// One moment of the clock in eight, in no rhythm that requests could have too.
-const fn is_chosen(now: u32) -> bool {
-    now.wrapping_mul(0x9e37_79b9) >> 29 == 0
+/// Whether this is one moment of the clock in `many`, in no rhythm that requests could have too.
+pub(crate) fn is_one_in(many: u32, now: u32) -> bool {
+    let spread = now.wrapping_mul(0x9e37_79b9);
+    (u64::from(spread) * u64::from(many)) >> 32 == 0
 }
 
 /// Answers after which other models' requests are not asked any more.

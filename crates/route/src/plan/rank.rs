@@ -9,6 +9,7 @@ use arbstr_price::Sats;
 
 use crate::candidate::{Candidate, OfferView, Rank};
 use crate::estimate::to_number;
+use crate::learn::demand::is_one_in;
 use crate::learn::explore::Trial;
 use crate::policy::Strategy;
 
@@ -25,8 +26,12 @@ pub(super) struct Ranking {
     is_ready: bool,
     /// It was never asked.
     unheard: bool,
-    /// Asking it would show how fast it is, which nobody knows.
+    /// Nobody knows how fast it is, and asking it would probably show.
     shows_time: bool,
+    /// Most that it was asked failed.
+    fails: bool,
+    /// It may be asked only to learn from it.
+    may_be_tried: bool,
     ruled_out: bool,
 }
 
@@ -37,7 +42,6 @@ impl Ranking {
         let ruled_out = candidate.is_ruled_out();
         let is_ready = !ruled_out && view.skip.is_none();
         let may_be_tried = is_ready && view.may_be_tried;
-        let fails = view.effects.success.is_some_and(|share| share < 0.5);
         Self {
             cost,
             latency: view.latency.map_or(u64::MAX, |latency| {
@@ -50,8 +54,10 @@ impl Ranking {
             },
             place,
             is_ready,
-            unheard: view.effects.success.is_none(),
-            shows_time: may_be_tried && view.latency.is_none() && !fails,
+            unheard: view.unheard,
+            shows_time: view.latency.is_none() && !view.asked_lately,
+            fails: view.effects.success.is_some_and(|share| share < 0.5),
+            may_be_tried,
             ruled_out,
         }
     }
@@ -59,6 +65,10 @@ impl Ranking {
     /// Whether it costs hardly more than `best`.
     fn is_tied(&self, best: &Self) -> bool {
         self.cost <= best.cost * HARDLY_MORE
+    }
+
+    fn is_worth_timing(&self) -> bool {
+        self.may_be_tried && self.shows_time && !self.fails
     }
 
     fn is_timed(&self) -> bool {
@@ -75,9 +85,15 @@ pub(super) fn rank(rankings: &mut [Ranking], strategy: Strategy, turn: usize) {
         }
         // One that was never measured comes first: a single answer measures it.
         Strategy::LowestLatency => rankings.sort_by(|a, b| {
-            let measured = |ranking: &Ranking| ranking.latency.wrapping_add(1);
-            measured(a)
-                .cmp(&measured(b))
+            let time = |ranking: &Ranking| {
+                if ranking.shows_time {
+                    0
+                } else {
+                    ranking.latency
+                }
+            };
+            time(a)
+                .cmp(&time(b))
                 .then_with(|| a.cost.total_cmp(&b.cost))
         }),
         Strategy::RoundRobin => {
@@ -106,7 +122,7 @@ pub(super) fn try_somebody(
     // Among equals the faster is to be asked: a single answer shows which that is.
     let untimed = others
         .clone()
-        .find(|(_, ranking)| best.is_timed() && ranking.shows_time && ranking.is_tied(&best))
+        .find(|(_, ranking)| best.is_timed() && ranking.is_worth_timing() && ranking.is_tied(&best))
         .map(|(place, _)| place);
     let heard = others.clone().filter(|(_, ranking)| !ranking.unheard);
     // With several to compare, who bills more than others shows by itself.
@@ -142,18 +158,27 @@ pub(super) fn try_somebody(
     })
 }
 
-/// Under `lowest_latency`, puts the candidate in front that was not heard of for longest, once in [`LOOK_TURN`] requests: a
-/// time once measured would else stand for ever. `candidates` are in the order of their places.
+/// Under `lowest_latency`, puts the candidate in front that was not heard of for longest, once in [`LOOK_TURN`] requests and
+/// the less often the slower it was: a time once measured would else stand for ever. `candidates` are in the order of
+/// their places.
 pub(super) fn look_again(candidates: &[Candidate], rankings: &mut [Ranking]) -> Option<Rank> {
     let best = *rankings.iter().find(|ranking| ranking.is_ready)?;
     let offer = |ranking: &Ranking| &candidates[ranking.place as usize].offer;
-    if !offer(&best).demand.lock().ticks.is_multiple_of(LOOK_TURN) {
+    let tick = offer(&best).demand.lock().ticks;
+    if !is_one_in(LOOK_TURN, tick) {
         return None;
     }
     let others = rankings.iter().enumerate();
-    let (place, _) = others
-        .filter(|(_, ranking)| ranking.is_ready && ranking.place != best.place)
+    let (place, other) = others
+        .filter(|(_, ranking)| ranking.is_ready && ranking.place != best.place && !ranking.fails)
         .min_by_key(|(_, ranking)| offer(ranking).lock().profile.tally.at)?;
+    let slower = other.latency / best.latency.max(1) / MUCH_SLOWER;
+    let turns = u32::try_from(slower)
+        .unwrap_or(u32::MAX)
+        .clamp(1, MOST_TURNS);
+    if !is_one_in(LOOK_TURN * turns, tick) {
+        return None;
+    }
     rankings[..=place].rotate_right(1);
     Some(Rank::TimeUnknown)
 }
@@ -233,5 +258,9 @@ const fn single(value: f64) -> f32 {
 const HARDLY_MORE: f64 = 1.01;
 /// In so many requests under `lowest_latency` one goes to somebody else.
 const LOOK_TURN: u32 = 32;
+/// Who takes more than so many times as long is looked at more rarely, in proportion.
+const MUCH_SLOWER: u64 = 8;
+/// At least once in so many of those turns.
+const MOST_TURNS: u32 = 64;
 /// So many beside the best make it plain what an answer takes.
 const ENOUGH_HEARD: usize = 2;
