@@ -67,17 +67,11 @@ async fn refuse_unread(error: ApiError, request: &mut Request<Incoming>) -> Resp
     // A client that waits for `100 Continue` has sent nothing yet and is told at once.
     let waits = request.headers().contains_key(header::EXPECT);
     let body = request.body_mut();
-    let rest = async {
-        let mut has_rest = false;
-        while let Some(Ok(_)) = body.frame().await {
-            has_rest = true;
-        }
-        has_rest
-    };
-    // Past the time the connection is closed under the client, as announced.
-    let closes = waits || timeout(DISCARD_TIME, rest).await.unwrap_or(true);
+    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+    let is_read = !waits && timeout(DISCARD_TIME, rest).await.is_ok();
     let mut response = error.into_response();
-    if closes {
+    // Past the time the connection is closed under the client, as announced.
+    if !is_read {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }

@@ -340,9 +340,18 @@ fn whatever_is_refused_early_can_be_read_by_a_client_that_sends_first() {
         assert!(sent.is_ok(), "{status}: {sent:?}");
         let mut reply = client.reply("POST");
         error(&mut reply, status);
-        assert_eq!(reply.header("connection"), Some("close"));
+        assert_eq!(reply.header("connection"), None);
     }
     assert_eq!(provider.count(), 0);
+    // Who does not come to an end is told that the connection does.
+    let mut client = arbstr.client();
+    client.send(format!(
+        "POST /v1/nowhere HTTP/1.1\r\nhost: {}\r\ncontent-length: 9\r\n\r\n1",
+        arbstr.address()
+    ));
+    let mut reply = client.reply("POST");
+    error(&mut reply, 401);
+    assert_eq!(reply.header("connection"), Some("close"));
 }
 
 #[test]

@@ -445,7 +445,7 @@ const SECTIONS: &[Section] = &[
                 "default_strategy",
                 "`\"cheapest\"`, `\"lowest_latency\"`, `\"round_robin\"`",
                 "\"cheapest\"",
-                "Where no rule says otherwise.",
+                "Where no rule says otherwise. `lowest_latency` looks at the time to a first byte alone; one request in 32, at most, goes to another to see how fast that is now, whatever it costs.",
             ),
             key("rules", "tables", "[]", "See below."),
         ],

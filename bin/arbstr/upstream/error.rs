@@ -4,6 +4,7 @@
 //! classification looks at error types, never at their texts.
 
 use std::error::Error;
+use std::fs::File;
 use std::io;
 use std::time::Duration;
 
@@ -138,11 +139,14 @@ impl AttemptError {
         if !failed.is_connect || is_reset {
             return Self::new(AttemptErrorKind::Closed(text));
         }
-        let kind = if find_source::<io::Error>(error).is_some_and(is_out_of_sockets) {
+        let is_lookup = find_source::<DnsError>(error).is_some();
+        let is_short = find_source::<io::Error>(error).is_some_and(is_out_of_sockets)
+            || (is_lookup && has_no_files());
+        let kind = if is_short {
             ConnectError::NoSocket
         } else if find_source::<ConnectTimeout>(error).is_some() {
             ConnectError::Timeout
-        } else if find_source::<DnsError>(error).is_some() {
+        } else if is_lookup {
             ConnectError::Dns
         } else if is_tls(error) {
             ConnectError::Tls
@@ -297,6 +301,11 @@ fn is_tls(error: &(dyn Error + 'static)) -> bool {
 fn is_out_of_sockets(error: &io::Error) -> bool {
     let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS];
     Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
+}
+
+/// A lookup of a name opens files itself, and does not say when it could not.
+fn has_no_files() -> bool {
+    File::open("/dev/null").is_err_and(|error| is_out_of_sockets(&error))
 }
 
 /// The last cause in the chain, which names what happened; the outer ones only say where.

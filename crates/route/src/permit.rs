@@ -234,9 +234,8 @@ impl Permit {
             state.suspended_until = None;
             state.cooling_until = None;
         }
-        let cooldown = verdict
-            .cooldown
-            .or_else(|| state.refusals_cooldown(verdict));
+        let asked_for = verdict.cooldown.filter(|length| !length.is_zero());
+        let cooldown = asked_for.or_else(|| state.refusals_cooldown(verdict));
         if verdict.congested {
             state.limit.on_congestion(self.slot);
         }

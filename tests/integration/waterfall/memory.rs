@@ -65,10 +65,11 @@ fn retry_after_cools_a_provider_down_for_as_long_as_it_says() {
     }
 }
 
-/// Without a `Retry-After` it was asked first, and in vain, by every request.
+/// Without a `Retry-After` to speak of it was asked first, and in vain, by every request.
 #[test]
 fn who_refuses_every_lone_request_is_left_alone_for_a_while() {
-    let bad = Provider::always(Answer::fault(429, "rate_limit_exceeded"));
+    let refusal = Answer::fault(429, "rate_limit_exceeded").header("retry-after", "0");
+    let bad = Provider::always(refusal);
     let good = Provider::healthy(1, 1);
     let arbstr = pair(&bad, &good).start();
     for _ in 0..12 {
