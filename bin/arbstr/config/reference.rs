@@ -208,7 +208,7 @@ const SECTIONS: &[Section] = &[
     },
     Section {
         heading: "[retry]",
-        about: "How often and how fast is asked again. A provider that sends `Retry-After` is left alone for so long, an hour at most.",
+        about: "How often and how fast is asked again. A provider that sends `Retry-After` is left alone for so long (`retry-after-ms` is finer), an hour at most; one that answers 429 four times in a row to requests that had it to themselves, for a second, and up to a minute if that goes on.",
         keys: &[
             key(
                 "max_attempts",
@@ -445,7 +445,7 @@ const SECTIONS: &[Section] = &[
                 "default_strategy",
                 "`\"cheapest\"`, `\"lowest_latency\"`, `\"round_robin\"`",
                 "\"cheapest\"",
-                "Where no rule says otherwise. `lowest_latency` looks at the time to a first byte alone; one request in 32, at most, goes to another to see how fast that is now, whatever it costs.",
+                "Where no rule says otherwise.",
             ),
             key("rules", "tables", "[]", "See below."),
         ],

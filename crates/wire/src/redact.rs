@@ -113,10 +113,16 @@ pub(crate) fn find_echoes(body: &[u8], secret: &str, echoes: &mut Vec<Range<usiz
         return;
     }
     echoes.extend(find_plain(body, secret));
-    if memchr::memchr(b'\\', body).is_some() {
-        let Unescaped { text, places } = Unescaped::of(body);
-        let found = find_plain(&text, secret);
-        echoes.extend(found.map(|echo| places[echo.start]..places[echo.end]));
+    let mut layer: Option<Unescaped> = None;
+    for _ in 0..MOST_LAYERS {
+        let next = match &layer {
+            None => Unescaped::of(body, |at| at),
+            Some(Unescaped { text, places }) => Unescaped::of(text, |at| places[at]),
+        };
+        let Some(next) = next else { return };
+        let found = find_plain(&next.text, secret);
+        echoes.extend(found.map(|echo| next.places[echo.start]..next.places[echo.end]));
+        layer = Some(next);
     }
 }
 
@@ -133,32 +139,34 @@ fn find_plain<'a>(text: &'a [u8], secret: &'a [u8]) -> impl Iterator<Item = Rang
 /// A text with the escapes of JSON's strings resolved (RFC 8259, section 7), wherever they stand.
 struct Unescaped {
     text: Vec<u8>,
-    /// Where each byte of `text` was written, and at last where the whole ends.
+    /// Where each byte of `text` was written in the body, and at last where the whole ends.
     places: Vec<usize>,
 }
 
 impl Unescaped {
-    fn of(body: &[u8]) -> Self {
+    /// Of `escaped`, where `place` says where its bytes were written; `None` if there is no escape in it.
+    fn of(escaped: &[u8], place: impl Fn(usize) -> usize) -> Option<Self> {
+        memchr::memchr(b'\\', escaped)?;
         let mut unescaped = Self {
-            text: Vec::with_capacity(body.len()),
-            places: Vec::with_capacity(body.len() + 1),
+            text: Vec::with_capacity(escaped.len()),
+            places: Vec::with_capacity(escaped.len() + 1),
         };
         let mut at = 0;
-        while let Some(&byte) = body.get(at) {
-            let length = match escape(&body[at..]) {
+        while let Some(&byte) = escaped.get(at) {
+            let length = match escape(&escaped[at..]) {
                 Some((meant, length)) => {
-                    unescaped.push(meant.encode_utf8(&mut [0; 4]).as_bytes(), at);
+                    unescaped.push(meant.encode_utf8(&mut [0; 4]).as_bytes(), place(at));
                     length
                 }
                 None => {
-                    unescaped.push(&[byte], at);
+                    unescaped.push(&[byte], place(at));
                     1
                 }
             };
             at += length;
         }
-        unescaped.places.push(at);
-        unescaped
+        unescaped.places.push(place(at));
+        Some(unescaped)
     }
 
     fn push(&mut self, bytes: &[u8], place: usize) {
@@ -226,6 +234,8 @@ fn redact_bytes<'a>(body: &'a [u8], secrets: &[&str]) -> Cow<'a, [u8]> {
 
 /// How much of a secret must stand somewhere for it to count as an echo of it: a key cut short is still most of a key.
 const MIN_ECHO: usize = 12;
+/// A provider may quote another's error as text within its own, and that one a third's.
+const MOST_LAYERS: usize = 3;
 const RUN: usize = 4;
 /// As many as there are runs in the shortest echo.
 const STEP: usize = SHORTEST_SECRET - RUN + 1;
@@ -258,6 +268,10 @@ mod tests {
             (
                 r#"{"m":"sk\u002dor\u002Dv1-0123456789\u0061bcdef \u00"}"#,
                 r#"{"m":"[redacted] \u00"}"#,
+            ),
+            (
+                r#"{"raw":"{\"m\":\"pass\\\/q\\\"rd\"}"}"#,
+                r#"{"raw":"{\"m\":\"[redacted]\"}"}"#,
             ),
             (r"C:\users\sk-or-v1-01234\n", r"C:\users\[redacted]\n"),
         ];

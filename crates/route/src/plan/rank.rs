@@ -142,7 +142,9 @@ pub(super) fn try_somebody(
     let premium = chosen.map(|place| {
         let dearer = at(&rankings[place]).expected_cost().unwrap_or_default();
         let cheaper = at(&best).expected_cost().unwrap_or_default();
-        dearer.checked_sub(cheaper).unwrap_or_default()
+        let premium = dearer.checked_sub(cheaper).unwrap_or_default();
+        // Among equals it may be the cheaper one that is tried.
+        premium.max(Sats::default())
     });
     state
         .budget
