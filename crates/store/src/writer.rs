@@ -63,6 +63,8 @@ pub(crate) struct Writer {
     complaints: Complaints,
     /// Whether it was said that there is no journal.
     told_of_journal: bool,
+    /// Whether the last batch was a large one.
+    is_busy: bool,
     /// Whether there are more rows to delete.
     expiring: bool,
     /// Whether it was said that none is deleted because all would be.
@@ -112,6 +114,7 @@ impl Writer {
             rests: 0,
             complaints: Complaints::default(),
             told_of_journal: false,
+            is_busy: false,
             expiring: false,
             refused_to_expire: false,
             batch: Batch::default(),
@@ -160,6 +163,7 @@ impl Writer {
     fn turn(&mut self) -> Result<Turn, Trouble> {
         self.keep_journal();
         self.connect()?;
+        self.check_file()?;
         self.recover()?;
         let turn = if self.batch.records.is_empty() {
             self.collect()?
@@ -181,7 +185,8 @@ impl Writer {
         };
         let idle = !self.intake.sleep(call, at_most);
         if !idle {
-            self.intake.linger(call, LINGER);
+            let time = if self.is_busy { BUSY_LINGER } else { LINGER };
+            self.intake.linger(call, time);
         }
         self.rests += 1;
         if idle || self.rests == RESTS {
@@ -326,7 +331,6 @@ impl Writer {
         if self.batch.records.is_empty() && self.batch.position.is_none() {
             return Ok(());
         }
-        self.check_file()?;
         let (batch, owner, known) = (&self.batch, &self.owner, &mut self.known);
         // A turn connects before it commits.
         let Some(connection) = &mut self.connection else {
@@ -335,6 +339,7 @@ impl Writer {
         let (records, position) = (&batch.records, batch.position);
         let sifted = apply::apply_sifted(connection, owner, known, records, position)?;
         let applied = records.len() as u64;
+        self.is_busy = applied >= BUSY;
         self.intake
             .note_applied(applied, self.batch.from_memory, sifted.unmatched);
         self.intake.note_dropped(sifted.refused);
@@ -448,9 +453,13 @@ const SEGMENT_LENGTH: u64 = 8 << 20;
 const LONGEST_SPARE: u64 = 2 * SEGMENT_LENGTH;
 /// From the first record to the commit, so that others can join it.
 const LINGER: Duration = Duration::from_millis(50);
+/// The same while records keep coming: a commit writes some pages however few its records are.
+const BUSY_LINGER: Duration = Duration::from_millis(200);
+/// Records in one transaction that call for that.
+const BUSY: u64 = 64;
 const IDLE: Duration = Duration::from_secs(30);
-/// About as long, under load.
-const RESTS: u32 = 600;
+/// Under load, between a quarter of a minute and a whole one.
+const RESTS: u32 = 300;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
