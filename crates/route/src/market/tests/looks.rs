@@ -1,0 +1,134 @@
+//! Who is asked out of order to learn from it, and who is not again.
+
+use super::*;
+use crate::Rank;
+
+/// Sends one request through `market`, each attempt coming out as `answer` says. Who was asked, and why first.
+fn send(
+    market: &Market,
+    facts: &Facts<'_>,
+    now: Instant,
+    answer: impl Fn(&str) -> (AttemptOutcome, Duration),
+) -> (Vec<String>, Rank) {
+    let plan = market.plan(facts, now).expect("a plan");
+    let rank = plan.candidates[0].rank;
+    let mut waterfall = Waterfall::new(plan, None);
+    let (mut asked, mut at) = (Vec::new(), now);
+    loop {
+        match waterfall.next(at, 0) {
+            Step::Attempt(attempt) => {
+                asked.push(attempt.offer.provider().to_owned());
+                let (outcome, took) = answer(attempt.offer.provider());
+                at += took;
+                if let Some(permit) = waterfall.on_outcome(attempt, outcome, at).permit {
+                    let mut usage = Usage::default();
+                    (usage.input, usage.output) = (Some(1000), Some(300));
+                    let report = Report {
+                        usage: Some(usage),
+                        text_bytes: Some(1200),
+                    };
+                    permit.finish(PermitEnd::Complete, &report, at);
+                }
+            }
+            Step::Wait(wait) => at += wait,
+            Step::Finish(_) => return (asked, rank),
+        }
+    }
+}
+
+/// How many of `requests`, one every `pace`, ask `name` first.
+fn count_first(
+    market: &Market,
+    name: &str,
+    (requests, pace): (u32, Duration),
+    answer: impl Fn(&str) -> (AttemptOutcome, Duration),
+) -> usize {
+    let mut now = start();
+    let first = (0..requests).filter(|_| {
+        now += pace;
+        send(market, &facts("m"), now, &answer).0[0] == name
+    });
+    first.count()
+}
+
+const QUICK: Duration = Duration::from_millis(40);
+
+/// A clock that requests of other policies move on too was in step with an agent that asked by turns.
+#[test]
+fn looks_keep_no_rhythm_that_requests_could_have() {
+    let mut spec = spec(&["cold", "steady"]);
+    spec.policies.rules.push(Rule {
+        name: "fast".to_owned(),
+        strategy: Some(Strategy::LowestLatency),
+        ..Rule::default()
+    });
+    let market = build(spec);
+    let mut now = start();
+    let looks = (0..3200).filter(|request| {
+        now += secs(1);
+        let policy = (request % 2 == 0).then_some("fast");
+        let facts = Facts {
+            policy,
+            ..facts("m")
+        };
+        let (_, rank) = send(&market, &facts, now, |_| (GOOD, QUICK));
+        policy.is_some() && rank == Rank::TimeUnknown
+    });
+    assert!((25..=75).contains(&looks.count()));
+}
+
+#[test]
+fn lowest_latency_does_not_wait_for_the_dead_again_and_again() {
+    let mut spec = spec(&["dead", "steady"]);
+    spec.policies.default_strategy = Strategy::LowestLatency;
+    let waited = count_first(&build(spec), "dead", (3200, secs(2)), |name| match name {
+        "dead" => (
+            AttemptOutcome::Timeout(crate::TimeoutKind::FirstEvent),
+            secs(12),
+        ),
+        _ => (GOOD, QUICK),
+    });
+    assert!(waited <= 5, "{waited}");
+}
+
+/// What it answers shows no time, so it was looked at again as soon as it could be, and its word was the client's.
+#[test]
+fn who_finds_fault_with_requests_is_not_looked_at_all_the_time() {
+    for (strategy, most) in [(Strategy::Cheapest, 7), (Strategy::LowestLatency, 7)] {
+        let mut spec = spec(&["picky", "good"]);
+        spec.providers[1].offers = spec.providers[0].offers.clone();
+        spec.providers
+            .swap(0, usize::from(strategy == Strategy::Cheapest));
+        spec.policies.default_strategy = strategy;
+        let refused = count_first(&build(spec), "picky", (3600, secs(1)), |name| match name {
+            "picky" => (status(400), Duration::ZERO),
+            _ => (GOOD, QUICK),
+        });
+        assert!(refused <= most, "{strategy}: {refused}");
+    }
+}
+
+/// Its one answer was forgotten after a while, and it was never asked before once more.
+#[test]
+fn who_was_asked_once_is_not_new_again() {
+    let dearer = vec![offer("m", 300, 300)];
+    let market = build(MarketSpec {
+        providers: vec![
+            provider("a", vec![offer("m", 100, 100)]),
+            provider("dear", dearer),
+        ],
+        ..MarketSpec::default()
+    });
+    let trials = count_first(&market, "dear", (10_000, secs(1)), |_| (GOOD, QUICK));
+    assert_eq!(trials, 1);
+}
+
+#[test]
+fn a_shortage_of_this_machine_leaves_no_mark() {
+    let market = market(&["a", "b"]);
+    count_first(&market, "a", (20, secs(1)), |_| (GOOD, QUICK));
+    let shortage = AttemptOutcome::Connect(crate::ConnectError::NoSocket);
+    count_first(&market, "a", (40, secs(1)), |_| (shortage.clone(), QUICK));
+    let plan = planned(&market, &facts("m"));
+    assert_eq!(plan.candidates[0].success, Some(1.0));
+}
