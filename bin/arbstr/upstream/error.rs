@@ -263,10 +263,9 @@ pub(super) struct DnsError(#[source] pub(super) io::Error);
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok();
-    if let Some(Ok(ms)) = text(&RETRY_AFTER_MS).map(str::parse) {
-        return Some(Duration::from_millis(ms).min(LONGEST_RETRY_AFTER));
-    }
-    route::parse_retry_after(text(&header::RETRY_AFTER)?, clock::unix_ms() / 1000)
+    text(&RETRY_AFTER_MS)
+        .and_then(route::parse_retry_after_ms)
+        .or_else(|| route::parse_retry_after(text(&header::RETRY_AFTER)?, clock::unix_ms() / 1000))
 }
 
 /// The first error of type `T` among an error and its causes.
@@ -319,7 +318,6 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
 
 /// Finer than `Retry-After`, which comes beside it; OpenAI and Azure send it.
 static RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]
 mod tests {

@@ -19,6 +19,13 @@ pub fn parse_retry_after(value: &str, unix_now_secs: i64) -> Option<Duration> {
     Some(Duration::from_secs(secs).min(LONGEST))
 }
 
+/// Reads a `retry-after-ms`: whole milliseconds, an hour at most; anything else is `None`.
+#[must_use]
+pub fn parse_retry_after_ms(value: &str) -> Option<Duration> {
+    let ms = value.trim().parse().ok()?;
+    Some(Duration::from_millis(ms).min(LONGEST))
+}
+
 /// The longest wait that is believed.
 const LONGEST: Duration = Duration::from_secs(3600);
 
@@ -114,6 +121,22 @@ mod tests {
         for (value, secs) in cases {
             let want = secs.map(Duration::from_secs);
             assert_eq!(parse_retry_after(value, NOW), want, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn reads_milliseconds() {
+        let cases = [
+            ("900", Some(900)),
+            (" 0 ", Some(0)),
+            ("86400000", Some(3_600_000)),
+            ("1.5", None),
+            ("-1", None),
+            ("", None),
+        ];
+        for (value, ms) in cases {
+            let want = ms.map(Duration::from_millis);
+            assert_eq!(parse_retry_after_ms(value), want, "{value:?}");
         }
     }
 

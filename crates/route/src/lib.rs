@@ -82,7 +82,7 @@ mod waterfall;
 pub use candidate::{Candidate, Offer, Rank, Skip, Tier};
 pub use change::{Change, ProviderEvent};
 pub use circuit::{CircuitSettings, CircuitState};
-pub use cooldown::parse_retry_after;
+pub use cooldown::{parse_retry_after, parse_retry_after_ms};
 pub use learn::save::LoadError;
 pub use market::{BuildError, Listing, Market, MarketSpec, OfferSpec, ProviderSpec, VirtualModel};
 pub use permit::{Permit, PermitEnd, Report};
