@@ -588,6 +588,23 @@ fn first_events_that_look_odd_are_still_good_ones() {
 }
 
 #[test]
+fn a_first_event_that_quotes_a_long_prompt_in_its_error_goes_to_the_next() {
+    let error = format!(
+        r#"{{"error":{{"message":"cannot serve: {}","code":"prompt_refused"}}}}"#,
+        "word ".repeat(40_000)
+    );
+    let bad = Provider::always(Answer::sse().send(event(&error)));
+    let good = Provider::healthy(1, 1);
+    let arbstr = pair(&bad, &good).start();
+    assert_answer_of(
+        &mut arbstr.chat(&ask_stream("model-a")),
+        "good",
+        Mode::Stream,
+    );
+    assert_eq!((bad.count(), good.count()), (1, 1));
+}
+
+#[test]
 fn names_that_do_not_resolve_and_broken_tls_go_to_the_next() {
     let (plain, good) = (
         Provider::always(Answer::fault(400, "no TLS here")),

@@ -12,6 +12,7 @@
 mod boundary;
 mod needles;
 mod observer;
+mod overlong;
 mod rewriter;
 mod template;
 mod trailer;

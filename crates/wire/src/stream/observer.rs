@@ -149,13 +149,6 @@ impl Observer {
         self.inspect(data, false);
     }
 
-    /// Notes an event that was too large to be read.
-    pub fn observe_overflow(&mut self, bytes: u64) {
-        self.count(bytes);
-        self.text_bytes += bytes;
-        self.first_is(FirstEvent::Good);
-    }
-
     /// What was learned so far.
     pub fn observation(&self) -> Observation<'_> {
         let trusted = !self.lost;
@@ -214,9 +207,27 @@ impl Observer {
         self.done = true;
     }
 
-    /// An event that is too large to be read has begun.
-    pub(super) fn mark_overflowing(&mut self) {
-        self.first_is(FirstEvent::Good);
+    /// An event that is too large to be read has begun, as an error or not.
+    pub(super) fn mark_overflowing(&mut self, is_error: bool) {
+        self.first_is(if is_error {
+            FirstEvent::Error
+        } else {
+            FirstEvent::Good
+        });
+        if is_error && self.error.is_none() {
+            let error = ErrorObject {
+                message: "an error event too large to be read".to_owned(),
+                ..ErrorObject::default()
+            };
+            self.error = Some(Box::new(error));
+        }
+    }
+
+    /// Such an event has ended.
+    pub(super) fn observe_overflow(&mut self, bytes: u64, is_error: bool) {
+        self.count(bytes);
+        self.text_bytes += bytes;
+        self.mark_overflowing(is_error);
     }
 
     /// The observer panicked: nothing more is learned, and the gate must not wait for it.

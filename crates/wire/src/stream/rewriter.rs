@@ -28,6 +28,7 @@ use bytes::Bytes;
 
 use super::boundary::{Boundary, LastLf};
 use super::observer::{self, Edit, FirstEvent, Observation, Observer};
+use super::overlong;
 use super::trailer::{self, BreakCode, Trailer};
 use super::window::{Window, add_cuts, offset};
 use super::{Metadata, StreamSettings};
@@ -75,6 +76,8 @@ pub struct Rewriter {
     boundary: Boundary,
     /// A cut event ended with a CR at the very end of its chunk: a LF that comes next was part of it.
     cut_before_lf: bool,
+    /// Whether the event that is partly released, being too large to be held, begins as an error.
+    is_overlong_error: bool,
 }
 
 impl Rewriter {
@@ -92,6 +95,7 @@ impl Rewriter {
             released_to: 0,
             boundary: Boundary::new(),
             cut_before_lf: false,
+            is_overlong_error: false,
         }
     }
 
@@ -124,10 +128,16 @@ impl Rewriter {
         }
         let mut input = &chunk[..];
         let mut done_at = None;
+        let mut item_from = self.released_to;
+        let mut is_begun = self.parser.is_overflowing();
         while let Some(item) = self.parser.next(&mut input) {
+            let span = item.span();
+            (item_from, is_begun) = (span.end, false);
             let Item::Event(event) = item else {
-                let span = item.span();
-                self.observer.observe_overflow(span.end - span.start);
+                let is_error = std::mem::take(&mut self.is_overlong_error)
+                    || overlong::is_error(&window.head(span.start));
+                self.observer
+                    .observe_overflow(span.end - span.start, is_error);
                 continue;
             };
             if observer::is_done(event.data()) {
@@ -147,6 +157,9 @@ impl Rewriter {
         self.cut_before_lf =
             cuts.last().is_some_and(|cut| cut.end == end) && chunk.last() == Some(&b'\r');
         let release_to = done_at.unwrap_or_else(|| self.parser.pending_from());
+        if release_to > item_from && done_at.is_none() && !is_begun {
+            self.is_overlong_error |= overlong::is_error(&window.head(item_from));
+        }
         let released = self.release(chunk, release_to, &cuts);
         self.note_overflow();
         if done_at.is_some() {
@@ -273,7 +286,7 @@ impl Rewriter {
     fn note_overflow(&mut self) {
         let waits = self.observer.first_event() == FirstEvent::None;
         if waits && self.parser.is_overflowing() {
-            self.observer.mark_overflowing();
+            self.observer.mark_overflowing(self.is_overlong_error);
         }
     }
 
@@ -319,7 +332,8 @@ impl Rewriter {
             Some(Item::Event(_)) | None => return Bytes::new(),
             Some(item) => {
                 let span = item.span();
-                self.observer.observe_overflow(span.end - span.start);
+                self.observer
+                    .observe_overflow(span.end - span.start, self.is_overlong_error);
                 return Bytes::new();
             }
         };

@@ -10,6 +10,9 @@ use arbstr_sse::Event;
 
 use super::observer::Edit;
 
+/// Bytes of an event that tell what it is: a few fields or a comment, and the beginning of its data.
+const HEAD: u64 = 4096;
+
 /// The bytes at hand: what was held back, then the new chunk, beginning at an offset of the stream.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window<'a> {
@@ -46,6 +49,11 @@ impl<'a> Window<'a> {
             [[], chunk] => Cow::Borrowed(chunk),
             pieces => Cow::Owned(pieces.concat()),
         }
+    }
+
+    /// The first bytes at hand of what begins at an offset, enough to tell what it is.
+    pub(super) fn head(&self, from: u64) -> Cow<'a, [u8]> {
+        self.bytes(&(from..self.end().min(from + HEAD)))
     }
 
     /// Everything before `to` but the cuts, which are in order.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arbstr_wire::stream::MAX_EVENT;
 use arbstr_wire::{BreakCode, Endpoint, FirstEvent, Metadata, Rewriter, StreamEnd, StreamSettings};
 use bytes::Bytes;
 
@@ -366,6 +367,39 @@ fn the_gate_does_not_wait_for_the_end_of_an_event_that_is_too_large() {
         FirstEvent::None,
         "comments are no event, however many"
     );
+}
+
+#[test]
+fn an_error_too_large_to_be_held_is_an_error_all_the_same() {
+    let long = "x".repeat(MAX_EVENT);
+    let error = format!("event: error\ndata: {{\"error\":{{\"message\":\"{long}\"}}}}\n\n");
+    let answer =
+        format!("data: {{\"id\":\"c1\",\"choices\":[],\"error\":null,\"x\":\"{long}\"}}\n\n");
+    let nested = format!(
+        "data: {{\"list\":[\n{}data: ]}}\n\n",
+        "data: {\"error\":1}\n".repeat(5_000)
+    );
+    for (stream, first, has_error) in [
+        (error.clone(), FirstEvent::Error, true),
+        (format!(": hello\n\n{error}"), FirstEvent::Error, true),
+        (format!("{HI}{error}{DONE}"), FirstEvent::Good, true),
+        (answer, FirstEvent::Good, false),
+        (nested, FirstEvent::Good, false),
+    ] {
+        for size in [1, 14, 1_000, MAX_EVENT - 7, stream.len()] {
+            let mut rewriter = Rewriter::new(UNASKED);
+            for piece in stream.as_bytes().chunks(size) {
+                rewriter.push(Bytes::copy_from_slice(piece));
+            }
+            let seen = rewriter.observation();
+            assert_eq!(
+                (rewriter.first_event(), seen.error.is_some()),
+                (first, has_error),
+                "in pieces of {size}: {}…",
+                &stream[..40]
+            );
+        }
+    }
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn chunks_that_look_alike_still_teach() {
 #[test]
 fn bytes_and_events_are_counted_without_the_end_marker() {
     let mut observer = seen(&["{}", "garbage", "", "[DONE]"]);
-    observer.observe_overflow(100_000);
+    observer.observe_overflow(100_000, false);
     let seen = observer.observation();
     assert_eq!(
         (seen.events, seen.data_bytes, seen.done),
