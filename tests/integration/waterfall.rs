@@ -605,6 +605,48 @@ fn a_first_event_that_quotes_a_long_prompt_in_its_error_goes_to_the_next() {
 }
 
 #[test]
+fn where_a_provider_does_not_say_what_it_sends_the_bytes_tell() {
+    let stream = [&chunk("Hel"), &finish("stop"), DONE].concat();
+    let later = format!("\u{feff}\n: hello\n\n{stream}");
+    let whole = completion(1, 1);
+    for label in [None, Some("text/plain"), Some("application/octet-stream")] {
+        for (body, kind) in [
+            (&stream, Some("text/event-stream")),
+            (&later, Some("text/event-stream")),
+            (&whole, label),
+        ] {
+            let answer = Answer::new(200).send(body);
+            let answer = match label {
+                Some(label) => answer.header("content-type", label),
+                None => answer,
+            };
+            let provider = Provider::always(answer);
+            let arbstr = Setup::of(&provider).start();
+            let mut reply = arbstr.chat(&ask_stream("model-a"));
+            let text = reply.finish();
+            assert_eq!(
+                (reply.status, reply.header("content-type")),
+                (200, kind),
+                "{label:?} {text}"
+            );
+            assert!(text.starts_with(body.as_str()), "{label:?} {text}");
+        }
+        let bad = Provider::always(
+            Answer::new(200)
+                .header("content-type", label.unwrap_or(""))
+                .send("sorry"),
+        );
+        let good = Provider::healthy(1, 1);
+        let arbstr = pair(&bad, &good).start();
+        assert_answer_of(
+            &mut arbstr.chat(&ask_stream("model-a")),
+            "good",
+            Mode::Stream,
+        );
+    }
+}
+
+#[test]
 fn names_that_do_not_resolve_and_broken_tls_go_to_the_next() {
     let (plain, good) = (
         Provider::always(Answer::fault(400, "no TLS here")),

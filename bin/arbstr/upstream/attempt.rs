@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use arbstr_wire::{Answer, Endpoint, FirstEvent, Rewriter, usage_in};
 use bytes::{Bytes, BytesMut};
-use hyper::header::{self, HeaderMap};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use tokio::time::timeout_at;
 
 use super::client::{OutgoingRequest, Response};
@@ -78,7 +78,7 @@ pub(crate) async fn attempt(call: &mut Call<'_>) -> Result<GoodAnswer, AttemptEr
             ));
         }
     };
-    let head = ResponseHead {
+    let mut head = ResponseHead {
         status: response.status,
         headers: response.headers,
         first_byte: clock::now(),
@@ -87,7 +87,7 @@ pub(crate) async fn attempt(call: &mut Call<'_>) -> Result<GoodAnswer, AttemptEr
     if !head.status.is_success() {
         return Err(Box::pin(refused(call, head, body.ok())).await);
     }
-    let body = match body {
+    let mut body = match body {
         Ok(body) => body,
         Err(coding) => {
             return Err(AttemptError::answered(
@@ -96,13 +96,28 @@ pub(crate) async fn attempt(call: &mut Call<'_>) -> Result<GoodAnswer, AttemptEr
             ));
         }
     };
-    match (content(&head.headers), rewriter) {
-        (Content::EventStream | Content::Unsaid, Some(rewriter)) => {
+    let mut content = content(&head.headers);
+    if content == Content::Unsaid && rewriter.is_some() {
+        content = match timeout_at(due.into(), Box::pin(body.begins_as_event_stream())).await {
+            Ok(true) => {
+                let kind = HeaderValue::from_static("text/event-stream");
+                head.headers.insert(header::CONTENT_TYPE, kind);
+                Content::EventStream
+            }
+            Ok(false) => Content::Json,
+            Err(_) => {
+                let kind = call.limits.lost(AttemptErrorKind::FirstTimeout);
+                return Err(AttemptError::answered(head, kind));
+            }
+        };
+    }
+    match (content, rewriter) {
+        (Content::EventStream, Some(rewriter)) => {
             open_stream(call, rewriter, head, body, sent_at).await
         }
         // A provider that knows no streaming may answer a streaming request with one JSON completion. And without a
-        // stream the bytes decide: some providers call their JSON text.
-        (Content::Json | Content::Text, _) | (Content::Unsaid | Content::Other(_), None) => {
+        // stream the bytes decide.
+        (Content::Json | Content::Unsaid, _) | (Content::Other(_), None) => {
             whole(call, head, body).await
         }
         (Content::EventStream, None) => Err(AttemptError::answered(
@@ -328,10 +343,12 @@ async fn read_some(body: &mut Body, limits: Limits, most: usize) -> Bytes {
     all.freeze()
 }
 
+/// What a provider calls its answer.
+#[derive(PartialEq)]
 enum Content {
     EventStream,
     Json,
-    Text,
+    /// Nothing, or what servers say that do not know: the bytes decide.
     Unsaid,
     Other(String),
 }
@@ -347,14 +364,12 @@ fn content(headers: &HeaderMap) -> Content {
         let suffix = essence.rsplit_once('+').map(|(_, suffix)| suffix);
         suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case("json"))
     };
-    if essence.is_empty() {
+    if essence.is_empty() || is("text/plain") || is("application/octet-stream") {
         Content::Unsaid
     } else if is("application/json") || is("text/json") || is_suffixed() {
         Content::Json
     } else if is("text/event-stream") {
         Content::EventStream
-    } else if is("text/plain") {
-        Content::Text
     } else {
         Content::Other(essence.to_ascii_lowercase())
     }

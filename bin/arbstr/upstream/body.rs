@@ -19,6 +19,8 @@ use super::client::BodySource;
 pub(crate) struct Body {
     source: BodySource,
     coding: Coding,
+    /// What was looked at before it was wanted.
+    ahead: Option<Result<Bytes, BodyError>>,
 }
 
 #[derive(Debug)]
@@ -80,7 +82,17 @@ impl Body {
             }
             Some(name) => return Err(UnknownCoding(name.to_owned())),
         };
-        Ok(Self { source, coding })
+        Ok(Self {
+            source,
+            coding,
+            ahead: None,
+        })
+    }
+
+    /// Whether the first bytes are those of an event stream: a field or a comment. They stay to be read.
+    pub(crate) async fn begins_as_event_stream(&mut self) -> bool {
+        self.ahead = self.chunk().await;
+        matches!(&self.ahead, Some(Ok(first)) if is_event_stream(first))
     }
 
     /// The next decoded bytes, never empty; `None` at a clean end.
@@ -88,6 +100,9 @@ impl Body {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if self.ahead.is_some() {
+            return Poll::Ready(self.ahead.take());
+        }
         loop {
             if let Coding::Gzip {
                 decoder,
@@ -116,6 +131,15 @@ impl Body {
     pub(crate) async fn chunk(&mut self) -> Option<Result<Bytes, BodyError>> {
         std::future::poll_fn(|cx| self.poll_chunk(cx)).await
     }
+}
+
+/// Whether a stream that begins so is one of events: a byte order mark, blank lines, then a field's name or a comment.
+fn is_event_stream(first: &[u8]) -> bool {
+    let first = first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first);
+    let line = first.trim_ascii_start();
+    [&b"data:"[..], b"event:", b"id:", b"retry:", b":"]
+        .iter()
+        .any(|name| line.starts_with(name))
 }
 
 /// Decodes until something comes out or the packed bytes are used up.
