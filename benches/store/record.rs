@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use arbstr_price::Sats;
-use arbstr_store::{Attempt, Completion, Opening};
+use arbstr_store::{Asked, Attempt, Completion, Opening};
 
 /// Arrival of the first request: midnight, UTC.
 pub(crate) const FIRST_MS: i64 = 1_767_225_600_000;
@@ -28,6 +28,12 @@ pub(crate) fn pair(nth: u64) -> (Opening, Completion) {
         model: model.clone(),
         streaming: pick(50, 2) == 0,
         plan: Some(PLAN.to_owned()),
+        asked: Some(Asked {
+            provider: provider.clone(),
+            model: model.clone(),
+            tier: "standard".to_owned(),
+            started_after: Duration::from_millis(1),
+        }),
         ..Opening::default()
     };
     let duration_ms = 300 + pick(20, 9000);

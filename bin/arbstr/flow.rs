@@ -1,11 +1,11 @@
 //! The life of a request, stage by stage.
 //!
 //! ```text
-//! parse ─► plan ─► open the record ─► attempts (waterfall ⇄ upstream) ─► answer (JSON, or a relayed stream)
+//! parse ─► plan ─► attempts (record ─► waterfall ⇄ upstream) ─► answer (JSON, or a relayed stream)
 //! ```
 //!
 //! JSON and streams share every stage; they part where the answer is written. The record is opened before the first
-//! upstream byte and completed by whichever stage learns the outcome.
+//! upstream byte, when it is known who gets it, and completed by whichever stage learns the outcome.
 
 mod answer;
 mod attempts;
@@ -77,7 +77,7 @@ async fn serve(
     in_flight.answer(end)
 }
 
-/// Plans a request and puts it on record. Apart from [`serve`], whose future would else carry what is needed only here.
+/// Plans a request. Apart from [`serve`], whose future would else carry what is needed only here.
 fn begin(app: &App, inbound: InboundRequest, disconnect: Disconnect) -> Result<InFlight, ApiError> {
     let live = app.keep_live();
     let request = Request::parse(inbound.endpoint, &inbound.body)
@@ -91,7 +91,7 @@ fn begin(app: &App, inbound: InboundRequest, disconnect: Disconnect) -> Result<I
     };
     let shown = explain::plan(&plan);
     let planned = Planned {
-        record: RequestRecord::open(app, &live, &inbound.arrival, info.planned(&plan, shown)),
+        record: RequestRecord::new(app, &live, &inbound.arrival, info.planned(&plan, shown)),
         options: RequestOptions::of(&request),
         plan,
     };
@@ -143,7 +143,7 @@ fn refuse(
         _ => info,
     };
     let error = ApiError::refused(error);
-    let record = RequestRecord::open(app, live, &inbound.arrival, info);
+    let record = RequestRecord::new(app, live, &inbound.arrival, info);
     record.complete(
         &RequestOutcome::Refused(error.status(), error.code().to_owned()),
         &Bill::default(),

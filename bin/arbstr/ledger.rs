@@ -1,7 +1,7 @@
 //! What one request cost: attempts, usage and rates become the request's record.
 //!
-//! A [`RequestRecord`] is opened before the first upstream byte and completed exactly once: by the stage that knows the
-//! outcome, or by `Drop` when a panic or a lost task took that stage away.
+//! A [`RequestRecord`] is opened before the first upstream byte, with who is asked first, and completed exactly once: by
+//! the stage that knows the outcome, or by `Drop` when a panic or a lost task took that stage away.
 
 mod telemetry;
 
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use arbstr_price::{BtcPrice, Rates, Sats};
 use arbstr_route::{Offer, Plan};
-use arbstr_store::{Attempt, Completion, Opening, Store};
+use arbstr_store::{Asked, Attempt, Completion, NextAttempt, Opening, Records, Store};
 use arbstr_wire::{Endpoint, Observation, Request, Usage};
 use hyper::header::{HeaderMap, HeaderName};
 
@@ -20,7 +20,7 @@ use crate::app::{App, Live};
 use crate::arrival::Arrival;
 use crate::clock;
 
-/// The open record of one request.
+/// The record of one request, until it is completed.
 #[derive(Debug)]
 pub(crate) struct RequestRecord {
     store: Store,
@@ -29,6 +29,7 @@ pub(crate) struct RequestRecord {
     info: RequestInfo,
     attempts: Vec<RecordedAttempt>,
     winner: Option<Winner>,
+    opened: bool,
     completed: bool,
 }
 
@@ -148,17 +149,8 @@ impl RequestInfo {
 }
 
 impl RequestRecord {
-    /// Puts the request on record.
-    pub(crate) fn open(app: &App, live: &Arc<Live>, arrival: &Arrival, info: RequestInfo) -> Self {
-        app.store.open_request(&Opening {
-            correlation_id: &*arrival.id,
-            timestamp_ms: arrival.timestamp_ms,
-            endpoint: endpoint_word(info.endpoint),
-            model: &info.model,
-            policy: info.policy.as_deref(),
-            streaming: info.streaming,
-            plan: info.plan.as_deref(),
-        });
+    /// Of a request that is going to be on record as soon as anybody is asked, or waited for.
+    pub(crate) fn new(app: &App, live: &Arc<Live>, arrival: &Arrival, info: RequestInfo) -> Self {
         Self {
             store: app.store.clone(),
             telemetry: RequestTelemetry::begin(app, live, info.traceparent.as_deref(), arrival),
@@ -166,11 +158,13 @@ impl RequestRecord {
             info,
             attempts: Vec::new(),
             winner: None,
+            opened: false,
             completed: false,
         }
     }
 
-    /// Notes that an attempt begins; its outcome follows by [`Self::attempt_ended`].
+    /// Puts on record that an attempt begins, and the request with it if it is the first; its outcome follows by
+    /// [`Self::attempt_ended`].
     pub(crate) fn attempt_started(&mut self, offer: Arc<Offer>, now: Instant) {
         self.attempts.push(RecordedAttempt {
             offer,
@@ -179,6 +173,13 @@ impl RequestRecord {
             started_after: now.saturating_duration_since(self.arrival.at),
             duration: Duration::ZERO,
         });
+        let mut records = Records::default();
+        if self.opened {
+            self.begin_attempt(&mut records);
+        } else {
+            self.open(&mut records);
+        }
+        self.store.append(&mut records);
     }
 
     /// Notes how the attempt that began last came out, and what it cost if it failed.
@@ -193,9 +194,14 @@ impl RequestRecord {
             .saturating_sub(attempt.started_after);
     }
 
-    /// Notes that nobody was asked for this long, on purpose.
+    /// Notes that nobody is going to be asked for this long, on purpose. The request is on record meanwhile.
     pub(crate) fn paused(&mut self, pause: Duration) {
         self.telemetry.paused(pause);
+        if !self.opened {
+            let mut records = Records::default();
+            self.open(&mut records);
+            self.store.append(&mut records);
+        }
     }
 
     /// A client's headers as the attempt that began last should pass them on, where its trace makes a difference.
@@ -289,6 +295,35 @@ impl RequestRecord {
         self.write_completion(outcome, bill, finish_reason);
     }
 
+    /// Adds the opening, with the first attempt if it has begun.
+    fn open(&mut self, records: &mut Records) {
+        self.opened = true;
+        records.open_request(&Opening {
+            correlation_id: &*self.arrival.id,
+            timestamp_ms: self.arrival.timestamp_ms,
+            endpoint: endpoint_word(self.info.endpoint),
+            model: &self.info.model,
+            policy: self.info.policy.as_deref(),
+            streaming: self.info.streaming,
+            plan: self.info.plan.as_deref(),
+            asked: self.attempts.first().map(RecordedAttempt::asked),
+        });
+    }
+
+    /// Adds that the last attempt begins: the opening does not tell of it.
+    fn begin_attempt(&self, records: &mut Records) {
+        let Some((last, before)) = self.attempts.split_last() else {
+            return;
+        };
+        records.begin_attempt(&NextAttempt {
+            correlation_id: &*self.arrival.id,
+            timestamp_ms: clock::unix_ms(),
+            number: u32::try_from(self.attempts.len()).unwrap_or(u32::MAX),
+            asked: last.asked(),
+            failed: before.last().map(RecordedAttempt::row),
+        });
+    }
+
     fn write_completion(
         &mut self,
         outcome: &RequestOutcome,
@@ -296,6 +331,10 @@ impl RequestRecord {
         finish_reason: Option<&str>,
     ) {
         self.completed = true;
+        let mut records = Records::default();
+        if !self.opened {
+            self.open(&mut records);
+        }
         let now = clock::now();
         let overhead = self.overhead(now);
         self.close_last_attempt(bill, now);
@@ -337,7 +376,8 @@ impl RequestRecord {
             attempts: self.attempts.iter().map(RecordedAttempt::row).collect(),
         };
         self.telemetry.ended(&self.info, &completion, overhead);
-        self.store.complete(&completion);
+        records.complete(&completion);
+        self.store.append(&mut records);
     }
 
     /// What arbstr added to an answered request; to be asked while the last attempt's duration is still that to its answer.
@@ -381,6 +421,15 @@ impl RequestRecord {
 }
 
 impl RecordedAttempt {
+    fn asked(&self) -> Asked<&str> {
+        Asked {
+            provider: self.offer.provider(),
+            model: self.offer.upstream_model(),
+            tier: self.offer.tier().as_str(),
+            started_after: self.started_after,
+        }
+    }
+
     fn row(&self) -> Attempt<&str> {
         Attempt {
             provider: self.offer.provider(),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use crate::harness::{
-    Answer, Client, DONE, Gate, Provider, Row, Setup, ask, ask_stream, chunk, completion, finish,
-    usage_chunk, wait_until,
+    Answer, Client, DONE, Gate, Provider, ProviderConfig, Row, Setup, ask, ask_stream, chunk,
+    completion, finish, usage_chunk, wait_until,
 };
 
 #[test]
@@ -78,6 +78,51 @@ fn a_request_is_on_record_before_its_first_upstream_byte() {
         "{:?}",
         arbstr.rows()
     );
+}
+
+#[test]
+fn a_request_cut_by_kill_9_says_who_had_it() {
+    for (body, failing) in [
+        (ask("model-a"), false),
+        (ask("model-a"), true),
+        (ask_stream("model-a"), false),
+        (ask_stream("model-a"), true),
+    ] {
+        let gate = Gate::new();
+        let head = Answer::json(200, &completion(1, 1)).after(&gate);
+        let stream = Answer::sse().send(chunk("a")).wait_for(&gate).send(DONE);
+        let is_stream = body.contains("stream");
+        let stalling = Provider::always(if is_stream { stream } else { head });
+        let broken = Provider::always(Answer::fault(500, "broken"));
+        let mut setup = Setup::new();
+        if failing {
+            setup = setup.provider(ProviderConfig::new("broken", &broken).rates("1", "1"));
+        }
+        let stalling = ProviderConfig::new("stalling", &stalling).line("tier = \"standard\"");
+        let mut arbstr = setup.provider(stalling).start();
+        let mut client = arbstr.client();
+        client.request_chat(&body);
+        gate.wait_reached();
+        arbstr.kill_9();
+        let arbstr = arbstr.restart();
+        let row = arbstr.first_row();
+        row.assert_failure("interrupted");
+        assert_eq!(row.text("provider").as_deref(), Some("stalling"), "{row:?}");
+        assert_eq!(row.text("served_model").as_deref(), Some("model-a"));
+        assert_eq!(row.text("tier").as_deref(), Some("standard"));
+        assert_eq!(row.int("attempts"), Some(1 + i64::from(failing)));
+        let attempts = arbstr.attempts(&row.text("correlation_id").unwrap());
+        let told: Vec<_> = attempts
+            .iter()
+            .map(|attempt| (attempt.text("provider"), attempt.text("outcome")))
+            .collect();
+        let told: Vec<_> = told
+            .iter()
+            .map(|(who, what)| (who.as_deref().unwrap(), what.as_deref().unwrap()))
+            .collect();
+        let all = [("broken", "status=500"), ("stalling", "interrupted")];
+        assert_eq!(told, all[usize::from(!failing)..]);
+    }
 }
 
 #[test]

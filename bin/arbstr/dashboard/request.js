@@ -141,18 +141,19 @@ function partsOf(row, providers) {
 
 function attemptsCard(row) {
   const attempts = row.attempts ?? [];
-  const end = Math.max(1, row.duration_ms ?? 0, ...attempts.map((each) => each.started_ms + each.duration_ms));
+  const end = Math.max(1, row.duration_ms ?? 0, ...attempts.map((each) => each.started_ms + (each.duration_ms ?? 0)));
   const items = attempts.map((each, at) => {
     const won = row.success && at === attempts.length - 1;
-    const bar = el("span", { class: `span-bar ${won ? "good" : each.status !== null && each.status < 400 ? "warn" : "bad"}` });
+    const underway = each.outcome === "in_progress";
+    const bar = el("span", { class: `span-bar ${won ? "good" : underway || (each.status !== null && each.status < 400) ? "warn" : "bad"}` });
     bar.style.left = `${(each.started_ms / end) * 100}%`;
-    bar.style.width = `${Math.max(0.6, (each.duration_ms / end) * 100)}%`;
+    bar.style.width = `${Math.max(0.6, ((each.duration_ms ?? 0) / end) * 100)}%`;
     return el("li", {},
       el("span", { class: "who" }, name(each.provider), el("span", { class: "sub" }, name(each.outcome), each.cost_sats !== null && ` · cost ${exact(each.cost_sats)} sats`)),
       el("span", { class: "track", "aria-hidden": "true" }, bar),
-      el("span", { class: "took" }, duration(each.duration_ms), el("span", { class: "sub" }, `from ${each.started_ms === 0 ? "0" : duration(each.started_ms)}`)));
+      el("span", { class: "took" }, underway ? "…" : duration(each.duration_ms), el("span", { class: "sub" }, `from ${each.started_ms === 0 ? "0" : duration(each.started_ms)}`)));
   });
-  const none = row.error_message === "in_progress" ? "They are on record once the request is over." : isUnsent(row) ? "Nobody was asked." : "None is on record.";
+  const none = row.error_message === "in_progress" ? "Nobody is asked yet." : isUnsent(row) ? "Nobody was asked." : "None is on record.";
   return el("section", { class: "card", "aria-labelledby": "attempts" },
     el("h2", { id: "attempts" }, "Attempts"),
     items.length > 0 ? el("ol", { class: "attempts" }, items) : el("p", { class: "muted" }, none));

@@ -36,7 +36,7 @@ pub(super) struct Planned {
     pub(super) options: RequestOptions,
 }
 
-/// One request on its way through its candidates: planned, on record, not answered yet.
+/// One request on its way through its candidates: planned, not answered yet.
 pub(super) struct InFlight {
     pub(super) live: Arc<Live>,
     pub(super) inbound: InboundRequest,
@@ -79,7 +79,7 @@ impl RequestOptions {
 }
 
 impl InFlight {
-    /// A request that is planned and on record.
+    /// A request that is planned.
     pub(super) fn begin(
         app: &App,
         live: Arc<Live>,

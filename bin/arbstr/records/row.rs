@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use arbstr_price::Sats;
-use arbstr_store::{Attempt, RequestDetail, RequestRow};
+use arbstr_store::{Asked, Attempt, RequestDetail, RequestRow};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
@@ -111,7 +111,10 @@ impl Serialize for Detail<'_> {
         let plan = detail.plan.clone();
         let plan = plan.and_then(|plan| RawValue::from_string(plan).ok());
         map.serialize_entry("plan", &plan)?;
-        let attempts: Vec<AttemptJson<'_>> = detail.attempts.iter().map(AttemptJson::of).collect();
+        let ended = detail.attempts.iter().map(AttemptJson::of);
+        let last = detail.asked.iter();
+        let last = last.map(|asked| AttemptJson::without_end(asked, &detail.row));
+        let attempts: Vec<AttemptJson<'_>> = ended.chain(last).collect();
         map.serialize_entry(ATTEMPTS, &attempts)?;
         map.end()
     }
@@ -137,7 +140,7 @@ struct AttemptJson<'a> {
     outcome: &'a str,
     status: Option<u16>,
     started_ms: u64,
-    duration_ms: u64,
+    duration_ms: Option<u64>,
     cost_sats: Option<Box<RawValue>>,
 }
 
@@ -149,8 +152,21 @@ impl<'a> AttemptJson<'a> {
             outcome: &attempt.outcome,
             status: attempt.status,
             started_ms: whole_ms(attempt.started_after),
-            duration_ms: whole_ms(attempt.duration),
+            duration_ms: Some(whole_ms(attempt.duration)),
             cost_sats: exact(attempt.sunk_cost),
+        }
+    }
+
+    /// The attempt that is under way, or was when the process died; `row` says which.
+    fn without_end(asked: &'a Asked, row: &'a RequestRow) -> Self {
+        Self {
+            provider: &asked.provider,
+            model: &asked.model,
+            outcome: row.error_message.as_deref().unwrap_or_default(),
+            status: None,
+            started_ms: whole_ms(asked.started_after),
+            duration_ms: None,
+            cost_sats: None,
         }
     }
 }

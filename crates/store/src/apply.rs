@@ -86,8 +86,9 @@ pub(crate) fn bury(connection: &mut Connection, owner: &str) -> Result<usize, ru
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let left = open::find_all(&transaction, owner)?;
     let mut rollups = Rollups::default();
-    for open in &left {
-        let series = rollups.number(&transaction, open.series(None, None, false))?;
+    let interrupted = left.len();
+    for (open, series) in left {
+        let series = rollups.number(&transaction, series)?;
         transaction
             .prepare_cached(INTERRUPT)?
             .execute(params![open.id, series, INTERRUPTED])?;
@@ -96,7 +97,7 @@ pub(crate) fn bury(connection: &mut Connection, owner: &str) -> Result<usize, ru
     rollups.save(&transaction, &mut Kept::default())?;
     transaction.execute("DELETE FROM ledger_progress WHERE owner = ?1", [owner])?;
     transaction.commit()?;
-    Ok(left.len())
+    Ok(interrupted)
 }
 
 fn save_position(

@@ -113,9 +113,9 @@ impl Intake {
         if records.is_empty() {
             return;
         }
-        let openings = records.frames().filter(|frame| frame::is_opening(frame));
-        let openings = i64::try_from(openings.count()).unwrap_or(0);
-        let completions = i64::try_from(records.len()).unwrap_or(0) - openings;
+        let count = |is: fn(&[u8]) -> bool| records.frames().filter(|frame| is(frame)).count();
+        let openings = i64::try_from(count(frame::is_opening)).unwrap_or(0);
+        let completions = i64::try_from(count(frame::is_completion)).unwrap_or(0);
         self.tally.open.fetch_add(openings, Ordering::Relaxed);
         self.note_waiting(records);
         let mut handed = records.len() as u64;

@@ -60,7 +60,8 @@ pub use query::{
 };
 pub use reader::{ReadError, Reader};
 pub use record::{
-    Attempt, Completion, IN_PROGRESS, INTERRUPTED, Opening, RequestDetail, RequestRow,
+    Asked, Attempt, Completion, IN_PROGRESS, INTERRUPTED, NextAttempt, Opening, RequestDetail,
+    RequestRow,
 };
 pub use records::Records;
 pub use status::{Status, Unwritten};

@@ -30,6 +30,36 @@ pub struct Opening<T = String> {
     pub streaming: bool,
     /// The route plan as JSON text, kept as it is.
     pub plan: Option<T>,
+    /// Who is asked first, where that is known already.
+    pub asked: Option<Asked<T>>,
+}
+
+/// Who is asked by an upstream attempt that is about to begin.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked<T = String> {
+    /// The provider.
+    pub provider: T,
+    /// The model name as it is sent.
+    pub model: T,
+    /// The provider's tier.
+    pub tier: T,
+    /// From the request's arrival to the start of the attempt.
+    pub started_after: Duration,
+}
+
+/// That another attempt begins, so that it is known who has a request if nothing more is heard of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NextAttempt<T = String> {
+    /// The id of the opening.
+    pub correlation_id: T,
+    /// Now, in milliseconds since the epoch, UTC.
+    pub timestamp_ms: i64,
+    /// Which attempt it is; 1 is the first.
+    pub number: u32,
+    /// Who is asked by it.
+    pub asked: Asked<T>,
+    /// The attempt before, which failed.
+    pub failed: Option<Attempt<T>>,
 }
 
 /// A request's end: everything that the opening could not know.
@@ -192,7 +222,7 @@ pub struct RequestRow {
     pub model: String,
     /// The model as sent.
     pub served_model: Option<String>,
-    /// The provider that answered, or was tried last.
+    /// The provider that answered, or was asked last.
     pub provider: Option<String>,
     /// That provider's tier.
     pub tier: Option<String>,
@@ -232,7 +262,7 @@ pub struct RequestRow {
     pub duration: Option<Duration>,
     /// Why the model stopped.
     pub finish_reason: Option<String>,
-    /// How many upstream attempts were made; `None` until the request is completed.
+    /// How many upstream attempts there were, that under way included; `None` until one begins.
     pub attempts: Option<u32>,
     /// Whether the client got the whole answer.
     pub success: bool,
@@ -257,6 +287,8 @@ pub struct RequestDetail {
     pub row: RequestRow,
     /// The route plan as the caller's JSON text.
     pub plan: Option<String>,
-    /// The upstream attempts, in order.
+    /// The upstream attempts that have ended, in order.
     pub attempts: Vec<Attempt>,
+    /// The one after them, which is under way, or was when the process died.
+    pub asked: Option<Asked>,
 }

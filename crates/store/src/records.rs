@@ -4,7 +4,7 @@
 //! are copied once on either way, and never owned one by one.
 
 use crate::journal::frame;
-use crate::record::{Completion, Opening};
+use crate::record::{Completion, NextAttempt, Opening};
 
 /// Records that are made ready, one after another. Empty at first, and again once [`crate::Store::append`] has taken
 /// them; it keeps its room.
@@ -24,6 +24,12 @@ impl Records {
     /// Adds that a request is opened.
     pub fn open_request<T: AsRef<str>>(&mut self, opening: &Opening<T>) {
         let fits = frame::encode_opening(&mut self.bytes, opening);
+        self.note(fits);
+    }
+
+    /// Adds that another attempt begins.
+    pub fn begin_attempt<T: AsRef<str>>(&mut self, next: &NextAttempt<T>) {
+        let fits = frame::encode_next_attempt(&mut self.bytes, next);
         self.note(fits);
     }
 

@@ -10,7 +10,7 @@ use crate::intake::{Intake, Load};
 use crate::owner::Home;
 use crate::query::QueryError;
 use crate::reader::Reader;
-use crate::record::{Completion, Opening, RequestDetail};
+use crate::record::{Completion, NextAttempt, Opening, RequestDetail};
 use crate::records::Records;
 use crate::schema::{self, ConnectError};
 use crate::status::{Status, Unwritten};
@@ -127,6 +127,13 @@ impl Store {
     pub fn open_request(&self, opening: &Opening<impl AsRef<str>>) {
         let mut records = Records::default();
         records.open_request(opening);
+        self.append(&mut records);
+    }
+
+    /// Says that another attempt of a request begins. Never waits for the database.
+    pub fn begin_attempt(&self, next: &NextAttempt<impl AsRef<str>>) {
+        let mut records = Records::default();
+        records.begin_attempt(next);
         self.append(&mut records);
     }
 

@@ -12,7 +12,7 @@ use super::columns::{
 };
 use super::open::OpenRow;
 use crate::journal::frame;
-use crate::record::{Completion, IN_PROGRESS, Opening};
+use crate::record::{Attempt, Completion, IN_PROGRESS, NextAttempt, Opening};
 use crate::rollup::{Rollups, Series};
 use crate::sums::Measures;
 
@@ -22,6 +22,7 @@ pub(super) struct Batch<'t, 'a> {
     open: Insert<'t, 'a>,
     whole: Insert<'t, 'a>,
     complete: Prepared<'t, 'a>,
+    ask: CachedStatement<'t>,
     attempt: CachedStatement<'t>,
     rollups: Rollups<'a>,
     owner: &'a str,
@@ -72,6 +73,7 @@ impl<'t, 'a> Batch<'t, 'a> {
             open: Insert::prepare(transaction, &OPEN)?,
             whole: Insert::prepare(transaction, &WHOLE)?,
             complete: Prepared::new(transaction, &COMPLETE)?,
+            ask: transaction.prepare_cached(ASK)?,
             attempt: transaction.prepare_cached(ATTEMPT)?,
             rollups: Rollups::default(),
             owner,
@@ -80,17 +82,20 @@ impl<'t, 'a> Batch<'t, 'a> {
         })
     }
 
-    /// A completion whose opening has not come yet waits until all have: the two may reach the writer by different ways.
+    /// A completion whose opening has not come yet waits until all have: the two may reach the writer by different ways. Who
+    /// is asked next is of interest only where no completion has come that says it.
     pub(super) fn write(
         &mut self,
         frames: impl Iterator<Item = &'a [u8]>,
     ) -> Result<(), rusqlite::Error> {
         let mut openings = Openings::default();
         let mut wholes = Vec::with_capacity(TOGETHER);
-        let mut later = Vec::new();
+        let (mut later, mut next_attempts) = (Vec::new(), Vec::new());
         for frame in frames {
             if frame::is_opening(frame) {
                 self.take_opening(&mut openings, frame);
+            } else if frame::is_next_attempt(frame) {
+                next_attempts.push(frame);
             } else if openings.has_that_of(frame) {
                 self.take_completion(&mut openings, &mut wholes, frame)?;
             } else if !frame::is_owner(frame) {
@@ -101,7 +106,11 @@ impl<'t, 'a> Batch<'t, 'a> {
             self.take_completion(&mut openings, &mut wholes, frame)?;
         }
         self.write_whole(&wholes)?;
-        self.write_open(&openings.left())
+        self.write_open(&openings.left())?;
+        for frame in next_attempts {
+            self.take_next_attempt(frame)?;
+        }
+        Ok(())
     }
 
     /// Writes the sums of what was written.
@@ -190,7 +199,8 @@ impl<'t, 'a> Batch<'t, 'a> {
                     next.opening(opening, opening.plan)?;
                     next.bind(*series)?;
                     next.bind(IN_PROGRESS)?;
-                    next.bind(self.owner)
+                    next.bind(self.owner)?;
+                    next.asked(opening.asked.as_ref())
                 })?;
             for ((opening, _), id) in rows.iter().zip(ids) {
                 let name = opening.correlation_id;
@@ -213,7 +223,11 @@ impl<'t, 'a> Batch<'t, 'a> {
             return Ok(());
         };
         let measures = measure(completion);
-        let series = open.series(completion.provider, completion.tier, completion.success);
+        let series = open.series(
+            completion.provider,
+            completion.tier,
+            Some(completion.success),
+        );
         let series = self.rollups.number(self.transaction, series)?;
         let mut next = self.complete.bind();
         next.bind(open.id)?;
@@ -229,24 +243,65 @@ impl<'t, 'a> Batch<'t, 'a> {
         self.write_attempts(completion)
     }
 
+    /// A request that is over has said all of it.
+    fn take_next_attempt(&mut self, frame: &'a [u8]) -> Result<(), rusqlite::Error> {
+        let Some(next) = frame::decode_next_attempt(frame) else {
+            note_unreadable();
+            return Ok(());
+        };
+        let id = next.correlation_id;
+        let Some(open) = self.known.open_rows.find(self.transaction, id)? else {
+            return Ok(());
+        };
+        let NextAttempt { asked, number, .. } = &next;
+        let series = open.series(Some(asked.provider), Some(asked.tier), None);
+        let series = self.rollups.number(self.transaction, series)?;
+        let changed = self.ask.execute(params![
+            open.id,
+            id,
+            series,
+            asked.provider,
+            asked.model,
+            asked.tier,
+            number,
+            millis(asked.started_after),
+        ])?;
+        match &next.failed {
+            Some(failed) if changed > 0 => {
+                self.write_attempt(id, u64::from(*number).saturating_sub(1), failed)
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn write_attempts(&mut self, completion: &Completion<&str>) -> Result<(), rusqlite::Error> {
         if sole_attempt(completion).is_some() {
             return Ok(());
         }
         let id = completion.correlation_id;
         for (index, attempt) in completion.attempts.iter().enumerate() {
-            self.attempt.execute(params![
-                id,
-                count(index as u64 + 1),
-                attempt.provider,
-                attempt.model,
-                attempt.outcome,
-                attempt.status,
-                millis(attempt.started_after),
-                millis(attempt.duration),
-                nanosats(id, attempt.sunk_cost),
-            ])?;
+            self.write_attempt(id, index as u64 + 1, attempt)?;
         }
+        Ok(())
+    }
+
+    fn write_attempt(
+        &mut self,
+        correlation_id: &str,
+        number: u64,
+        attempt: &Attempt<&str>,
+    ) -> Result<(), rusqlite::Error> {
+        self.attempt.execute(params![
+            correlation_id,
+            count(number),
+            attempt.provider,
+            attempt.model,
+            attempt.outcome,
+            attempt.status,
+            millis(attempt.started_after),
+            millis(attempt.duration),
+            nanosats(correlation_id, attempt.sunk_cost),
+        ])?;
         Ok(())
     }
 
@@ -327,11 +382,12 @@ impl<'t, 'a> Insert<'t, 'a> {
 }
 
 fn open_series<'a>(opening: &Opening<&'a str>) -> Series<'a> {
+    let asked = opening.asked.as_ref();
     Series {
         model: Cow::Borrowed(opening.model),
-        provider: None,
+        provider: asked.map(|asked| Cow::Borrowed(asked.provider)),
         policy: opening.policy.map(Cow::Borrowed),
-        tier: None,
+        tier: asked.map(|asked| Cow::Borrowed(asked.tier)),
         streaming: opening.streaming,
         success: None,
     }
@@ -348,6 +404,12 @@ fn decode_opening(frame: &[u8]) -> Option<Opening<&str>> {
 fn note_unreadable() {
     tracing::warn!("a record of another version; it is ignored");
 }
+
+/// Says of a row in progress who is asked: id, correlation id, series, and the columns that an opening fills with that. An
+/// attempt does not take the place of a later one.
+const ASK: &str = "
+UPDATE requests SET series = ?3, provider = ?4, served_model = ?5, tier = ?6, attempts = ?7, asked_ms = ?8
+WHERE id = ?1 AND owner IS NOT NULL AND correlation_id = ?2 AND coalesce(attempts, 0) < ?7";
 
 const ATTEMPT: &str = "
 INSERT OR REPLACE INTO attempts_apart

@@ -7,7 +7,7 @@ use arbstr_price::Sats;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Error, ToSql, Transaction};
 
-use crate::record::{Attempt, Completion, Opening};
+use crate::record::{Asked, Attempt, Completion, Opening};
 use crate::sums::Measures;
 
 /// A statement that is run over and over, and what is bound to it. That is not bound again where it stays: in most
@@ -80,6 +80,15 @@ impl<'a> Binder<'_, '_, 'a> {
         self.bind(opening.policy)?;
         self.bind(opening.streaming)?;
         self.bind(plan)
+    }
+
+    /// The values of [`ASKED_COLUMNS`] for the first attempt, if it begins.
+    pub(super) fn asked(&mut self, asked: Option<&Asked<&'a str>>) -> Result<(), Error> {
+        self.bind(asked.map(|asked| asked.model))?;
+        self.bind(asked.map(|asked| asked.provider))?;
+        self.bind(asked.map(|asked| asked.tier))?;
+        self.bind(asked.map(|_| 1_i64))?;
+        self.bind(asked.map(|asked| millis(asked.started_after)))
     }
 
     /// The values of [`COMPLETION_COLUMNS`].
@@ -257,9 +266,14 @@ const COMPLETION_COLUMNS: [&str; 26] = [
     "sole_attempt_duration_ms",
 ];
 
-/// Adds rows in progress: opening, series, message, owner.
-pub(super) static OPEN: LazyLock<Insertion> =
-    LazyLock::new(|| Insertion::of(&[&OPENING_COLUMNS, &["series", "error_message", "owner"]]));
+/// What is known of an attempt that begins, in the order in which it is bound.
+const ASKED_COLUMNS: [&str; 5] = ["served_model", "provider", "tier", "attempts", "asked_ms"];
+
+/// Adds rows in progress: opening, series, message, owner, who is asked.
+pub(super) static OPEN: LazyLock<Insertion> = LazyLock::new(|| {
+    let in_progress = ["series", "error_message", "owner"];
+    Insertion::of(&[&OPENING_COLUMNS, &in_progress, &ASKED_COLUMNS])
+});
 
 /// Adds rows of ended requests: opening, series, completion.
 pub(super) static WHOLE: LazyLock<Insertion> =
@@ -271,7 +285,7 @@ pub(super) static COMPLETE: LazyLock<String> = LazyLock::new(|| {
     let set = |(index, column)| format!("{column} = ?{}", index + 4);
     let columns: Vec<_> = COMPLETION_COLUMNS.iter().enumerate().map(set).collect();
     format!(
-        "UPDATE requests SET series = ?2, plan = coalesce(?3, plan), {}, owner = NULL
+        "UPDATE requests SET series = ?2, plan = coalesce(?3, plan), {}, owner = NULL, asked_ms = NULL
          WHERE id = ?1 AND owner IS NOT NULL AND correlation_id = ?{}",
         columns.join(", "),
         columns.len() + 4

@@ -42,6 +42,18 @@ impl OpenRows {
             None => find(connection, correlation_id),
         }
     }
+
+    /// The row of a request, which stays in progress.
+    pub(super) fn find(
+        &self,
+        connection: &Connection,
+        correlation_id: &str,
+    ) -> Result<Option<OpenRow>, rusqlite::Error> {
+        match self.0.get(correlation_id) {
+            Some(row) => Ok(Some(row.clone())),
+            None => find(connection, correlation_id),
+        }
+    }
 }
 
 impl OpenRow {
@@ -66,12 +78,12 @@ impl OpenRow {
         })
     }
 
-    /// The series that the row belongs to once it has ended.
+    /// The series that the row belongs to with these; `success` is `None` while it is in progress.
     pub(super) fn series<'a>(
         &self,
         provider: Option<&'a str>,
         tier: Option<&'a str>,
-        success: bool,
+        success: Option<bool>,
     ) -> Series<'a> {
         Series {
             model: Cow::Owned(self.model.clone()),
@@ -79,21 +91,30 @@ impl OpenRow {
             policy: self.policy.clone().map(Cow::Owned),
             tier: tier.map(Cow::Borrowed),
             streaming: self.streaming,
-            success: Some(success),
+            success,
         }
     }
 }
 
-/// All rows that `owner` has in progress.
+/// All rows that `owner` has in progress, each with the series it belongs to if it is never heard of again.
 pub(super) fn find_all(
     connection: &Connection,
     owner: &str,
-) -> Result<Vec<OpenRow>, rusqlite::Error> {
+) -> Result<Vec<(OpenRow, Series<'static>)>, rusqlite::Error> {
     let sql =
-        "SELECT id, timestamp, model, policy, streaming FROM requests INDEXED BY requests_open
+        "SELECT id, timestamp, model, policy, streaming, provider, tier FROM requests INDEXED BY requests_open
          WHERE owner IS NOT NULL AND owner = ?1";
     let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map([owner], OpenRow::read)?;
+    let rows = statement.query_map([owner], |row| {
+        let open = OpenRow::read(row)?;
+        let (provider, tier): (Option<String>, Option<String>) = (row.get(5)?, row.get(6)?);
+        let interrupted = Series {
+            provider: provider.map(Cow::Owned),
+            tier: tier.map(Cow::Owned),
+            ..open.series(None, None, Some(false))
+        };
+        Ok((open, interrupted))
+    })?;
     rows.collect()
 }
 

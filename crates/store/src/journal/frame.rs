@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arbstr_price::Sats;
 
-use crate::record::{Attempt, Completion, Opening};
+use crate::record::{Asked, Attempt, Completion, NextAttempt, Opening};
 
 /// What the bytes at the front of a buffer are.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,6 +31,18 @@ pub(crate) fn encode_opening<T: AsRef<str>>(out: &mut Vec<u8>, opening: &Opening
     out.optional(opening.policy.as_ref(), Writer::text);
     out.byte(u8::from(opening.streaming));
     out.optional(opening.plan.as_ref(), Writer::text);
+    out.optional(opening.asked.as_ref(), Writer::asked);
+    out.finish()
+}
+
+/// Adds the frame of an attempt that begins to `out`. False, and nothing added, if it is too long for a record.
+pub(crate) fn encode_next_attempt<T: AsRef<str>>(out: &mut Vec<u8>, next: &NextAttempt<T>) -> bool {
+    let mut out = Writer::begin(out, KIND_NEXT_ATTEMPT, 256);
+    out.text(&next.correlation_id);
+    out.signed(next.timestamp_ms);
+    out.unsigned(next.number.into());
+    out.asked(&next.asked);
+    out.optional(next.failed.as_ref(), Writer::attempt);
     out.finish()
 }
 
@@ -139,9 +151,21 @@ pub(crate) fn decode_owner(frame: &[u8]) -> Option<&str> {
 
 /// What is in the whole frame of an opening. `None` if this version cannot read it.
 pub(crate) fn decode_opening(frame: &[u8]) -> Option<Opening<&str>> {
-    let mut input = Reader::of(frame, KIND_OPENING)?;
-    let opening = input.opening()?;
+    let mut input = Reader(frame.get(HEADER..)?);
+    let knows_asked = match input.byte()? {
+        KIND_OPENING => true,
+        KIND_OPENING_1 => false,
+        _ => return None,
+    };
+    let opening = input.opening(knows_asked)?;
     input.0.is_empty().then_some(opening)
+}
+
+/// What is in the whole frame of an attempt that begins. `None` if this version cannot read it.
+pub(crate) fn decode_next_attempt(frame: &[u8]) -> Option<NextAttempt<&str>> {
+    let mut input = Reader::of(frame, KIND_NEXT_ATTEMPT)?;
+    let next = input.next_attempt()?;
+    input.0.is_empty().then_some(next)
 }
 
 /// What is in the whole frame of a completion. `None` if this version cannot read it.
@@ -158,7 +182,20 @@ pub(crate) fn decode_completion(frame: &[u8]) -> Option<Completion<&str>> {
 
 /// Whether a whole frame is that of an opening.
 pub(crate) fn is_opening(frame: &[u8]) -> bool {
-    frame.get(HEADER) == Some(&KIND_OPENING)
+    matches!(frame.get(HEADER), Some(&(KIND_OPENING | KIND_OPENING_1)))
+}
+
+/// Whether a whole frame is that of an attempt that begins.
+pub(crate) fn is_next_attempt(frame: &[u8]) -> bool {
+    frame.get(HEADER) == Some(&KIND_NEXT_ATTEMPT)
+}
+
+/// Whether a whole frame is that of a completion.
+pub(crate) fn is_completion(frame: &[u8]) -> bool {
+    matches!(
+        frame.get(HEADER),
+        Some(&(KIND_COMPLETION | KIND_COMPLETION_1))
+    )
 }
 
 /// Whether a whole frame is the one that opens a segment.
@@ -268,6 +305,13 @@ impl<'a> Writer<'a> {
         }
     }
 
+    fn asked<T: AsRef<str>>(&mut self, asked: &Asked<T>) {
+        self.text(&asked.provider);
+        self.text(&asked.model);
+        self.text(&asked.tier);
+        self.duration(asked.started_after);
+    }
+
     fn attempt<T: AsRef<str>>(&mut self, attempt: &Attempt<T>) {
         self.text(&attempt.provider);
         self.text(&attempt.model);
@@ -359,7 +403,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn opening(&mut self) -> Option<Opening<&'a str>> {
+    fn opening(&mut self, knows_asked: bool) -> Option<Opening<&'a str>> {
         Some(Opening {
             correlation_id: self.text()?,
             timestamp_ms: self.signed()?,
@@ -368,6 +412,30 @@ impl<'a> Reader<'a> {
             policy: self.optional(Self::text)?,
             streaming: self.flag()?,
             plan: self.optional(Self::text)?,
+            asked: if knows_asked {
+                self.optional(Self::asked)?
+            } else {
+                None
+            },
+        })
+    }
+
+    fn next_attempt(&mut self) -> Option<NextAttempt<&'a str>> {
+        Some(NextAttempt {
+            correlation_id: self.text()?,
+            timestamp_ms: self.signed()?,
+            number: u32::try_from(self.unsigned()?).ok()?,
+            asked: self.asked()?,
+            failed: self.optional(Self::attempt)?,
+        })
+    }
+
+    fn asked(&mut self) -> Option<Asked<&'a str>> {
+        Some(Asked {
+            provider: self.text()?,
+            model: self.text()?,
+            tier: self.text()?,
+            started_after: self.duration()?,
         })
     }
 
@@ -431,10 +499,14 @@ const HEADER: usize = 12;
 const MAX_PAYLOAD: usize = 64 << 20;
 
 const KIND_OWNER: u8 = 0;
-const KIND_OPENING: u8 = 1;
-/// Without `implausible_usage`; may lie in a journal that an earlier arbstr left.
-const KIND_COMPLETION_1: u8 = 2;
+const KIND_OPENING: u8 = 4;
+const KIND_NEXT_ATTEMPT: u8 = 5;
 const KIND_COMPLETION: u8 = 3;
+// What may lie in a journal that an earlier arbstr left.
+/// Without `asked`.
+const KIND_OPENING_1: u8 = 1;
+/// Without `implausible_usage`.
+const KIND_COMPLETION_1: u8 = 2;
 
 #[cfg(test)]
 mod tests;

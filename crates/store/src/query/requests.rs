@@ -7,25 +7,30 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::QueryError;
 use super::cursor::Position;
-use crate::record::{Attempt, RequestDetail, RequestRow};
+use crate::record::{Asked, Attempt, RequestDetail, RequestRow};
 
 /// Finds one request by its id.
 pub(crate) fn find(
     connection: &Connection,
     correlation_id: &str,
 ) -> Result<Option<RequestDetail>, QueryError> {
-    let sql = format!("SELECT {COLUMNS}, plan FROM requests WHERE correlation_id = ?1");
-    let mut statement = connection.prepare_cached(&sql)?;
+    // One snapshot, so that no attempt has ended between the two.
+    let snapshot = connection.unchecked_transaction()?;
+    let sql = format!("SELECT {COLUMNS}, plan, asked_ms FROM requests WHERE correlation_id = ?1");
+    let mut statement = snapshot.prepare_cached(&sql)?;
     let found = statement
-        .query_row([correlation_id], |row| Ok((read_row(row)?, row.get(PLAN)?)))
+        .query_row([correlation_id], |row| {
+            Ok((read_row(row)?, row.get(PLAN)?, row.get(PLAN + 1)?))
+        })
         .optional()?;
-    let Some((row, plan)) = found else {
+    let Some((row, plan, asked_ms)): Option<(RequestRow, _, Option<i64>)> = found else {
         return Ok(None);
     };
     Ok(Some(RequestDetail {
-        row,
         plan,
-        attempts: read_attempts(connection, correlation_id)?,
+        attempts: read_attempts(&snapshot, correlation_id)?,
+        asked: asked_ms.map(|started_ms| asked(&row, started_ms)),
+        row,
     }))
 }
 
@@ -48,7 +53,7 @@ fn read_attempts(
 ) -> Result<Vec<Attempt>, rusqlite::Error> {
     let mut statement = connection.prepare_cached(
         "SELECT provider, model, outcome, status, started_ms, duration_ms, cost_nanosats
-         FROM attempts WHERE correlation_id = ?1 ORDER BY number",
+         FROM attempts WHERE correlation_id = ?1 AND duration_ms IS NOT NULL ORDER BY number",
     )?;
     let rows = statement.query_map([correlation_id], |row| {
         Ok(Attempt {
@@ -62,6 +67,16 @@ fn read_attempts(
         })
     })?;
     rows.collect()
+}
+
+/// The attempt that has no end, as the row of its request tells it.
+fn asked(row: &RequestRow, started_ms: i64) -> Asked {
+    Asked {
+        provider: row.provider.clone().unwrap_or_default(),
+        model: row.served_model.clone().unwrap_or_default(),
+        tier: row.tier.clone().unwrap_or_default(),
+        started_after: duration(started_ms),
+    }
 }
 
 /// Reads what [`COLUMNS`] selects, or more. By number: finding a column by its name takes longer than reading it.

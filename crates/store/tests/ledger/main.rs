@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 #![expect(clippy::disallowed_methods, reason = "tests may look at the clock")]
 
+mod asked;
 mod crash;
 mod full;
 mod leavings;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use arbstr_price::Sats;
 use arbstr_store::{
-    Completion, Filter, GroupBy, GroupKey, Opening, Percentiles, RequestRow, Selection, Sum, Totals,
+    Asked, Completion, Filter, GroupBy, GroupKey, Opening, Percentiles, RequestRow, Selection, Sum,
+    Totals,
 };
 use proptest::option;
 use proptest::prelude::*;
@@ -139,13 +140,18 @@ fn any_case() -> impl Strategy<Value = Case> {
         any_name(),
         option::of(any_name()),
         any::<bool>(),
+        option::of(any_name()),
     );
-    let opening = opening.prop_map(|(timestamp_ms, model, policy, streaming)| Opening {
+    let opening = opening.prop_map(|(timestamp_ms, model, policy, streaming, asked)| Opening {
         timestamp_ms,
         endpoint: "chat.completions".to_owned(),
         model,
         policy,
         streaming,
+        asked: asked.map(|provider| Asked {
+            provider,
+            ..Asked::default()
+        }),
         ..Opening::default()
     });
     (opening, option::weighted(0.9, any_end())).prop_map(|(opening, completion)| Case {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use arbstr_price::Sats;
-use arbstr_store::{Attempt, Completion, IN_PROGRESS, Opening, RequestDetail, RequestRow};
+use arbstr_store::{Asked, Attempt, Completion, IN_PROGRESS, Opening, RequestDetail, RequestRow};
 use proptest::option;
 use proptest::prelude::*;
 
@@ -44,7 +44,13 @@ pub(crate) fn cost_of(id: &str) -> i64 {
 
 /// What the store should answer after an opening and perhaps its completion.
 pub(crate) fn expected(opening: &Opening, completion: Option<&Completion>) -> RequestDetail {
-    let done = completion.cloned().unwrap_or_default();
+    let asked = opening.asked.clone().filter(|_| completion.is_none());
+    let done = completion.cloned().unwrap_or_else(|| Completion {
+        served_model: asked.as_ref().map(|asked| asked.model.clone()),
+        provider: asked.as_ref().map(|asked| asked.provider.clone()),
+        tier: asked.as_ref().map(|asked| asked.tier.clone()),
+        ..Completion::default()
+    });
     let amount = |sats: Option<Sats>| sats.filter(|sats| i64::try_from(sats.nanosats()).is_ok());
     let sunk_cost = amount(done.sunk_cost());
     let row = RequestRow {
@@ -74,7 +80,9 @@ pub(crate) fn expected(opening: &Opening, completion: Option<&Completion>) -> Re
         stream_duration: done.stream_duration,
         duration: completion.map(|done| done.duration),
         finish_reason: done.finish_reason,
-        attempts: completion.map(|done| u32::try_from(done.attempts.len()).unwrap()),
+        attempts: completion
+            .map(|done| u32::try_from(done.attempts.len()).unwrap())
+            .or_else(|| asked.as_ref().map(|_| 1)),
         success: done.success,
         error_status: done.error_status,
         error_message: completion.map_or_else(
@@ -90,12 +98,14 @@ pub(crate) fn expected(opening: &Opening, completion: Option<&Completion>) -> Re
         row,
         plan: done.plan.or_else(|| opening.plan.clone()),
         attempts,
+        asked,
     }
 }
 
 pub(crate) fn any_opening(id: String) -> impl Strategy<Value = Opening> {
     let texts = (text(), text(), option::of(text()), option::of(text()));
-    (any::<i64>(), texts, any::<bool>()).prop_map(move |(timestamp_ms, texts, streaming)| Opening {
+    let rest = (any::<i64>(), any::<bool>(), option::of(any_asked()));
+    (rest, texts).prop_map(move |((timestamp_ms, streaming, asked), texts)| Opening {
         correlation_id: id.clone(),
         timestamp_ms,
         endpoint: texts.0,
@@ -103,6 +113,16 @@ pub(crate) fn any_opening(id: String) -> impl Strategy<Value = Opening> {
         policy: texts.2,
         streaming,
         plan: texts.3,
+        asked,
+    })
+}
+
+fn any_asked() -> impl Strategy<Value = Asked> {
+    (text(), text(), text(), millis()).prop_map(|(provider, model, tier, started_after)| Asked {
+        provider,
+        model,
+        tier,
+        started_after,
     })
 }
 

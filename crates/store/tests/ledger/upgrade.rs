@@ -7,11 +7,12 @@ use arbstr_store::{
 use crate::scratch::{PATIENCE, Scratch};
 
 /// The migrations that led to the schemas which released versions have left behind.
-const EARLIER: [&str; 4] = [
+const EARLIER: [&str; 5] = [
     include_str!("../../../../migrations/0001_requests.sql"),
     include_str!("../../../../migrations/0002_rollups.sql"),
     include_str!("../../../../migrations/0003_attempts.sql"),
     include_str!("../../../../migrations/0004_quarters.sql"),
+    include_str!("../../../../migrations/0005_open_index.sql"),
 ];
 
 /// What an arbstr of the first schema may have written: completed, failed, interrupted and open.

@@ -10,6 +10,7 @@ use super::*;
 enum Record<'a> {
     Owner(&'a str),
     Opening(Opening<&'a str>),
+    NextAttempt(NextAttempt<&'a str>),
     Completion(Box<Completion<&'a str>>),
 }
 
@@ -18,7 +19,8 @@ fn decode(frame: &[u8]) -> Option<Record<'_>> {
     let opening = decode_opening(frame).map(Record::Opening);
     let completion =
         decode_completion(frame).map(|completion| Record::Completion(completion.into()));
-    let mut all = [owner, opening, completion].into_iter().flatten();
+    let next = decode_next_attempt(frame).map(Record::NextAttempt);
+    let mut all = [owner, opening, next, completion].into_iter().flatten();
     let found = all.next();
     assert_eq!(all.next(), None);
     found
@@ -33,6 +35,7 @@ fn any_record() -> impl Strategy<Value = Record<'static>> {
     prop_oneof![
         1 => text().prop_map(Record::Owner),
         4 => any_opening().prop_map(Record::Opening),
+        2 => any_next_attempt().prop_map(Record::NextAttempt),
         4 => any_completion().prop_map(|completion| Record::Completion(completion.into())),
     ]
 }
@@ -44,9 +47,10 @@ fn any_opening() -> impl Strategy<Value = Opening<&'static str>> {
         text(),
         option::of(text()),
         any::<bool>(),
+        option::of(any_asked()),
     )
         .prop_map(
-            |(correlation_id, timestamp_ms, model, plan, streaming)| Opening {
+            |(correlation_id, timestamp_ms, model, plan, streaming, asked)| Opening {
                 correlation_id,
                 timestamp_ms,
                 endpoint: "chat",
@@ -54,6 +58,39 @@ fn any_opening() -> impl Strategy<Value = Opening<&'static str>> {
                 policy: plan,
                 streaming,
                 plan,
+                asked,
+            },
+        )
+}
+
+fn any_asked() -> impl Strategy<Value = Asked<&'static str>> {
+    (text(), text(), any::<u64>()).prop_map(|(provider, model, nanos)| Asked {
+        provider,
+        model,
+        tier: provider,
+        started_after: Duration::from_nanos(nanos),
+    })
+}
+
+fn any_next_attempt() -> impl Strategy<Value = NextAttempt<&'static str>> {
+    (
+        text(),
+        any::<i64>(),
+        any::<u32>(),
+        any_asked(),
+        any::<bool>(),
+    )
+        .prop_map(
+            |(correlation_id, timestamp_ms, number, asked, failed)| NextAttempt {
+                correlation_id,
+                timestamp_ms,
+                number,
+                failed: failed.then_some(Attempt {
+                    provider: asked.provider,
+                    duration: asked.started_after,
+                    ..Attempt::default()
+                }),
+                asked,
             },
         )
 }
@@ -100,6 +137,7 @@ fn encode(record: &Record<'_>) -> Vec<u8> {
     match record {
         Record::Owner(owner) => return encode_owner(owner),
         Record::Opening(opening) => assert!(encode_opening(&mut bytes, opening)),
+        Record::NextAttempt(next) => assert!(encode_next_attempt(&mut bytes, next)),
         Record::Completion(completion) => assert!(encode_completion(&mut bytes, completion)),
     }
     bytes
@@ -131,6 +169,26 @@ fn record_of_a_later_kind_is_stepped_over_whole() {
     assert!(out.finish());
     assert_eq!(find(&later), Found::Whole(later.len()));
     assert_eq!(decode(&later), None);
+}
+
+#[test]
+fn opening_of_an_earlier_arbstr_is_read() {
+    let opening = Opening {
+        correlation_id: "earlier",
+        timestamp_ms: 7,
+        plan: Some("{}"),
+        ..Opening::default()
+    };
+    let record = Record::Opening(opening);
+    let now = encode(&record);
+    // It ended before what says that nobody is asked.
+    let payload = &now[HEADER + 1..now.len() - 1];
+    let mut earlier = Vec::new();
+    let out = Writer::begin(&mut earlier, KIND_OPENING_1, 0);
+    out.out.extend_from_slice(payload);
+    assert!(out.finish());
+    assert!(is_opening(&earlier));
+    assert_eq!(decode(&earlier), Some(record));
 }
 
 #[test]
@@ -199,6 +257,7 @@ proptest! {
         let at_ms = match &record {
             Record::Owner(_) => None,
             Record::Opening(opening) => Some(opening.timestamp_ms),
+            Record::NextAttempt(next) => Some(next.timestamp_ms),
             Record::Completion(completion) => Some(completion.ended_ms),
         };
         prop_assert_eq!(at_ms, super::at_ms(&bytes));
