@@ -157,6 +157,9 @@ impl Known {
         if self.has_next {
             core::mem::swap(&mut self.id, &mut self.next_id);
             self.has_next = false;
+            if self.next_id.capacity() > KEPT_ID {
+                self.next_id = Vec::new();
+            }
         }
     }
 }
@@ -359,5 +362,7 @@ fn check(bytes: &[u8]) -> Option<&str> {
     core::str::from_utf8(bytes).ok()
 }
 
+/// The room of the id before the last is kept up to this size.
+const KEPT_ID: usize = 256;
 /// Marks data that has no single place in the stream.
 pub(crate) const SCATTERED: u64 = u64::MAX;

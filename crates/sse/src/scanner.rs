@@ -26,8 +26,10 @@ use crate::line::{Plain, find_line_end, find_plain, is_line_end};
 
 /// Reads one event stream, pushed to it in chunks of any size (WHATWG HTML 9.2.5 and 9.2.6).
 ///
-/// It allocates nothing until an event spans two chunks or has several `data` lines, holds at most one event of
-/// [`Limits::max_event`] bytes (twice that with several `data` lines), and gives a large buffer back when idle.
+/// It allocates nothing until an event spans two chunks, has several `data` lines, or sets an id. It holds at most one
+/// event of [`Limits::max_event`] bytes, the joined data of several `data` lines in a buffer that grows by doubling, and
+/// the last event id with the next, each as long as its line may be. Between events a large buffer is given back; the
+/// last event id alone stays, for as long as the stream means it.
 ///
 /// ```
 /// use arbstr_sse::{Item, Limits, Parser};

@@ -30,7 +30,8 @@ impl<F: FnMut(Item<'_>)> Observe for F {
 
 /// A body whose frames pass as they are, data, trailers and errors alike, and are shown to an [`Observe`].
 ///
-/// Nothing is held back or copied: an event spanning frames is seen when its last one passes.
+/// Nothing is held back or copied: an event spanning frames is seen when its last one passes. The body's data are
+/// [`Bytes`], and it is [`Unpin`]: box and pin one that is not.
 #[derive(Debug)]
 pub struct Observed<B, O> {
     body: B,
@@ -108,8 +109,9 @@ where
         Poll::Ready(frame)
     }
 
+    /// Not before the end was seen: a server would never poll an empty body, and its end would pass unseen.
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.ended && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -214,6 +216,17 @@ mod tests {
         assert_eq!(body.observer().0, ["end: a"]);
         let _ = Pin::new(&mut body).poll_frame(&mut context);
         assert_eq!(body.observer().0, ["end: a"], "once");
+    }
+
+    #[test]
+    fn an_empty_body_has_an_end_too() {
+        let mut body = Observed::new(Full::new(Bytes::new()), Limits::default(), Log::default());
+        assert!(!body.is_end_stream(), "whoever asks first would not poll");
+        let mut context = Context::from_waker(Waker::noop());
+        let frame = Pin::new(&mut body).poll_frame(&mut context);
+        assert!(matches!(frame, Poll::Ready(None)));
+        assert!(body.is_end_stream());
+        assert_eq!(body.observer().0, ["end: nothing"]);
     }
 
     #[test]

@@ -15,7 +15,8 @@ use crate::{Event, Item, Limits, Overflow, Parser};
 /// Reads events from a stream of chunks, as a response body is.
 ///
 /// Ends with its source; what was unterminated then is discarded, as the standard says. An error does not end it: the
-/// source decides whether more comes, and after an [`Overflow`] the next event follows.
+/// source decides whether more comes, as more of the same stream, and after an [`Overflow`] the next event follows. A
+/// new connection is another stream: hand it to [`resume`](Self::resume).
 ///
 /// ```
 /// # use std::convert::Infallible;
@@ -56,7 +57,18 @@ impl<S, B> EventStream<S, B> {
         }
     }
 
-    /// The parser, for its last event id and retry time when the stream is to be resumed.
+    /// Goes on with a new connection, from its first byte. What is left of the old one is discarded, as the standard
+    /// says, but its last event id and retry time stay in force. Spans count from 0 again.
+    ///
+    /// Ask for it with the [`parser`](Self::parser)'s last event id as `Last-Event-ID`, after its retry time.
+    pub fn resume(&mut self, source: S) {
+        self.source = source;
+        self.chunk = None;
+        self.ended = false;
+        self.parser.finish();
+    }
+
+    /// The parser, for its last event id and retry time when the stream is to be [resumed](Self::resume).
     #[must_use]
     pub const fn parser(&self) -> &Parser {
         &self.parser
@@ -230,6 +242,29 @@ mod tests {
         let overflow = seen[2].clone().expect_err("it is too long");
         assert_eq!(overflow.to_string(), "event of 28 bytes is over the limit");
         assert_eq!(seen[3], Ok("2".into()));
+    }
+
+    #[test]
+    fn resumes_with_the_id_and_without_the_rest_of_what_broke() {
+        let first = vec![Ok("id: 7\nretry: 50\ndata: 1\n\nid: 8\nda"), Err("reset")];
+        let second = vec![Ok("\u{feff}\n\ndata: 2\n\n")];
+        let mut events = EventStream::new(stream::iter(first), Limits::default());
+        let mut context = Context::from_waker(Waker::noop());
+        let mut next = |events: &mut EventStream<_, _>| {
+            let Poll::Ready(item) = Pin::new(events).poll_next(&mut context) else {
+                panic!("an iterator is always ready");
+            };
+            item.map(|item| item.map(|event: OwnedEvent| (event.data, event.id, event.span)))
+        };
+        let one = ("1".to_string(), "7".to_string(), 0..25);
+        assert_eq!(next(&mut events), Some(Ok(one)));
+        assert_eq!(next(&mut events), Some(Err(StreamError::Source("reset"))));
+        assert_eq!(events.parser().last_event_id(), b"7");
+        assert_eq!(events.parser().retry(), Some(Duration::from_millis(50)));
+        events.resume(stream::iter(second));
+        let two = ("2".to_string(), "7".to_string(), 5..14);
+        assert_eq!(next(&mut events), Some(Ok(two)));
+        assert_eq!(next(&mut events), None);
     }
 
     #[test]
