@@ -12,7 +12,7 @@
 //!    └─ HTTP/2, or nothing hyper would accept ► Blind
 //! ```
 
-use memchr::{memchr, memmem};
+use memchr::{memchr, memchr_iter};
 
 /// Follows the requests of one connection.
 #[derive(Debug)]
@@ -192,12 +192,11 @@ fn skip<'a>(left: &mut u64, bytes: &'a [u8]) -> &'a [u8] {
 
 /// One past the blank line that ends a head, searched from `from` on. A line may end with a bare LF, as servers accept.
 fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
-    let tail = &bytes[from..];
-    let found = |blank: &[u8]| memmem::find(tail, blank).map(|at| from + at + blank.len());
-    match (found(b"\n\r\n"), found(b"\n\n")) {
-        (Some(strict), Some(lenient)) => Some(strict.min(lenient)),
-        (found, None) | (None, found) => found,
-    }
+    memchr_iter(b'\n', &bytes[from..]).find_map(|at| match &bytes[from + at + 1..] {
+        [b'\n', ..] => Some(from + at + 2),
+        [b'\r', b'\n', ..] => Some(from + at + 3),
+        _ => None,
+    })
 }
 
 /// How the body behind a head is framed. What is no head at all is refused as well: hyper would refuse it, or read it in

@@ -14,7 +14,7 @@ pub const MAX_COUNT: u64 = 1 << 40;
 pub struct Usage {
     /// All input tokens (`prompt_tokens`), cached ones included.
     pub input: Option<u64>,
-    /// All output tokens (`completion_tokens`), reasoning ones included.
+    /// All output tokens (`completion_tokens`), reasoning ones included, also where the provider counts those beside them.
     pub output: Option<u64>,
     /// Those of `input` that came from the provider's prefix cache.
     pub cached_input: Option<u64>,
@@ -23,7 +23,8 @@ pub struct Usage {
     pub reasoning: Option<u64>,
     /// Some reported count was negative, fractional, a string or over 2^40, or more input was cached than there was.
     pub insane: bool,
-    /// The provider counted units that no rate covers: cache writes, audio, images, searches.
+    /// The provider counted units that no rate covers: cache writes, audio, images, searches, or tokens that are in its
+    /// total and nowhere else.
     pub uncovered: bool,
     /// What the provider says it charged, if it says so.
     pub reported_cost: Option<ReportedCost>,
@@ -84,6 +85,20 @@ impl Usage {
             ..self
         }
     }
+
+    /// Holds the counts against their total. xAI and others count reasoning beside the output, and bill both; tokens that
+    /// are in nothing but the total, as Gemini's thoughts are, may be of either side.
+    fn hold_against(&mut self, total: u64) {
+        let (Some(input), Some(output)) = (self.input, self.output) else {
+            return;
+        };
+        let reasoning = self.reasoning.unwrap_or(0);
+        if total == input + output + reasoning {
+            self.output = Some(output + reasoning);
+        } else if total > input + output {
+            self.uncovered = true;
+        }
+    }
 }
 
 /// What details are of.
@@ -93,14 +108,42 @@ enum Side {
     Output,
 }
 
+/// Under whose name a count stands. Some providers give one usage under several, and zeros under those they do not mean.
+#[derive(Debug, Clone, Copy)]
+enum Dialect {
+    /// The chat completions API: `prompt_tokens`, `completion_tokens`.
+    Chat,
+    /// The responses API and Anthropic's: `input_tokens`, `output_tokens`.
+    Responses,
+    /// A provider's own.
+    Other,
+}
+
+/// One count under each name.
+#[derive(Debug, Default)]
+struct Count([Option<u64>; 3]);
+
+impl Count {
+    /// The first that is not 0, and 0 if all are.
+    fn known(&self) -> Option<u64> {
+        let counts = || self.0.iter().copied().flatten();
+        counts()
+            .find(|count| *count > 0)
+            .or_else(|| counts().next())
+    }
+}
+
 /// A usage object as it is being read.
 #[derive(Debug, Default)]
 struct Report {
     usage: Usage,
     /// Some count or cost was there at all.
     any: bool,
-    /// The cached part where `*_tokens_details` does not name it.
-    cached_elsewhere: Option<u64>,
+    input: Count,
+    output: Count,
+    cached: Count,
+    reasoning: Count,
+    total: Option<u64>,
     /// Anthropic's count of cache reads, which some add to the input and some do not.
     cache_reads: Option<u64>,
     dollars: Option<ReportedCost>,
@@ -110,28 +153,24 @@ struct Report {
 
 impl Report {
     fn read(&mut self, cursor: &mut Cursor<'_>) -> Result<(), JsonError> {
+        use Dialect::{Chat, Other, Responses};
         cursor.open_object()?;
         while let Some(key) = cursor.next_key()? {
             match &*key.name() {
-                b"prompt_tokens" | b"input_tokens" => {
-                    self.usage.input = self.count(cursor)?.or(self.usage.input)
-                }
-                b"completion_tokens" | b"output_tokens" => {
-                    self.usage.output = self.count(cursor)?.or(self.usage.output)
-                }
-                b"prompt_tokens_details" | b"input_tokens_details" => {
-                    self.details(cursor, Side::Input)?
-                }
-                b"completion_tokens_details" | b"output_tokens_details" => {
-                    self.details(cursor, Side::Output)?
-                }
+                b"prompt_tokens" => self.note(cursor, Chat, |all| &mut all.input)?,
+                b"input_tokens" => self.note(cursor, Responses, |all| &mut all.input)?,
+                b"completion_tokens" => self.note(cursor, Chat, |all| &mut all.output)?,
+                b"output_tokens" => self.note(cursor, Responses, |all| &mut all.output)?,
+                b"total_tokens" => self.total = number(cursor)?.and_then(json::whole_number),
+                b"prompt_tokens_details" => self.details(cursor, Side::Input, Chat)?,
+                b"input_tokens_details" => self.details(cursor, Side::Input, Responses)?,
+                b"completion_tokens_details" => self.details(cursor, Side::Output, Chat)?,
+                b"output_tokens_details" => self.details(cursor, Side::Output, Responses)?,
                 b"prompt_cache_hit_tokens" | b"cached_tokens" | b"num_cached_tokens" => {
-                    self.cached_elsewhere = self.count(cursor)?
+                    self.note(cursor, Other, |all| &mut all.cached)?
                 }
                 b"cache_read_input_tokens" => self.cache_reads = self.count(cursor)?,
-                b"reasoning_tokens" => {
-                    self.usage.reasoning = self.count(cursor)?.or(self.usage.reasoning)
-                }
+                b"reasoning_tokens" => self.note(cursor, Other, |all| &mut all.reasoning)?,
                 b"server_tool_use" | b"server_tool_use_details" => self.tool_use(cursor)?,
                 b"cost" => self.cost(cursor)?,
                 b"cost_sats" => self.sats = number(cursor)?.and_then(ReportedCost::of_sats),
@@ -142,22 +181,35 @@ impl Report {
     }
 
     fn finish(self) -> Option<Usage> {
-        let mut usage = self.usage;
-        usage.cached_input = usage.cached_input.or(self.cached_elsewhere);
+        let mut usage = Usage {
+            input: self.input.known(),
+            output: self.output.known(),
+            cached_input: self.cached.known(),
+            reasoning: self.reasoning.known(),
+            reported_cost: self.msats.or(self.sats).or(self.dollars),
+            ..self.usage
+        };
         usage.uncovered |=
             usage.cached_input.is_none() && self.cache_reads.is_some_and(|reads| reads > 0);
-        usage.reported_cost = self.msats.or(self.sats).or(self.dollars);
         if let (Some(cached), Some(input)) = (usage.cached_input, usage.input)
             && cached > input
         {
             usage.cached_input = None;
             usage.insane = true;
         }
+        if let Some(total) = self.total {
+            usage.hold_against(total);
+        }
         (self.any || usage.reported_cost.is_some()).then_some(usage)
     }
 
     /// What some tokens of one side were; what belongs to the other side says nothing here.
-    fn details(&mut self, cursor: &mut Cursor<'_>, side: Side) -> Result<(), JsonError> {
+    fn details(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        side: Side,
+        dialect: Dialect,
+    ) -> Result<(), JsonError> {
         if cursor.peek()? != Kind::Object {
             return cursor.pass();
         }
@@ -165,10 +217,10 @@ impl Report {
         while let Some(key) = cursor.next_key()? {
             match (&*key.name(), side) {
                 (b"cached_tokens", Side::Input) => {
-                    self.usage.cached_input = self.count(cursor)?.or(self.usage.cached_input)
+                    self.note(cursor, dialect, |all| &mut all.cached)?
                 }
                 (b"reasoning_tokens", Side::Output) => {
-                    self.usage.reasoning = self.count(cursor)?.or(self.usage.reasoning)
+                    self.note(cursor, dialect, |all| &mut all.reasoning)?
                 }
                 (name, _) => self.uncovered_or_unknown(name, cursor)?,
             }
@@ -229,6 +281,19 @@ impl Report {
                 b"total_cost" => self.dollars = number(cursor)?.and_then(ReportedCost::of_dollars),
                 _ => cursor.pass()?,
             }
+        }
+        Ok(())
+    }
+
+    /// Notes a count under one of its names; `null` is none.
+    fn note(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        dialect: Dialect,
+        of: impl Fn(&mut Self) -> &mut Count,
+    ) -> Result<(), JsonError> {
+        if let Some(count) = self.count(cursor)? {
+            of(self).0[dialect as usize] = Some(count);
         }
         Ok(())
     }

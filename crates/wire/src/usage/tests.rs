@@ -78,6 +78,76 @@ fn reads_the_tokens_of_every_dialect() {
 }
 
 #[test]
+fn zeros_under_another_name_say_nothing() {
+    let chat = r#""prompt_tokens":10,"completion_tokens":5"#;
+    let zeros = r#""input_tokens":0,"output_tokens":0"#;
+    let details = r#""prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":3}"#;
+    let zero_details = r#""input_tokens_details":{"cached_tokens":0},"output_tokens_details":{"reasoning_tokens":0}"#;
+    let full = [Some(10), Some(5), Some(4), Some(3)];
+    let cases: [(&[&str], Tokens); 8] = [
+        (&[chat, zeros], [Some(10), Some(5), None, None]),
+        (&[zeros, chat], [Some(10), Some(5), None, None]),
+        (
+            &[chat, details, zeros, r#""input_tokens_details":null"#],
+            full,
+        ),
+        (&[chat, details, zeros, zero_details], full),
+        (&[zero_details, zeros, details, chat], full),
+        (
+            &[
+                r#""input_tokens":10,"output_tokens":5,"prompt_tokens":0,"completion_tokens":0"#,
+                details,
+            ],
+            full,
+        ),
+        (
+            &[
+                chat,
+                r#""prompt_tokens_details":{"cached_tokens":0},"prompt_cache_hit_tokens":4"#,
+            ],
+            [Some(10), Some(5), Some(4), None],
+        ),
+        // Anthropic's input leaves out what was cached.
+        (
+            &[r#""input_tokens":6,"output_tokens":5"#, chat, details],
+            full,
+        ),
+    ];
+    for (members, expected) in cases {
+        let text = format!("{{{},\"total_tokens\":15}}", members.join(","));
+        let usage = read(&text);
+        assert_eq!(tokens(&usage), expected, "{text}");
+        assert!(!usage.insane && !usage.uncovered, "{text}");
+    }
+}
+
+#[test]
+fn reasoning_that_is_counted_beside_the_output_is_output() {
+    let reasoning = r#","completion_tokens_details":{"reasoning_tokens":94}"#;
+    for (output, details, total, expected, uncovered) in [
+        (9, reasoning, "135", 103, false),
+        (103, reasoning, "135", 103, false),
+        (9, reasoning, "41", 9, false),
+        (9, reasoning, "null", 9, false),
+        (9, reasoning, "\"135\"", 9, false),
+        (9, reasoning, "150", 9, true),
+        (9, "", "135", 9, true),
+        (9, "", "0", 9, false),
+    ] {
+        let text = format!(
+            r#"{{"prompt_tokens":32,"completion_tokens":{output},"total_tokens":{total}{details}}}"#
+        );
+        let usage = read(&text);
+        assert_eq!(
+            (usage.output, usage.uncovered),
+            (Some(expected), uncovered),
+            "{text}"
+        );
+        assert!(!usage.insane, "{text}");
+    }
+}
+
+#[test]
 fn a_count_that_is_not_sane_is_unknown() {
     let cases: [(&str, Tokens); 8] = [
         (
