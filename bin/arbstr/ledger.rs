@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use arbstr_price::{BtcPrice, Rates, Sats};
 use arbstr_route::{Offer, Plan};
-use arbstr_store::{Asked, Attempt, Completion, NextAttempt, Opening, Records, Store};
+use arbstr_store::{Asked, Attempt, Completion, MAX_AMOUNT, NextAttempt, Opening, Records, Store};
 use arbstr_wire::{Endpoint, Observation, Request, Usage};
 use hyper::header::{HeaderMap, HeaderName};
 
@@ -396,11 +396,20 @@ impl RequestRecord {
         }
     }
 
+    /// What `usage` costs at the winner's rates. Says so where that is beyond belief, and counts as unknown.
     fn cost_of(&self, usage: &Usage) -> Option<Sats> {
-        self.winner
-            .as_ref()
-            .and_then(|winner| winner.offer.rates())
-            .and_then(|rates| charge(self.info.endpoint, usage, rates))
+        let offer = &self.winner.as_ref()?.offer;
+        let cost = charge(self.info.endpoint, usage, offer.rates()?);
+        let believed = cost.filter(is_believed);
+        if believed != cost {
+            tracing::warn!(
+                request_id = &*self.arrival.id,
+                provider = offer.provider(),
+                cost_sats = decimal(cost),
+                "the tokens that the provider reports would cost more than can be true; the cost counts as unknown"
+            );
+        }
+        believed
     }
 
     fn reference(&self, usage: &Usage) -> Option<Sats> {
@@ -408,6 +417,7 @@ impl RequestRecord {
         rates
             .filter_map(|rates| charge(self.info.endpoint, usage, rates))
             .max()
+            .filter(is_believed)
     }
 
     fn estimate(&self, reported: &Usage, streamed: u64) -> Option<Sats> {
@@ -416,7 +426,8 @@ impl RequestRecord {
         let has_output = self.info.endpoint != Endpoint::Embeddings;
         usage.input = reported.input.or(Some(self.info.input_estimate));
         usage.output = reported.output.or_else(|| has_output.then_some(streamed));
-        self.cost_of(&usage)
+        let rates = self.winner.as_ref()?.offer.rates()?;
+        charge(self.info.endpoint, &usage, rates).filter(is_believed)
     }
 }
 
@@ -483,7 +494,12 @@ pub(crate) fn sunk_cost(
     let charged = usage
         .zip(rates)
         .and_then(|(usage, rates)| charge(endpoint, usage, rates));
-    charged.or(reported)
+    charged.or(reported).filter(is_believed)
+}
+
+/// Whether an answer may cost as much. What the ledger cannot hold nobody is told either.
+fn is_believed(cost: &Sats) -> bool {
+    *cost <= MAX_AMOUNT
 }
 
 /// What the record keeps of a name.

@@ -113,6 +113,21 @@ const CASES: &[Case] = &[
         nanosats: None,
         sats: None,
     },
+    // The most that a row can hold, and more: nobody is told what is not on record.
+    Case {
+        rates: ("1", "8388.607"),
+        lines: &[],
+        usage: r#"{"prompt_tokens":0,"completion_tokens":1099511627776}"#,
+        nanosats: Some(9_223_370_937_343_148_032),
+        sats: Some("9223370937.343148032"),
+    },
+    Case {
+        rates: ("1", "8388.608"),
+        lines: &[],
+        usage: r#"{"prompt_tokens":0,"completion_tokens":1099511627776}"#,
+        nanosats: None,
+        sats: None,
+    },
     Case {
         rates: ("10", "10"),
         lines: &[],

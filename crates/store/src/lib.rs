@@ -60,8 +60,8 @@ pub use query::{
 };
 pub use reader::{ReadError, Reader};
 pub use record::{
-    Asked, Attempt, Completion, IN_PROGRESS, INTERRUPTED, NextAttempt, Opening, RequestDetail,
-    RequestRow,
+    Asked, Attempt, Completion, IN_PROGRESS, INTERRUPTED, MAX_AMOUNT, NextAttempt, Opening,
+    RequestDetail, RequestRow,
 };
 pub use records::Records;
 pub use status::{Status, Unwritten};

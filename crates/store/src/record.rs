@@ -13,6 +13,9 @@ pub const IN_PROGRESS: &str = "in_progress";
 /// The text of `error_message` when the process that served the request died before its end.
 pub const INTERRUPTED: &str = "interrupted";
 
+/// The largest amount that a row can hold. What is beyond it is kept as unknown.
+pub const MAX_AMOUNT: Sats = Sats::from_nanosats(i64::MAX as i128);
+
 /// A request as it is known before its first upstream byte.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Opening<T = String> {
