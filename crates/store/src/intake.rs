@@ -127,13 +127,20 @@ impl Intake {
         self.bell.ring();
     }
 
-    /// Blocks until everything handed in before is applied, or `within` has passed.
+    /// Blocks until everything handed in before is applied, or `within` has passed. Not for a database that does not work
+    /// while there is nothing for it.
     pub(crate) fn flush(&self, within: Duration) -> bool {
         let mut progress = self.progress();
         progress.flush_asked += 1;
         let asked = progress.flush_asked;
         self.bell.wake();
-        let unfinished = |progress: &mut Progress| progress.flushed < asked && !progress.stopped;
+        let is_idle = |progress: &Progress| {
+            let broken = progress.last_error.is_some();
+            broken && progress.states.is_empty() && self.depth() == 0
+        };
+        let unfinished = |progress: &mut Progress| {
+            progress.flushed < asked && !progress.stopped && !is_idle(progress)
+        };
         let (progress, _) = self
             .progressed
             .wait_timeout_while(progress, within, unfinished)

@@ -42,6 +42,23 @@ fn locked_database_delays_nobody_and_loses_nothing() {
 }
 
 #[test]
+fn broken_database_is_waited_for_only_with_something_for_it() {
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.database()).unwrap();
+    let store = scratch.open();
+    let start = Instant::now();
+    assert!(store.close(PATIENCE).is_empty());
+    assert!(start.elapsed() < PATIENCE / 4, "{:?}", start.elapsed());
+
+    let store = scratch.open();
+    serve(&store, 0..1);
+    let start = Instant::now();
+    let patience = Duration::from_millis(400);
+    assert_eq!(store.close(patience).records, 2);
+    assert!(start.elapsed() >= patience);
+}
+
+#[test]
 fn records_that_the_writer_has_not_even_read_lag_behind_too() {
     let scratch = Scratch::new();
     assert!(scratch.open().close(PATIENCE).is_empty());
