@@ -15,7 +15,7 @@ mod spare;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::journal::frame::Found;
@@ -35,6 +35,8 @@ struct Active {
     sink: Arc<dyn Sink>,
     /// Bytes of the writes that have returned, all of which lie before any other.
     written: Arc<AtomicU64>,
+    /// Whether it did not take something, as on a full disk.
+    has_refused: AtomicBool,
 }
 
 /// Where frames are appended; a file, or something that fails on purpose.
@@ -70,18 +72,11 @@ impl Journal {
         let active = active
             .as_ref()
             .ok_or_else(|| io::Error::from(ErrorKind::NotConnected))?;
-        let taken = loop {
-            match active.sink.append(frames) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                result => break result?,
-            }
-        };
-        active.written.fetch_add(taken as u64, Ordering::Release);
-        if taken < frames.len() {
-            let error = ErrorKind::WriteZero.into();
-            return Err(Refusal { taken, error });
+        let appended = active.append(frames);
+        if appended.is_err() {
+            active.has_refused.store(true, Ordering::Relaxed);
         }
-        Ok(())
+        appended
     }
 
     /// Starts a new segment, to which all later frames go, in the file of `spare` if there is one. The former segment, if
@@ -115,6 +110,7 @@ impl Journal {
             number,
             sink: Arc::new(file),
             written,
+            has_refused: AtomicBool::new(false),
         });
         Ok(tail)
     }
@@ -131,6 +127,14 @@ impl Journal {
         active
             .as_ref()
             .map_or(0, |active| active.written.load(Ordering::Acquire))
+    }
+
+    /// Whether the active segment has refused frames.
+    pub(crate) fn has_refused(&self) -> bool {
+        let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
+        active
+            .as_ref()
+            .is_some_and(|active| active.has_refused.load(Ordering::Relaxed))
     }
 
     /// Whether frames still go to segment `number`.
@@ -164,6 +168,23 @@ impl Journal {
         if let Some(active) = &mut *active {
             active.sink = sink(Arc::clone(&active.sink));
         }
+    }
+}
+
+impl Active {
+    fn append(&self, frames: &[u8]) -> Result<(), Refusal> {
+        let taken = loop {
+            match self.sink.append(frames) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => break result?,
+            }
+        };
+        self.written.fetch_add(taken as u64, Ordering::Release);
+        if taken < frames.len() {
+            let error = ErrorKind::WriteZero.into();
+            return Err(Refusal { taken, error });
+        }
+        Ok(())
     }
 }
 

@@ -209,8 +209,11 @@ impl Writer {
 
     /// Sees that there is an active segment with room. Without one, records go to memory, and it is tried again.
     fn keep_journal(&mut self) {
-        let ready = self.intake.journal.is_ready();
-        if ready && self.intake.journal.active_length() < SEGMENT_LENGTH {
+        let journal = &self.intake.journal;
+        // On a full disk the spare still has its room.
+        let spare_has_room = journal.has_refused() && self.spare.is_some();
+        let has_room = journal.active_length() < SEGMENT_LENGTH && !spare_has_room;
+        if journal.is_ready() && has_room {
             return;
         }
         let Err(FileError { path, error }) = self.start_segment() else {

@@ -202,6 +202,32 @@ fn full_journal_is_bridged_by_memory_in_any_mixture() {
 }
 
 #[test]
+fn full_disk_leaves_the_journal_the_room_of_its_spare() {
+    let bench = Bench::new("spare", 100);
+    let mut writer = bench.writer(bench.connect());
+    // More than a segment takes.
+    bench.serve(0..4500);
+    turn_until_drained(&mut writer);
+    turn_until_drained(&mut writer);
+    assert!(writer.spare.is_some());
+    fill_disk(&bench);
+    bench.serve(4500..4510);
+    assert_eq!(bench.intake.memory_only(), 20);
+    writer.keep_journal();
+    assert!(writer.spare.is_none());
+    bench.serve(4510..4520);
+    assert_eq!(bench.intake.memory_only(), 20);
+    // There is only one.
+    fill_disk(&bench);
+    writer.keep_journal();
+    bench.serve(4520..4530);
+    assert_eq!(bench.intake.memory_only(), 40);
+    turn_until_drained(&mut writer);
+    turn_until_drained(&mut writer);
+    assert_eq!((bench.count(), bench.intake.depth()), (4530, 0));
+}
+
+#[test]
 fn records_handed_in_together_are_in_the_journal_as_far_as_it_took_them() {
     /// Takes only the first bytes of each write.
     #[derive(Debug)]
