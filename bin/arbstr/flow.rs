@@ -89,7 +89,7 @@ fn begin(app: &App, inbound: InboundRequest, disconnect: Disconnect) -> Result<I
         Ok(plan) => plan,
         Err(error) => return Err(refuse(app, &live, &inbound, info, &error)),
     };
-    let shown = explain::plan(&plan);
+    let shown = explain::plan_on_record(&plan);
     let planned = Planned {
         record: RequestRecord::new(app, &live, &inbound.arrival, info.planned(&plan, shown)),
         options: RequestOptions::of(&request),
@@ -139,7 +139,7 @@ fn refuse(
     error: &PlanError,
 ) -> ApiError {
     let info = match error {
-        PlanError::NothingAllowed { plan } => info.planned(plan, explain::plan(plan)),
+        PlanError::NothingAllowed { plan } => info.planned(plan, explain::plan_on_record(plan)),
         _ => info,
     };
     let error = ApiError::refused(error);

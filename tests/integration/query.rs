@@ -150,3 +150,43 @@ fn an_unknown_id_is_404() {
         assert!(error["error"]["message"].is_string());
     }
 }
+
+#[test]
+fn a_plan_of_many_keeps_the_best_and_those_that_can_be_asked() {
+    let refusing = Provider::always(Answer::fault(401, "invalid_api_key"));
+    let good = Provider::healthy(10, 4);
+    let mut setup = Setup::new().set("retry", "max_attempts = 40");
+    for nth in 0..40 {
+        let provider = if nth < 30 { &refusing } else { &good };
+        let rate = (nth + 1).to_string();
+        let config = ProviderConfig::new(&format!("p{nth}"), provider).rates(&rate, &rate);
+        setup = setup.provider(config);
+    }
+    let arbstr = setup.start();
+    let mut replies = [(); 2].map(|()| arbstr.chat(&ask("model-a")));
+    let plans = replies.each_mut().map(|reply| {
+        reply.finish();
+        assert_eq!(reply.status, 200);
+        arbstr.row(&reply.id());
+        get(&arbstr, &format!("/v1/requests/{}", reply.id()))["plan"].clone()
+    });
+    let skipped = |plan: &Value| {
+        let candidates = plan["candidates"].as_array().unwrap().iter();
+        candidates
+            .map(|each| !each["skipped"].is_null())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(skipped(&plans[0]), [false; 32]);
+    assert_eq!(plans[0]["omitted"], 8);
+    // Thirty are suspended now.
+    assert_eq!(
+        skipped(&plans[1]),
+        [vec![true; 24], vec![false; 8]].concat()
+    );
+    assert_eq!(plans[1]["candidates"][24]["provider"], "p30");
+    assert_eq!(plans[1]["omitted"], 8);
+    let mut cost = arbstr.call("POST", "/v1/cost", &[], ask("model-a").as_bytes());
+    let whole = cost.json();
+    assert_eq!(whole["candidates"].as_array().unwrap().len(), 40);
+    assert!(whole.get("omitted").is_none());
+}

@@ -2,7 +2,7 @@
 
 import { get, Refused } from "./api.js";
 import { blank, copyButton, el, fill, name, Status } from "./dom.js";
-import { clock, commonDecimals, count, date, duration, exact, isKnown, percent, sats, satsIn, span } from "./format.js";
+import { clock, commonDecimals, count, date, duration, exact, isKnown, percent, plural, sats, satsIn, span } from "./format.js";
 import { Poll } from "./poll.js";
 import { badge, isUnsent, missing, outcome } from "./requests.js";
 import { Table } from "./table.js";
@@ -176,7 +176,8 @@ function planCard(row) {
   table.show(candidates, { decimals: commonDecimals(candidates.map((each) => each.expected_cost_sats)) });
   return el("section", { class: "card", "aria-labelledby": "plan" },
     el("h2", { id: "plan" }, "Plan"),
-    candidates.length > 0 ? table.node : el("p", { class: "muted" }, "There were no candidates."));
+    candidates.length > 0 ? table.node : el("p", { class: "muted" }, "There were no candidates."),
+    row.plan?.omitted > 0 && el("p", { class: "muted" }, `${plural(row.plan.omitted, "more candidate is", "more candidates are")} not on record.`));
 }
 
 /** Why a candidate stands where it stands, and what came of it. */

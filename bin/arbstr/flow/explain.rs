@@ -12,23 +12,42 @@ use crate::arrival::Arrival;
 use crate::clock::{self, age_secs, whole_ms};
 use crate::upstream::error::{AttemptError, AttemptErrorKind};
 
-/// The plan as `/v1/cost` and `/v1/requests/{id}` show it.
-///
-/// Written straight into one text, since each request has one: exact amounts by way of serde_json cost twice as much.
+/// The plan as `/v1/cost` shows it, whole.
 pub(crate) fn plan(plan: &Plan) -> String {
+    written(plan, &plan.candidates.iter().collect::<Vec<_>>())
+}
+
+/// The plan as it goes on record and `/v1/requests/{id}` shows it: the best candidates, and how many are left out.
+///
+/// Some places are kept for those that can be asked, should all of the best be passed over.
+pub(crate) fn plan_on_record(plan: &Plan) -> String {
+    let mut passed_over = 0;
+    let is_told = |candidate: &&Candidate| {
+        passed_over += usize::from(candidate.skipped.is_some());
+        candidate.skipped.is_none() || passed_over <= MOST_PASSED_OVER
+    };
+    let told = plan.candidates.iter().filter(is_told);
+    written(plan, &told.take(MOST_ON_RECORD).collect::<Vec<_>>())
+}
+
+/// Straight into one text, since each request has one: exact amounts by way of serde_json cost twice as much.
+fn written(plan: &Plan, candidates: &[&Candidate]) -> String {
     let now = clock::now();
-    let mut json = Json(Vec::with_capacity(
-        128 + CANDIDATE_BYTES * plan.candidates.len(),
-    ));
+    let mut json = Json(Vec::with_capacity(128 + CANDIDATE_BYTES * candidates.len()));
     json.text(r#"{"model":"#, &plan.model);
     json.value(r#","policy":"#, plan.policy.as_deref());
     json.text(r#","strategy":"#, plan.strategy.as_str());
     json.raw(r#","candidates":["#);
-    for (index, candidate) in plan.candidates.iter().enumerate() {
+    for (index, candidate) in candidates.iter().enumerate() {
         json.raw(if index == 0 { "" } else { "," });
         json.candidate(candidate, now);
     }
-    json.raw("]}");
+    json.raw("]");
+    let omitted = plan.candidates.len() - candidates.len();
+    if omitted > 0 {
+        json.count(r#","omitted":"#, Some(omitted as u64));
+    }
+    json.raw("}");
     String::from_utf8(json.0).expect("JSON is UTF-8")
 }
 
@@ -180,8 +199,12 @@ impl Json {
     }
 }
 
+/// Candidates of a plan on record; two hundred would make each row 73 KB long.
+const MOST_ON_RECORD: usize = 32;
+/// Those of them that are passed over. The others are as many as are asked, unless `retry.max_attempts` says more.
+const MOST_PASSED_OVER: usize = 24;
 const GROWS: &str = "a Vec takes all that is written";
-/// RequestInfo as much as one candidate takes.
+/// About as much as one candidate takes.
 const CANDIDATE_BYTES: usize = 512;
 /// Enough for an error of the system, too little for a prompt.
 const CAUSE_CHARS: usize = 200;
