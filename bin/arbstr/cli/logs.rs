@@ -47,7 +47,7 @@ pub(crate) struct Logs {
 pub(crate) enum Format {
     /// For people
     Table,
-    /// All columns, comma-separated
+    /// All columns, comma-separated; text that begins with = + - @ ' a tab or a line break has a ' before it
     Csv,
     /// One JSON object a line
     Jsonl,

@@ -100,13 +100,25 @@ impl Printer {
     }
 }
 
+/// A text that begins like a formula gets an apostrophe before it, and one that begins with an apostrophe another: a
+/// spreadsheet runs neither, and whoever takes one apostrophe off has the text again. A client may name a model as it likes.
 fn write_field(text: &str, out: &mut dyn Write) -> io::Result<()> {
-    if text.contains(['"', ',', '\r', '\n']) {
-        write!(out, "\"{}\"", text.replace('"', "\"\""))
+    let guard = if text.starts_with(LIKE_A_FORMULA) {
+        "'"
     } else {
-        out.write_all(text.as_bytes())
+        ""
+    };
+    if text.contains(['"', ',', '\r', '\n']) {
+        write!(out, "\"{guard}{}\"", text.replace('"', "\"\""))
+    } else {
+        write!(out, "{guard}{text}")
     }
 }
+
+/// What makes a cell a formula to one spreadsheet or another, as OWASP lists it; and what is put before it.
+const LIKE_A_FORMULA: [char; 12] = [
+    '=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠', '\'',
+];
 
 fn columns() -> Vec<Column> {
     vec![
@@ -161,6 +173,34 @@ fn outcome(row: &RequestRow) -> Cell {
             let status = row.error_status.map(|status| format!("{status} "));
             let told = format!("{}{message}", status.unwrap_or_default());
             Cell::text(&told).toned(Tone::Bad)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_field_of_a_csv_is_a_formula_and_every_text_can_be_had_back() {
+        for (text, field) in [
+            ("gpt-4o", "gpt-4o"),
+            ("a=b", "a=b"),
+            ("=1+2", "'=1+2"),
+            ("+1", "'+1"),
+            ("-1", "'-1"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            ("\t=1", "'\t=1"),
+            ("\r=1", "\"'\r=1\""),
+            ("\n=1", "\"'\n=1\""),
+            ("＝1", "'＝1"),
+            ("=\"a,b\"", "\"'=\"\"a,b\"\"\""),
+            ("'quoted'", "''quoted'"),
+            ("", ""),
+        ] {
+            let mut out = Vec::new();
+            write_field(text, &mut out).unwrap();
+            assert_eq!(String::from_utf8(out).unwrap(), field, "{text:?}");
         }
     }
 }
