@@ -3,11 +3,14 @@
 //! The database file is read as it lies there, whether or not a server writes to it.
 
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
-use arbstr_store::{QueryError, ReadError, Reader};
+use arbstr_store::{Behind, QueryError, ReadError, Reader};
 use clap::Args;
 
 use super::Failure;
+use crate::clock;
 use crate::config::{self, Env};
 use crate::records::parameters::{InvalidParameter, Parameters};
 
@@ -50,7 +53,9 @@ impl QueryArgs {
     /// A config that cannot be read; a database that is not there, or not one of this version.
     pub(crate) fn open(&self, env: Env<'_>) -> Result<Reader, Failure> {
         let path = self.path(env)?;
-        Reader::open(&path).map_err(|error| Failure::Failed(told(&error)))
+        let reader = Reader::open(&path).map_err(|error| Failure::Failed(told(&error)))?;
+        tell_if_behind(&reader);
+        Ok(reader)
     }
 
     /// The rows asked about, in the terms of the query API.
@@ -86,6 +91,32 @@ impl QueryArgs {
     }
 }
 
+/// Says on stderr what is not in the database yet, where that is more than is on its way.
+fn tell_if_behind(reader: &Reader) {
+    let Some(first) = overdue(reader) else {
+        return;
+    };
+    // A request that was long in coming is old as soon as it is on record.
+    thread::sleep(ON_ITS_WAY);
+    let Some((behind, age)) =
+        overdue(reader).filter(|(behind, _)| behind.oldest_ms == first.0.oldest_ms)
+    else {
+        return;
+    };
+    let (records, seconds) = (behind.records, age.as_secs());
+    eprintln!(
+        "note: the database is behind: {records} records, the oldest {seconds} s old, wait in the journal beside it and are not shown; arbstr writes them as soon as the database lets it, or when it is started"
+    );
+}
+
+/// What should be in the database, and how old the oldest of it is. What cannot be known now is told by the query itself.
+fn overdue(reader: &Reader) -> Option<(Behind, Duration)> {
+    let behind = reader.behind().ok()?;
+    let age_ms = clock::unix_ms().saturating_sub(behind.oldest_ms?);
+    let age = Duration::from_millis(u64::try_from(age_ms).ok()?);
+    (age > ON_ITS_WAY).then_some((behind, age))
+}
+
 impl From<InvalidParameter> for Failure {
     fn from(invalid: InvalidParameter) -> Self {
         let option = invalid.parameter.replace('_', "-");
@@ -110,3 +141,6 @@ fn told(error: &ReadError) -> String {
     };
     format!("{error}{cause}{hint}")
 }
+
+/// No writer that keeps up takes as long.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);

@@ -307,6 +307,14 @@ impl Tail {
     }
 }
 
+/// Whose a segment is, as its first frame says. That may be damaged.
+pub(crate) fn read_owner(path: &Path, number: u64) -> Result<Option<String>, FileError> {
+    let mut records = Records::default();
+    Tail::open(path, number)?.read(1, &mut records)?;
+    let first = records.frames().next();
+    Ok(first.and_then(frame::decode_owner).map(str::to_owned))
+}
+
 /// How much is read at once.
 const CHUNK: u64 = 256 << 10;
 

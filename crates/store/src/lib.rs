@@ -35,6 +35,7 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod behind;
 mod chores;
 mod histogram;
 mod intake;
@@ -53,6 +54,7 @@ mod store;
 mod sums;
 mod writer;
 
+pub use behind::Behind;
 pub use histogram::Percentiles;
 pub use query::{
     Export, Filter, Follow, Group, GroupBy, GroupKey, Page, PageQuery, QueryError, Selection, Sort,

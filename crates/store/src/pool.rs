@@ -27,6 +27,11 @@ impl Readers {
         Self { path, pool }
     }
 
+    /// The database.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Lends a connection, waiting a moment when all are lent or the database cannot be opened.
     pub(crate) fn lend(
         &self,

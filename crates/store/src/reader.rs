@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use r2d2::{ManageConnection, PooledConnection};
 use rusqlite::Connection;
 
+use crate::behind::{self, Behind};
+use crate::owner::Home;
 use crate::pool::{self, Readers};
 use crate::query::{
     self, Export, Filter, Follow, Page, PageQuery, QueryError, Selection, Stats, StatsQuery,
@@ -150,6 +152,17 @@ impl Reader {
     /// The database cannot be read.
     pub fn follow(&self, filter: &Filter) -> Result<Follow, QueryError> {
         Follow::new(self.clone(), filter.clone())
+    }
+
+    /// What journals beside the database have that is not in it yet. A writer that keeps up leaves records there for some
+    /// 200 ms; reads all of them.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read.
+    pub fn behind(&self) -> Result<Behind, QueryError> {
+        let home = Home::new(self.readers.path());
+        behind::measure(&*self.lend()?, &home)
     }
 
     /// What was saved under `name` last.

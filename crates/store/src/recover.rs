@@ -13,7 +13,7 @@ use rusqlite::Connection;
 
 use crate::apply::{self, Known, Position};
 use crate::intake::Intake;
-use crate::journal::{Tail, frame};
+use crate::journal::{Tail, read_owner};
 use crate::owner::{FileError, Home, nameless, slot_of};
 use crate::records::Records;
 use crate::writer::Trouble;
@@ -209,14 +209,6 @@ enum Replayed {
     Applied,
     /// There is something in it, but no record.
     Unreadable,
-}
-
-/// Whose a segment is, as its first frame says. That may be damaged.
-fn read_owner(path: &Path, number: u64) -> Result<Option<String>, FileError> {
-    let mut records = Records::default();
-    Tail::open(path, number)?.read(1, &mut records)?;
-    let first = records.frames().next();
-    Ok(first.and_then(frame::decode_owner).map(str::to_owned))
 }
 
 /// Gives a segment a name under which it is not looked for.

@@ -538,3 +538,34 @@ fn requests_older_than_the_retention_go_at_the_start_and_on_reload_and_totals_st
     let said = good(&mut arbstr.command(), &["logs"]);
     assert_eq!(said.lines().count(), 2, "{said}");
 }
+
+#[test]
+fn a_database_that_is_behind_its_journal_is_told_as_that() {
+    let (_providers, mut arbstr) = market();
+    let mut reply = arbstr.chat(&ask("model-a"));
+    reply.finish();
+    arbstr.row(&reply.id());
+    for command in [&["logs", "--json"][..], &["stats", "--json"]] {
+        let output = arbstr.command().args(command).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    }
+    let lock = Connection::open(arbstr.database()).unwrap();
+    lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    arbstr.chat(&ask("model-a")).finish();
+    thread::sleep(Duration::from_millis(1100));
+    let told = |arbstr: &Arbstr| {
+        for command in [&["logs", "--json"][..], &["stats", "--json"]] {
+            let output = arbstr.command().args(command).output().unwrap();
+            assert!(output.status.success());
+            let told = String::from_utf8(output.stderr).unwrap();
+            assert!(
+                told.starts_with("note: the database is behind: 2 records, the oldest "),
+                "{told}"
+            );
+        }
+    };
+    told(&arbstr);
+    // Nobody is there to write them.
+    arbstr.kill_9();
+    told(&arbstr);
+}

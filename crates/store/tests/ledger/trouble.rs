@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use arbstr_store::{Opening, Options, Store};
+use arbstr_store::{Behind, Opening, Options, Reader, Store};
 
 use crate::samples::{completion, opening};
 use crate::scratch::{PATIENCE, Scratch, wait_until};
@@ -35,10 +35,23 @@ fn locked_database_delays_nobody_and_loses_nothing() {
     assert_eq!((status.depth, status.memory_only), (1000, 0));
     assert_eq!(status.lag, Duration::from_secs(7));
     assert_eq!(store.flush(Duration::from_millis(300)).records, 1000);
+    let reader = Reader::open(scratch.database()).unwrap();
+    let waiting = Behind {
+        records: 1000,
+        oldest_ms: Some(1_700_000_000_000),
+    };
+    assert_eq!(reader.behind().unwrap(), waiting);
     other.execute_batch("COMMIT").unwrap();
     assert!(store.flush(PATIENCE).is_empty());
     wait_until("it is well again", || !store.status(now_ms).is_degraded());
-    assert_eq!(scratch.number("SELECT sum(success) FROM requests"), 500);
+    assert_eq!(reader.behind().unwrap(), Behind::default());
+    // Of what is applied and what is not in one segment, only that which is not.
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    serve(&store, 500..503);
+    assert_eq!(reader.behind().unwrap().records, 6);
+    other.execute_batch("COMMIT").unwrap();
+    assert!(store.flush(PATIENCE).is_empty());
+    assert_eq!(scratch.number("SELECT sum(success) FROM requests"), 503);
 }
 
 #[test]
