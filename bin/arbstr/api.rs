@@ -21,7 +21,7 @@ use arbstr_wire::Endpoint;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, Version};
 use tokio::time::timeout;
 
 use self::error::ApiError;
@@ -57,8 +57,21 @@ pub(crate) async fn answer(
         .headers_mut()
         .insert(REQUEST_ID.clone(), id_header(&arrival));
     gate::allow_origin(&app, origin.as_ref(), response.headers_mut());
+    if request.method() == Method::HEAD && request.version() == Version::HTTP_2 {
+        response = without_body(response);
+    }
     app.metrics.answered(response.status());
     Ok(response)
+}
+
+/// The answer to a HEAD: how long it would be, and nothing of it. hyper sees to that itself over HTTP/1 alone.
+fn without_body(response: Response<ResponseBody>) -> Response<ResponseBody> {
+    let (mut head, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        head.headers
+            .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(head, ResponseBody::whole(""))
 }
 
 /// Refuses a request of which a part was not read yet. That is read for a moment: a client that is still sending, and has

@@ -174,7 +174,7 @@ fn adds_money_and_attempts_up_as_they_are_on_record() {
     let seen = scrape(&arbstr);
     let sums = query(
         &arbstr,
-        "SELECT provider, SUM(cost) AS cost, SUM(reference_cost) AS reference, SUM(cost IS NULL) AS unknown FROM (SELECT provider, cost_nanosats AS cost, reference_cost_nanosats AS reference_cost, cost_nanosats FROM requests WHERE latency_ms IS NOT NULL) GROUP BY 1",
+        "SELECT provider, SUM(cost) AS cost, SUM(reference_cost) AS reference, SUM(cost IS NULL AND estimate IS NULL) AS unknown, SUM(cost IS NULL AND estimate IS NOT NULL) AS estimated FROM (SELECT provider, cost_nanosats AS cost, reference_cost_nanosats AS reference_cost, estimated_cost_nanosats AS estimate FROM requests WHERE latency_ms IS NOT NULL) GROUP BY 1",
     );
     assert!(sums.len() >= 3, "{sums:?}");
     for row in &sums {
@@ -191,11 +191,13 @@ fn adds_money_and_attempts_up_as_they_are_on_record() {
             sats("reference"),
             "{row:?}"
         );
-        assert_eq!(
-            seen.sum("arbstr_cost_unknown_total", &labels),
-            row.int("unknown").unwrap() as f64,
-            "{row:?}"
-        );
+        for column in ["unknown", "estimated"] {
+            assert_eq!(
+                seen.sum(&format!("arbstr_cost_{column}_total"), &labels),
+                row.int(column).unwrap() as f64,
+                "{column} {row:?}"
+            );
+        }
     }
     let attempts = query(
         &arbstr,

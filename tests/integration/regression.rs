@@ -197,6 +197,45 @@ fn comments_beyond_what_is_held_take_no_event_with_them() {
     }
 }
 
+/// Over HTTP/2 a HEAD got the body of its GET, which strict clients call a protocol error.
+#[test]
+fn a_head_over_http2_has_no_body() {
+    let arbstr = Setup::of(&Provider::healthy(1, 1)).start();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let socket = tokio::net::TcpStream::connect(arbstr.address())
+            .await
+            .unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket))
+                .await
+                .unwrap();
+        tokio::spawn(connection);
+        for path in ["/v1/models", "/", "/nothing-here"] {
+            let mut lengths = Vec::new();
+            for method in ["GET", "HEAD"] {
+                let request = hyper::Request::builder()
+                    .method(method)
+                    .uri(format!("http://{}{path}", arbstr.address()))
+                    .body(String::new())
+                    .unwrap();
+                let reply = sender.send_request(request).await.unwrap();
+                let declared = reply.headers()["content-length"]
+                    .to_str()
+                    .unwrap()
+                    .to_owned();
+                let body = reply.into_body().collect().await.unwrap().to_bytes();
+                assert_eq!(body.is_empty(), method == "HEAD", "{method} {path}");
+                lengths.push(declared);
+            }
+            assert_eq!(lengths[0], lengths[1], "{path}");
+        }
+    });
+}
+
 /// Each answer over HTTP/2 left a task asleep, for as long as a client may take nothing: two minutes.
 #[test]
 fn an_answer_over_http2_leaves_nothing_behind() {

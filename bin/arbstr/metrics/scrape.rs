@@ -4,7 +4,7 @@
 //! nobody scrapes.
 
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arbstr_route::{CircuitState as Circuit, OfferSnapshot, ProviderSnapshot};
 use arbstr_store::Status;
@@ -56,12 +56,15 @@ fn spending(metrics: &Metrics) -> Vec<MetricFamily> {
         });
         family(name, help, MetricType::COUNTER, samples)
     };
-    let unknown = all.iter().map(|of| {
-        (
-            vec![("model", &*of.model), ("provider", &*of.provider)],
-            as_f64(of.unknown.load(Ordering::Relaxed)),
-        )
-    });
+    let count = |name: &str, help: &str, total: fn(&Spending) -> &AtomicU64| {
+        let samples = all.iter().map(|of| {
+            (
+                vec![("model", &*of.model), ("provider", &*of.provider)],
+                as_f64(total(of).load(Ordering::Relaxed)),
+            )
+        });
+        family(name, help, MetricType::COUNTER, samples)
+    };
     vec![
         sats(
             "arbstr_cost_sats_total",
@@ -75,14 +78,18 @@ fn spending(metrics: &Metrics) -> Vec<MetricFamily> {
         ),
         sats(
             "arbstr_estimated_cost_sats_total",
-            "What answers of unknown cost seem to have cost; not in arbstr_cost_sats_total.",
+            "What answers seem to have cost whose cost is an estimate; not in arbstr_cost_sats_total.",
             |of| &of.estimated,
         ),
-        family(
+        count(
+            "arbstr_cost_estimated_total",
+            "Answers whose cost is an estimate.",
+            |of| &of.estimates,
+        ),
+        count(
             "arbstr_cost_unknown_total",
-            "Answers of unknown cost.",
-            MetricType::COUNTER,
-            unknown,
+            "Answers whose cost is not even estimated.",
+            |of| &of.unknown,
         ),
     ]
 }

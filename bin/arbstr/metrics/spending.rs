@@ -19,9 +19,11 @@ pub(super) struct Spending {
     pub(super) cost: Total,
     /// What it would have cost at the dearest candidates.
     pub(super) reference: Total,
-    /// What requests of unknown cost seem to have cost.
+    /// What requests seem to have cost whose cost is an estimate.
     pub(super) estimated: Total,
-    /// Requests of unknown cost.
+    /// How many those were.
+    pub(super) estimates: AtomicU64,
+    /// Requests of which not even that is known.
     pub(super) unknown: AtomicU64,
 }
 
@@ -41,14 +43,17 @@ impl Spending {
             cost: Total::default(),
             reference: Total::default(),
             estimated: Total::default(),
+            estimates: AtomicU64::new(0),
             unknown: AtomicU64::new(0),
         }
     }
 
     /// Adds a request that reached a provider.
     pub(super) fn add(&self, row: &Completion<&str>) {
-        if row.cost.is_none() {
-            self.unknown.fetch_add(1, Ordering::Relaxed);
+        match (row.cost, row.estimated_cost) {
+            (Some(_), _) => {}
+            (None, Some(_)) => drop(self.estimates.fetch_add(1, Ordering::Relaxed)),
+            (None, None) => drop(self.unknown.fetch_add(1, Ordering::Relaxed)),
         }
         self.cost.add(row.cost);
         self.reference.add(row.reference_cost);

@@ -59,6 +59,11 @@ impl ReportedCost {
         json::rounded_units(raw, 9).map(Self::Nanosats)
     }
 
+    /// xAI's ticks, of which a dollar has 10^10.
+    fn of_ticks(raw: &[u8]) -> Option<Self> {
+        json::rounded_units(raw, -1).map(Self::Nanodollars)
+    }
+
     fn of_dollars(raw: &[u8]) -> Option<Self> {
         json::rounded_units(raw, 9).map(Self::Nanodollars)
     }
@@ -173,6 +178,9 @@ impl Report {
                 b"reasoning_tokens" => self.note(cursor, Other, |all| &mut all.reasoning)?,
                 b"server_tool_use" | b"server_tool_use_details" => self.tool_use(cursor)?,
                 b"cost" => self.cost(cursor)?,
+                b"cost_in_usd_ticks" => {
+                    self.dollars = number(cursor)?.and_then(ReportedCost::of_ticks)
+                }
                 b"cost_sats" => self.sats = number(cursor)?.and_then(ReportedCost::of_sats),
                 name => self.uncovered_or_unknown(name, cursor)?,
             }

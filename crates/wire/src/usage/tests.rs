@@ -254,6 +254,10 @@ fn reads_costs_exactly_and_prefers_sats() {
         ),
         (r#"{"cost":0,"prompt_tokens":1}"#, Some(Nanodollars(0))),
         (
+            r#"{"cost_in_usd_ticks":37756000}"#,
+            Some(Nanodollars(3_775_600)),
+        ),
+        (
             r#"{"cost":{"base_msats":1,"total_msats":1234}}"#,
             Some(Nanosats(1_234_000_000)),
         ),
