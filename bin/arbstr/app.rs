@@ -106,7 +106,7 @@ impl App {
     pub(crate) fn expire_records(&self, now_ms: i64) {
         if let Some(retention) = self.live().config.database.retention {
             let age_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
-            self.store.expire_before(now_ms.saturating_sub(age_ms));
+            self.store.expire(now_ms, age_ms);
         }
     }
 

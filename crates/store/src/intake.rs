@@ -9,6 +9,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use crate::chores::Expiry;
 use crate::journal::{Journal, Refusal, frame};
 use crate::records::Records;
 use crate::status::Status;
@@ -67,8 +68,8 @@ struct Progress {
     chores_asked: u64,
     /// Named blobs to be saved.
     states: BTreeMap<String, Vec<u8>>,
-    /// Rows that arrived before are to be deleted.
-    expire_before: Option<i64>,
+    /// Rows that are to be deleted.
+    expiry: Option<Expiry>,
     stopping: bool,
     stopped: bool,
     database_ready: bool,
@@ -168,10 +169,10 @@ impl Intake {
         self.bell.wake();
     }
 
-    /// Asks the writer to delete rows that arrived before `timestamp_ms`.
-    pub(crate) fn expire_before(&self, timestamp_ms: i64) {
+    /// Asks the writer to delete old rows.
+    pub(crate) fn expire(&self, expiry: Expiry) {
         let mut progress = self.progress();
-        progress.expire_before = progress.expire_before.max(Some(timestamp_ms));
+        progress.expiry = Some(expiry);
         progress.chores_asked += 1;
         drop(progress);
         self.bell.wake();
@@ -369,16 +370,16 @@ impl Intake {
             .retain(|name, bytes| saved.get(name) != Some(bytes));
     }
 
-    /// From when on rows are to be kept.
-    pub(crate) fn expires(&self) -> Option<i64> {
-        self.progress().expire_before
+    /// Which rows are to be deleted.
+    pub(crate) fn expires(&self) -> Option<Expiry> {
+        self.progress().expiry
     }
 
-    /// No row is left that arrived before `timestamp_ms`.
-    pub(crate) fn note_expired(&self, timestamp_ms: i64) {
+    /// None of them is left.
+    pub(crate) fn note_expired(&self, expiry: Expiry) {
         let mut progress = self.progress();
-        if progress.expire_before == Some(timestamp_ms) {
-            progress.expire_before = None;
+        if progress.expiry == Some(expiry) {
+            progress.expiry = None;
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::chores::Expiry;
 use crate::intake::{Intake, Load};
 use crate::owner::Home;
 use crate::query::QueryError;
@@ -152,11 +153,12 @@ impl Store {
         records.clear();
     }
 
-    /// Has rows deleted that arrived before the hour of `timestamp_ms` (since the epoch), little by little; statistics
-    /// keep them. As long as no request is newer none is deleted, for then the clock is likely to be wrong. Never waits. To be
-    /// called again as time goes on.
-    pub fn expire_before(&self, timestamp_ms: i64) {
-        self.ledger.intake.expire_before(timestamp_ms);
+    /// Has rows deleted that are more than `age_ms` old by the clock `now_ms` (since the epoch), hour by hour and little
+    /// by little; statistics keep them. A clock that no rows bear out is not believed, since it may be wrong: that takes a
+    /// newer row, and another an hour apart where there was none for a day. Never waits. To be called again as time goes
+    /// on.
+    pub fn expire(&self, now_ms: i64, age_ms: i64) {
+        self.ledger.intake.expire(Expiry { now_ms, age_ms });
     }
 
     /// Has `bytes` saved under `name`, in place of what was saved before. Never waits; not journaled, so that a crash

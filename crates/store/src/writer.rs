@@ -69,6 +69,8 @@ pub(crate) struct Writer {
     expiring: bool,
     /// Whether it was said that none is deleted because all would be.
     refused_to_expire: bool,
+    /// Old rows that went since it was last told.
+    deleted: usize,
     batch: Batch,
     pause: Duration,
 }
@@ -117,6 +119,7 @@ impl Writer {
             is_busy: false,
             expiring: false,
             refused_to_expire: false,
+            deleted: 0,
             batch: Batch::default(),
             pause: FIRST_PAUSE,
         };
@@ -362,17 +365,26 @@ impl Writer {
             self.intake.note_saved(&states);
         }
         self.expiring = false;
-        let Some(timestamp_ms) = self.intake.expires() else {
+        let Some(expiry) = self.intake.expires() else {
             return Ok(());
         };
-        match chores::expire(connection, timestamp_ms)? {
-            Expired::Some => self.expiring = true,
-            Expired::All => self.intake.note_expired(timestamp_ms),
+        match chores::expire(connection, expiry)? {
+            Expired::Some(rows) => {
+                self.expiring = true;
+                self.deleted += rows;
+            }
+            Expired::All => {
+                self.intake.note_expired(expiry);
+                let rows = std::mem::take(&mut self.deleted);
+                if rows > 0 {
+                    tracing::info!(rows, "deleted records older than they are kept");
+                }
+            }
             Expired::Refused => {
-                self.intake.note_expired(timestamp_ms);
+                self.intake.note_expired(expiry);
                 if !std::mem::replace(&mut self.refused_to_expire, true) {
                     tracing::warn!(
-                        "every request on record is older than they are kept; none is deleted before a newer one is on record, because the clock may be wrong"
+                        "no record is old by a clock that other records bear out; none is deleted for now, because the clock may be wrong"
                     );
                 }
             }

@@ -21,8 +21,11 @@ fn write(store: &Store, hours: std::ops::Range<i64>) {
     assert!(store.flush(PATIENCE).is_empty());
 }
 
+/// How old rows may get.
+const AGE: i64 = 200 * HOUR;
+
 fn expire(scratch: &Scratch, store: &Store, before: i64) {
-    store.expire_before(before);
+    store.expire(before + AGE, AGE);
     let sql = format!(
         "SELECT count(*) FROM requests WHERE owner IS NULL AND timestamp < {}",
         before - HOUR
@@ -85,17 +88,42 @@ fn clock_far_ahead_deletes_nothing_until_a_request_bears_it_out() {
     let store = scratch.open();
     let year = 365 * 24;
     // On an empty ledger it leaves no mark: later statistics are exact still.
-    store.expire_before(START + year * HOUR);
+    store.expire(START + year * HOUR + AGE, AGE);
     write(&store, 0..100);
-    store.expire_before(START + year * HOUR);
+    store.expire(START + year * HOUR + AGE, AGE);
     assert!(store.flush(PATIENCE).is_empty());
     assert_eq!(scratch.number("SELECT count(*) FROM requests"), 600);
     assert_eq!(scratch.number("SELECT count(*) FROM retention"), 0);
-    // Nobody has used it for a year, and now somebody does.
+    // Nobody has used it for a year, and now somebody does, for a little while: the clock may still be wrong.
     write(&store, year + 1..year + 2);
+    store.expire(START + year * HOUR + AGE, AGE);
+    assert!(store.flush(PATIENCE).is_empty());
     assert_eq!(scratch.number("SELECT count(*) FROM requests"), 606);
+    assert_eq!(scratch.number("SELECT count(*) FROM retention"), 0);
+    // But not if it goes on.
+    write(&store, year + 2..year + 3);
     expire(&scratch, &store, START + year * HOUR);
-    assert_eq!(scratch.number("SELECT count(*) FROM requests"), 6);
+    assert_eq!(scratch.number("SELECT count(*) FROM requests"), 12);
+    // What was not there to be deleted is not coarse.
+    let deleted = "SELECT expired_before FROM retention";
+    assert_eq!(scratch.number(deleted), START + 100 * HOUR);
+}
+
+#[test]
+fn what_is_used_once_in_a_while_still_forgets() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let week = 7 * 24;
+    for nth in 0..4 {
+        write(&store, nth * week..nth * week + 1);
+        store.expire(START + nth * week * HOUR + HOUR, 24 * HOUR);
+        assert!(store.flush(PATIENCE).is_empty());
+    }
+    // The last two weeks': by the last, the one before it has been.
+    let oldest = "SELECT min(timestamp) FROM requests";
+    wait_until("old rows are deleted", || {
+        scratch.number(oldest) == START + 2 * week * HOUR
+    });
 }
 
 #[test]
@@ -103,7 +131,7 @@ fn records_are_written_while_rows_are_deleted() {
     let scratch = Scratch::new();
     let store = scratch.open();
     write(&store, 0..1000);
-    store.expire_before(START + 900 * HOUR);
+    store.expire(START + 900 * HOUR + AGE, AGE);
     write(&store, 1000..1100);
     assert_eq!(
         scratch.number("SELECT count(*) FROM requests WHERE timestamp >= 1703599200000"),
