@@ -1,8 +1,8 @@
 //! How many requests a provider takes at once.
 //!
-//! The operator may say so. Otherwise it is learned from 429s the way TCP learns a link: a refusal under load cuts the
-//! limit to a part of what was in flight, each whole answer widens it a little. Refusals of one burst cut once: a slot
-//! taken before the last cut has nothing new to say.
+//! The operator may say so. Otherwise it is learned from 429s: what a provider carries while it refuses one more is what
+//! it can take, and each whole answer widens that a little, so that it is asked now and then whether it takes more by now.
+//! A burst that is refused altogether says that it takes less, but not how much: as in TCP, that cuts the limit to a part.
 
 use std::num::NonZeroU32;
 
@@ -19,6 +19,8 @@ pub(crate) struct Limit {
     explicit: Option<NonZeroU32>,
     in_flight: u32,
     learned: Option<f64>,
+    /// What the latest burst of refusals leaves at least.
+    least: f64,
     cuts: u64,
 }
 
@@ -56,15 +58,17 @@ impl Limit {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// The provider had too much to do when the request of `slot` came.
+    /// The provider had too much to do when the request of `slot` came: it can take what it carries without that. Those
+    /// that were sent before the latest cut leave no less than that one does: others may have ended since.
     pub(crate) fn on_congestion(&mut self, slot: Slot) {
-        if slot.cuts != self.cuts {
-            return;
-        }
         let carried = f64::from(self.in_flight);
-        let from = self.learned.map_or(carried, |learned| learned.min(carried));
-        self.learned = Some((from * CUT).max(1.0));
-        self.cuts += 1;
+        let mut from = self.learned.unwrap_or(carried);
+        if slot.cuts == self.cuts {
+            from = from.min(carried);
+            self.least = (from * CUT).max(1.0);
+            self.cuts += 1;
+        }
+        self.learned = Some(from.min(carried - 1.0).max(self.least));
     }
 
     /// A whole answer came.
@@ -79,7 +83,7 @@ impl Limit {
     }
 }
 
-/// What a refusal leaves of the requests in flight.
+/// What a burst of refusals leaves at least of the requests in flight.
 const CUT: f64 = 0.7;
 
 /// A learned limit as wide as this is none.
@@ -111,6 +115,21 @@ mod tests {
         assert_eq!(limit.bound(), Some(2));
         limit.leave();
         assert!(!limit.is_full());
+    }
+
+    /// A refusal cut the limit to 70 % of what was in flight, so that a cheap provider had places to spare most of the
+    /// time: that was three quarters of what bursts cost too much.
+    #[test]
+    fn one_request_too_many_leaves_room_for_the_others() {
+        for (sent, taken) in [(2, 1), (4, 3), (9, 8), (20, 19), (25, 20)] {
+            let mut limit = Limit::default();
+            let slots: Vec<Slot> = (0..sent).map(|_| limit.enter()).collect();
+            for slot in slots.into_iter().skip(taken) {
+                limit.on_congestion(slot);
+                limit.leave();
+            }
+            assert_eq!(limit.bound(), u32::try_from(taken).ok(), "{sent}");
+        }
     }
 
     #[test]
