@@ -4,6 +4,9 @@
 //! each observation moves it by how certain it is against how noisy observations have turned out to be. Three things
 //! keep it honest: a single step is bounded, so that one absurd report moves it little; evidence is worth less the
 //! longer ago it was gathered; and when what comes in keeps falling to one side, the old evidence is let go.
+//!
+//! Most offers of a model add nothing at all, which no bell-shaped prior says. So an estimate is reckoned with once it is
+//! a few times as likely as mere chance; until then the offer counts as one like any other.
 
 use super::demand::Prediction;
 
@@ -79,6 +82,17 @@ impl Factor {
         noise / (noise + self.variance(prior))
     }
 
+    /// The logarithm to reckon with: the estimate, or nothing while chance explains it almost as well.
+    pub(crate) fn effect(&self, prior: &Prior) -> f32 {
+        let variance = self.variance(prior);
+        let most_by_chance = variance * (LIKELIER * LIKELIER * prior.spread / variance).ln();
+        if self.log * self.log > most_by_chance {
+            self.log
+        } else {
+            0.0
+        }
+    }
+
     /// The standard deviation by which one more observation would move the estimate.
     pub(crate) fn news(&self, prior: &Prior) -> f32 {
         let variance = self.variance(prior);
@@ -103,6 +117,8 @@ const LEAST_NOISE: f32 = 0.05;
 /// The drift looks back some sixteen observations; unbiased ones hold it within a fifth of a standard deviation.
 const DRIFT_WEIGHT: f32 = 1.0 / 16.0;
 const DRIFT_LIMIT: f32 = 0.8;
+/// So many times as likely as chance an effect has to be.
+const LIKELIER: f32 = 3.0;
 /// What is left of the evidence once it was found to be out of date.
 const AFTER_DRIFT: f32 = 3.0;
 
@@ -136,6 +152,24 @@ mod tests {
         assert!((sure.log - 0.7).abs() < 0.1, "{sure:?}");
         assert!(sure.variance(&PRIOR) < 0.01);
         assert!(sure.news(&PRIOR) < after([0.7]).news(&PRIOR));
+    }
+
+    /// Each of ten sellers of one price seemed a little cheaper or dearer than the others, and ties were none.
+    #[test]
+    fn what_may_be_chance_is_no_effect() {
+        for (effect, count, counts) in [
+            (0.0, 8, false),
+            (0.0, 150, false),
+            (0.1, 8, false),
+            (0.7, 3, false),
+            (0.7, 40, true),
+            (-0.7, 40, true),
+            (0.3, 150, true),
+        ] {
+            let factor = after((0..count).map(|index| effect + noise(index)));
+            let want = if counts { factor.log } else { 0.0 };
+            assert_eq!(factor.effect(&PRIOR), want, "{effect} {count} {factor:?}");
+        }
     }
 
     #[test]

@@ -212,8 +212,8 @@ impl OfferProfile {
         let (text, billing) = (news(&self.text, &TEXT), news(&self.billing, &BILLING));
         let tally = self.tally.faded(now, idle);
         Effects {
-            output: f64::from(self.text.log + self.billing.log).exp(),
-            input: f64::from(self.input.log).exp(),
+            output: f64::from(self.text.effect(&TEXT) + self.billing.effect(&BILLING)).exp(),
+            input: f64::from(self.input.effect(&INPUT)).exp(),
             output_news: (text * text + billing * billing).sqrt(),
             input_news: news(&self.input, &INPUT),
             failure: tally.failure(),
