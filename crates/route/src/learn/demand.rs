@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::blend::Blend;
-use self::node::{Lanes, RATIO_ERROR};
+use self::node::Lanes;
 use super::explore::ExplorationBudget;
 use super::shared::SharedDemand;
 use crate::shape::{Keys, LEVELS};
@@ -45,8 +45,6 @@ pub(crate) struct DemandState {
     /// Counts the requests planned, as a clock of what happens here.
     pub(crate) ticks: u32,
     pub(crate) budget: ExplorationBudget,
-    /// Share of answers whose usage looks as if it could not be true.
-    pub(crate) implausible: Mean,
 }
 
 /// What one answer shows, less what its server added.
@@ -93,16 +91,7 @@ impl Demand {
 
     /// Takes an answer to a request with these keys into account. Gives what was expected of it before, doubted as far
     /// as that rests on what its `server` itself has shown: nobody is measured against himself.
-    ///
-    /// One that is not `plausible` says nothing of requests, unless most answers of this model are like it: then it is
-    /// the model that bills what nobody sees, such as hidden reasoning, and no provider that lies.
-    pub(crate) fn learn(
-        &self,
-        keys: &Keys,
-        sample: &Sample,
-        server: u32,
-        plausible: bool,
-    ) -> (Expectation, u32) {
+    pub(crate) fn learn(&self, keys: &Keys, sample: &Sample, server: u32) -> (Expectation, u32) {
         let evidence = sample.evidence();
         let now = self.shared.now();
         let mut state = self.lock();
@@ -110,19 +99,15 @@ impl Demand {
         let known = state.known();
         let before = state.nodes.len();
         let mut blend = Blend::default();
-        if state.believes(plausible) {
-            state.learn(keys, &evidence, server, now, |node, doubt| {
-                blend.add_but_for(server, node, doubt);
-            });
-        } else {
-            state.blend_but_for(server, keys, &mut blend);
-        }
+        state.learn(keys, &evidence, server, now, |node, doubt| {
+            blend.add_but_for(server, node, doubt);
+        });
         let after = state.nodes.len();
         drop(state);
         self.ask_around(&mut blend, keys, known);
         // A model that is well known tells the others of itself now and then: no busy one shall outshout the rest.
         if self.shares(known) || is_one_in(8, now) {
-            self.shared.learn(keys, &evidence, server, plausible);
+            self.shared.learn(keys, &evidence, server);
         }
         self.shared.note_change(before, after);
         let mut expected = blend.finish();
@@ -185,13 +170,6 @@ impl Sample {
 }
 
 impl DemandState {
-    /// Whether an answer says something of requests; that it is plausible or not counts from now on.
-    pub(super) fn believes(&mut self, plausible: bool) -> bool {
-        let unlikely = Clue::sure(f32::from(!plausible));
-        self.implausible.learn(Some(unlikely), RATIO_ERROR);
-        plausible || self.implausible.value > 0.5
-    }
-
     /// Takes an answer of `server` into account; `before` sees each node as it was, with the doubt of what it predicts.
     pub(super) fn learn(
         &mut self,
@@ -241,14 +219,6 @@ impl DemandState {
             }
         }
         blend
-    }
-
-    fn blend_but_for(&self, server: u32, keys: &Keys, blend: &mut Blend) {
-        for (key, level) in keys.iter().zip(&self.levels) {
-            if let Some(node) = self.nodes.find(*key) {
-                blend.add_but_for(server, node, &node.doubt(level));
-            }
-        }
     }
 
     /// Answers behind the most general key.

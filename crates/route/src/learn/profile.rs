@@ -115,7 +115,7 @@ impl OfferProfile {
     pub(crate) fn sample(&self, reported: &Reported) -> Sample {
         let log = |value: Option<f64>| value.map(|value| single(value.max(LEAST).ln()));
         let output = log(reported.output);
-        let text = log(reported.text.filter(|_| !reported.implausible));
+        let text = log(reported.text);
         let billing = match (output, text) {
             (Some(output), Some(text)) => Some(output - text),
             _ => None,

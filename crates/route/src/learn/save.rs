@@ -157,4 +157,4 @@ impl<'a> Reader<'a> {
 const LARGEST_LOG: f32 = 45.0;
 
 /// The format written.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;

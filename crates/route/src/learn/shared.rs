@@ -46,11 +46,9 @@ impl SharedDemand {
         self.common.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn learn(&self, keys: &Keys, evidence: &Evidence, server: u32, plausible: bool) {
-        let mut common = self.common();
-        if common.believes(plausible) {
-            common.learn(keys, evidence, server, self.now(), |_, _| {});
-        }
+    pub(super) fn learn(&self, keys: &Keys, evidence: &Evidence, server: u32) {
+        self.common()
+            .learn(keys, evidence, server, self.now(), |_, _| {});
     }
 
     /// Puts what was saved of requests in general in the place of what was learned.
@@ -138,7 +136,7 @@ mod tests {
             log_output: Some(Clue::sure(3.0)),
             ..Sample::default()
         };
-        demand.learn(&keys, &sample, 1, true);
+        demand.learn(&keys, &sample, 1);
     }
 
     fn held(demands: &[Arc<Demand>]) -> usize {
@@ -205,6 +203,6 @@ mod tests {
             log_output,
             ..Sample::default()
         };
-        demand.learn(keys, &sample, 1, true);
+        demand.learn(keys, &sample, 1);
     }
 }

@@ -325,7 +325,7 @@ mod tests {
         let mut saved = market.save(start(), 0);
         saved[0] = 9;
         let error = market.load(&saved, start(), 0).unwrap_err();
-        assert_eq!(error.to_string(), "has the format 9, expected 1");
+        assert_eq!(error.to_string(), "has the format 9, expected 2");
     }
 
     proptest! {

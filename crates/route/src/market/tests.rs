@@ -626,4 +626,5 @@ fn who_reports_no_usage_is_not_asked_for_it_again_and_again() {
     assert!(tried <= 4, "{tried} trials that teach nothing");
 }
 
+mod bills;
 mod looks;

@@ -49,7 +49,7 @@ impl Permit {
         let traits = &*self.traits;
         let demand = &self.offer.demand;
         let server = self.offer.short_name();
-        let (expected, tick) = demand.learn(&traits.keys, sample, server, !reported.implausible);
+        let (expected, tick) = demand.learn(&traits.keys, sample, server);
         let held = traits.memory.note(&traits.prefixes, self.offer.name, now);
         let mut state = self.offer.lock();
         let profile = &mut state.profile;

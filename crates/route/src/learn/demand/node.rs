@@ -245,7 +245,7 @@ const PRIOR_WEIGHTS: Lanes = [LEVEL_WEIGHT, PRIOR_WEIGHT, PRIOR_WEIGHT, PRIOR_WE
 const LEAST_ERRORS: Lanes = [0.003, 0.0, 0.0, 0.0];
 /// Mean square errors of the logarithms of bytes and of ratios before better is known.
 const TEXT_ERROR: f32 = 1.0;
-pub(super) const RATIO_ERROR: f32 = 0.05;
+const RATIO_ERROR: f32 = 0.05;
 /// Answers that a key remembers.
 const MEMORY: f32 = 300.0;
 /// Standard deviations that one answer counts for at most.

@@ -123,7 +123,6 @@ impl DemandState {
     pub(crate) fn write(&self, most: usize, clock: u32, to: &mut Writer, moment: Moment) {
         to.small(self.ticks);
         self.budget.write(to, moment);
-        self.implausible.write(to, moment);
         self.levels.iter().for_each(|level| level.write(to, moment));
         let mut nodes: Vec<(u64, &Node)> = self.nodes.iter().collect();
         nodes.sort_unstable_by_key(|(key, node)| (node.age(clock), *key));
@@ -141,7 +140,6 @@ impl DemandState {
         let mut state = Self {
             ticks: from.small()?,
             budget: ExplorationBudget::read(from, moment)?,
-            implausible: Mean::read(from, moment)?,
             ..Self::default()
         };
         for level in &mut state.levels {
