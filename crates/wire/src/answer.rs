@@ -115,10 +115,11 @@ pub fn usage_in(body: &[u8]) -> Option<Usage> {
     Outline::read(body).ok()??.usage()
 }
 
-/// An embedding has no output; its usage does not say so.
+/// An embedding has no output; its usage does not say so, and may tell the total alone.
 fn whole_for(endpoint: Endpoint, usage: Usage) -> Usage {
     match endpoint {
         Endpoint::Embeddings if !usage.insane => Usage {
+            input: usage.input.or(usage.total),
             output: usage.output.or(Some(0)),
             ..usage
         },
@@ -129,6 +130,24 @@ fn whole_for(endpoint: Endpoint, usage: Usage) -> Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_tokens_of_an_embedding_are_input() {
+        for (usage, expected) in [
+            (r#"{"prompt_tokens":7,"total_tokens":7}"#, Some(7)),
+            (r#"{"total_tokens":7}"#, Some(7)),
+            (
+                r#"{"prompt_tokens":7,"total_tokens":7,"input_tokens":0,"output_tokens":0}"#,
+                Some(7),
+            ),
+            (r#"{"total_tokens":"7"}"#, None),
+        ] {
+            let body = format!(r#"{{"data":[],"usage":{usage}}}"#);
+            let answer = Answer::read(Endpoint::Embeddings, body.as_bytes()).unwrap();
+            let input = answer.usage.and_then(|usage| usage.input);
+            assert_eq!(input, expected, "{usage}");
+        }
+    }
 
     #[test]
     fn reads_a_completion() {

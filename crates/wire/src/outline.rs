@@ -25,13 +25,14 @@ pub(crate) struct Outline<'a> {
     pub(crate) finished: u128,
     /// The one of choice 0.
     pub(crate) finish: Option<Str<'a>>,
-    /// The value of a non-null top-level `error`.
+    /// The value of a non-null top-level `error`; the whole, where it calls its `object` an error and has no choices.
     pub(crate) error: Option<Range<usize>>,
     /// What to cut so that no top-level `"usage":null` is left, commas included; in order.
     pub(crate) null_usages: Vec<Range<usize>>,
     /// Whether there is a top-level usage object.
     pub(crate) has_usage: bool,
     has_usage_in_choice: bool,
+    is_error_object: bool,
     usage: Option<Usage>,
     usage_of_choice: Option<Usage>,
     cost: Option<ReportedCost>,
@@ -54,6 +55,9 @@ impl<'a> Outline<'a> {
         let mut outline = Self::default();
         outline.members(&mut cursor)?;
         cursor.end()?;
+        if outline.is_error_object && outline.choices.is_none() && outline.error.is_none() {
+            outline.error = Some(0..text.len());
+        }
         Ok(Some(outline))
     }
 
@@ -102,6 +106,9 @@ impl<'a> Outline<'a> {
                 }
                 (b"cost", Kind::Object) => self.cost = routstr_cost(cursor)?,
                 (b"error", kind) if kind != Kind::Null => self.error = Some(cursor.skip()?),
+                (b"object", Kind::String) => {
+                    self.is_error_object = cursor.slice_skipped()? == b"\"error\""
+                }
                 (b"id", Kind::String) => self.id = Some(cursor.string()?),
                 (b"model", Kind::String) => self.model = Some(cursor.string()?),
                 (b"created", Kind::Number) => self.created = whole_number(cursor.slice_skipped()?),
@@ -267,6 +274,19 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(cut(text), expected);
+        }
+    }
+
+    #[test]
+    fn an_object_that_calls_itself_an_error_is_one() {
+        for (text, expected) in [
+            (r#"{"object":"error","message":"boom","code":400}"#, true),
+            (r#"{"object":"error","choices":[]}"#, false),
+            (r#"{"object":"chat.completion.chunk"}"#, false),
+            (r#"{"object":{"object":"error"}}"#, false),
+        ] {
+            let outline = Outline::read(text.as_bytes()).unwrap().unwrap();
+            assert_eq!(outline.error, expected.then_some(0..text.len()), "{text}");
         }
     }
 

@@ -328,6 +328,10 @@ fn the_gate_opens_on_the_first_event_that_is_no_error() {
             "data: {\"choices\":[{}]}\n\ndata: {\"error\":{}}\n\n",
             FirstEvent::Good,
         ),
+        (
+            "data: {\"object\":\"error\",\"message\":\"m\"}\n\n",
+            FirstEvent::Error,
+        ),
         ("data: [DONE]\n\n", FirstEvent::Done),
         ("data:\n\ndata: [DONE] \n\n", FirstEvent::Done),
     ];
