@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arbstr_price::BtcPrice;
-use arbstr_wire::{Catalog, Currency, ListedModel};
+use arbstr_price::{BtcPrice, PublishedPriceError, published_rates};
+use arbstr_wire::{Catalog, Currency, ListedModel, PublishedPrice};
 
 use super::Tracked;
 
@@ -69,6 +69,19 @@ fn log_first(provider: &str, catalog: &Catalog, btc: bool) {
         contradicted = catalog.contradicted,
         "models discovered"
     );
+    let per_million: Vec<String> = catalog
+        .models
+        .iter()
+        .filter(|listed| listed.price.as_ref().is_some_and(is_per_million))
+        .map(|listed| listed.id.clone())
+        .collect();
+    if !per_million.is_empty() {
+        tracing::warn!(
+            provider,
+            models = %sample(&per_million),
+            "prices that seem to be for a million tokens, not for one, stay unknown; set the rates in the config"
+        );
+    }
     let in_dollars = |listed: &&ListedModel| {
         let price = listed.price.as_ref();
         price.is_some_and(|price| price.currency == Currency::Dollars)
@@ -81,6 +94,10 @@ fn log_first(provider: &str, catalog: &Catalog, btc: bool) {
             "prices in dollars stay unknown until [prices] has usd_per_btc or btc_price_url"
         );
     }
+}
+
+fn is_per_million(price: &PublishedPrice) -> bool {
+    published_rates(price, None) == Err(PublishedPriceError::PerMillion)
 }
 
 fn log_differences(provider: &str, old: &Catalog, new: &Catalog) {

@@ -41,6 +41,9 @@ pub enum PublishedPriceError {
     /// A rate that does not fit 64 bits of thousandths.
     #[error("an amount that is far too large")]
     TooLarge,
+    /// A rate that only makes sense for a million tokens, as some lists give it, and not for one.
+    #[error("an amount that seems to be for a million tokens")]
+    PerMillion,
     /// In dollars, and nobody said what a bitcoin costs.
     #[error("in dollars, and no price of bitcoin is set")]
     NoBtcPrice,
@@ -52,11 +55,25 @@ pub enum PublishedPriceError {
 /// is then charged as any other.
 ///
 /// # Errors
-/// When an amount is no price, or in dollars while `btc` is not known.
+/// When an amount is no price for a token, or in dollars while `btc` is not known.
 pub fn published_rates(
     price: &PublishedPrice,
     btc: Option<BtcPrice>,
 ) -> Result<Rates, PublishedPriceError> {
+    let amounts = [
+        Some(&price.input),
+        Some(&price.output),
+        price.cached_input.as_ref(),
+    ];
+    let most = match price.currency {
+        Currency::Sats => MOST_SATS,
+        Currency::Dollars => MOST_DOLLARS,
+    };
+    for amount in amounts.into_iter().flatten() {
+        if Scale::SATS.nanosats_up(amount.parse()?)? >= most {
+            return Err(PublishedPriceError::PerMillion);
+        }
+    }
     let scale = match (price.currency, btc) {
         (Currency::Sats, _) => Scale::SATS,
         (Currency::Dollars, Some(btc)) => Scale::dollars(btc),
@@ -242,6 +259,10 @@ fn exponent_of(text: &str) -> Result<i32, PublishedPriceError> {
 const MAX_DIGITS: u32 = 20;
 /// An exponent beyond this is no price.
 const MAX_EXPONENT: u32 = 400;
+/// A billionth of a dollar: more for a token than this, 5,000 dollars for a million, nobody asks.
+const MOST_DOLLARS: u128 = 5_000_000;
+/// A nanosat: the same of 10 sats.
+const MOST_SATS: u128 = 10_000_000_000;
 const LEAST_BTC_PRICE: u128 = 1_000;
 const MOST_BTC_PRICE: u128 = 100_000_000;
 
@@ -273,8 +294,8 @@ mod tests {
 
     #[test]
     fn sats_per_token_become_sats_per_million_rounded_up() {
-        use PublishedPriceError::{Malformed, Negative, TooLarge};
-        let cases: [(&str, Result<&str, PublishedPriceError>); 18] = [
+        use PublishedPriceError::{Malformed, Negative, PerMillion, TooLarge};
+        let cases: [(&str, Result<&str, PublishedPriceError>); 20] = [
             ("0.01", Ok("10000")),
             ("0", Ok("0")),
             ("0.000", Ok("0")),
@@ -282,7 +303,9 @@ mod tests {
             ("1e-7", Ok("0.1")),
             ("1E-07", Ok("0.1")),
             ("2.5e-3", Ok("2500")),
-            ("+1.5e+1", Ok("15000000")),
+            ("+1.5e+0", Ok("1500000")),
+            ("9.999", Ok("9999000")),
+            ("10", Err(PerMillion)),
             (".5", Ok("500000")),
             ("0.000000001", Ok("0.001")),
             ("0.0000000011", Ok("0.002")),
@@ -318,6 +341,7 @@ mod tests {
             ("1e-7", "98765.43", "101.251"),
             ("0.00000000000000001", "100000", "0.001"),
             ("0", "100000", "0"),
+            ("0.004999", "100000", "4999000"),
         ];
         for (text, btc, want) in cases {
             assert_eq!(
@@ -327,9 +351,25 @@ mod tests {
             );
         }
         assert_eq!(
-            input_rate(Currency::Dollars, "0.1", None),
+            input_rate(Currency::Dollars, "0.001", None),
             Err(PublishedPriceError::NoBtcPrice)
         );
+        for (input, output, cached) in [
+            ("0.45", "3", None),
+            ("0", "0.005", None),
+            ("0", "0", Some("0.01")),
+        ] {
+            let mut published = price(Currency::Dollars, input, output);
+            published.cached_input = cached.map(str::to_owned);
+            for btc in [None, "100000".parse().ok()] {
+                let got = published_rates(&published, btc);
+                assert_eq!(
+                    got,
+                    Err(PublishedPriceError::PerMillion),
+                    "{input} {output}"
+                );
+            }
+        }
     }
 
     #[test]
@@ -396,7 +436,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_spelling_of_an_amount_is_the_same_rate(units in 0..1_000_000_000_000_u64, shift in 0..20_i32) {
+        fn every_spelling_of_an_amount_is_the_same_rate(units in 0..1_000_000_000_000_u64, shift in 0..24_i32) {
             let plain = format!("{units}e-{shift}");
             let width = usize::try_from(shift).unwrap() + 1;
             let digits = format!("{units:0>width$}");

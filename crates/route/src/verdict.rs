@@ -221,6 +221,11 @@ impl Verdict {
                 Self::new(Action::WithoutStreamOptions)
             }
             400 if response.is_context_overflow() => Self::new(Action::Next),
+            400 if response.denies_model() => Self::suspended(Scope::Offer),
+            413 if response.is_throttle() => Self {
+                congested: true,
+                ..Self::busy(response.retry_after)
+            },
             400 | 413 | 415 | 422 => Self::new(Action::ReturnAsIs),
             401 | 402 => Self::suspended(Scope::Provider),
             403 | 404 => Self::suspended(Scope::Offer),
@@ -430,6 +435,21 @@ impl ErrorResponse {
         self.injected_stream_options && (names(&self.param) || names(&self.message))
     }
 
+    /// Whether it says, with the status of a bad request, that it does not have the model: its model list is at fault.
+    fn denies_model(&self) -> bool {
+        let words = [self.code.as_deref(), self.kind.as_deref()];
+        words
+            .into_iter()
+            .flatten()
+            .any(|word| matches!(word, "model_not_found" | "invalid_model"))
+    }
+
+    /// Whether it means too many tokens a minute, as Groq's 413 does, and not a body too large.
+    fn is_throttle(&self) -> bool {
+        let words = [self.code.as_deref(), self.kind.as_deref()];
+        words.into_iter().flatten().any(is_throttle)
+    }
+
     fn is_context_overflow(&self) -> bool {
         let Self {
             code,
@@ -444,12 +464,16 @@ impl ErrorResponse {
 /// The longest `Retry-After` for which the same provider may come before the next candidate.
 const QUICK_WAIT: Duration = Duration::from_secs(3);
 
-/// By code, or by the phrase that servers without codes use.
+/// By code or type (OpenAI's, llama.cpp's), or by the phrase that servers without either use (vLLM and others, Anthropic).
 fn is_overflow(code: Option<&str>, kind: Option<&str>, message: Option<&str>) -> bool {
-    let names = |word: Option<&str>| word == Some("context_length_exceeded");
-    names(code)
-        || names(kind)
-        || message.is_some_and(|text| text.contains("maximum context length"))
+    let is_named = [code, kind].into_iter().flatten().any(|word| {
+        matches!(
+            word,
+            "context_length_exceeded" | "exceed_context_size_error"
+        )
+    });
+    let phrases = ["maximum context length", "prompt is too long"];
+    is_named || message.is_some_and(|text| phrases.iter().any(|phrase| text.contains(phrase)))
 }
 
 fn is_quota(code: Option<&str>, kind: Option<&str>) -> bool {

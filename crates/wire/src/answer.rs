@@ -91,7 +91,10 @@ impl Answer {
             )));
         }
         Ok(Self {
-            usage: outline.usage().map(|usage| whole_for(endpoint, usage)),
+            usage: match endpoint {
+                Endpoint::Embeddings => embedding_usage(&outline),
+                Endpoint::Chat | Endpoint::Completions => outline.usage(),
+            },
             text_bytes: outline.text_bytes,
             finish_reason: outline
                 .finish
@@ -116,15 +119,22 @@ pub fn usage_in(body: &[u8]) -> Option<Usage> {
 }
 
 /// An embedding has no output; its usage does not say so, and may tell the total alone.
-fn whole_for(endpoint: Endpoint, usage: Usage) -> Usage {
-    match endpoint {
-        Endpoint::Embeddings if !usage.insane => Usage {
-            input: usage.input.or(usage.total),
+fn embedding_usage(outline: &Outline<'_>) -> Option<Usage> {
+    let Some(usage) = outline.usage() else {
+        return outline.total_tokens.map(|total| Usage {
+            input: Some(total),
+            output: Some(0),
+            ..Usage::default()
+        });
+    };
+    Some(if usage.insane {
+        usage
+    } else {
+        Usage {
             output: usage.output.or(Some(0)),
             ..usage
-        },
-        _ => usage,
-    }
+        }
+    })
 }
 
 #[cfg(test)]

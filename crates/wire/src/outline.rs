@@ -34,6 +34,8 @@ pub(crate) struct Outline<'a> {
     has_usage_in_choice: bool,
     is_error_object: bool,
     usage: Option<Usage>,
+    /// The top-level usage's `total_tokens`.
+    pub(crate) total_tokens: Option<u64>,
     usage_of_choice: Option<Usage>,
     cost: Option<ReportedCost>,
     id: Option<Str<'a>>,
@@ -97,7 +99,7 @@ impl<'a> Outline<'a> {
                 (b"choices", Kind::Array) => self.choices(cursor)?,
                 (b"usage", Kind::Object) => {
                     self.has_usage = true;
-                    self.usage = Usage::read_at(cursor)?;
+                    (self.usage, self.total_tokens) = Usage::read_at(cursor)?;
                 }
                 (b"usage", Kind::Null) => {
                     cursor.pass()?;
@@ -154,7 +156,7 @@ impl<'a> Outline<'a> {
                 (b"finish_reason", Kind::String) => finish = Some(cursor.string()?),
                 (b"usage", Kind::Object) => {
                     self.has_usage_in_choice = true;
-                    self.usage_of_choice = Usage::read_at(cursor)?;
+                    self.usage_of_choice = Usage::read_at(cursor)?.0;
                 }
                 (b"delta" | b"message" | b"text", kind) => {
                     self.text_bytes += text_bytes::in_value(kind, cursor.skip()?.len());

@@ -16,8 +16,6 @@ pub struct Usage {
     pub input: Option<u64>,
     /// All output tokens (`completion_tokens`), reasoning ones included, also where the provider counts those beside them.
     pub output: Option<u64>,
-    /// All tokens (`total_tokens`), as reported.
-    pub total: Option<u64>,
     /// Those of `input` that came from the provider's prefix cache.
     pub cached_input: Option<u64>,
     /// Those of `output` that were spent on reasoning. Some providers count a few more of them than of `output`; no
@@ -74,14 +72,17 @@ impl ReportedCost {
 impl Usage {
     /// Reads a usage object from its bytes; `None` when it is none, or reports nothing that is known.
     pub fn read(value: &[u8]) -> Option<Self> {
-        Self::read_at(&mut Cursor::new(value)).ok()?
+        Self::read_at(&mut Cursor::new(value)).ok()?.0
     }
 
-    /// The same of the object that stands at `cursor`, which passes it.
-    pub(crate) fn read_at(cursor: &mut Cursor<'_>) -> Result<Option<Self>, JsonError> {
+    /// The same of the object that stands at `cursor`, which passes it; and its `total_tokens`, by themselves no usage.
+    pub(crate) fn read_at(
+        cursor: &mut Cursor<'_>,
+    ) -> Result<(Option<Self>, Option<u64>), JsonError> {
         let mut report = Report::default();
         report.read(cursor)?;
-        Ok(report.finish())
+        let total = report.total;
+        Ok((report.finish(), total))
     }
 
     /// The same with a cost that the provider stated elsewhere, unless the usage has one.
@@ -95,8 +96,8 @@ impl Usage {
 
     /// Holds the counts against their total. xAI and others count reasoning beside the output, and bill both; tokens that
     /// are in nothing but the total, as Gemini's thoughts are, may be of either side.
-    fn hold_against_total(&mut self) {
-        let (Some(total), Some(input), Some(output)) = (self.total, self.input, self.output) else {
+    fn hold_against(&mut self, total: u64) {
+        let (Some(input), Some(output)) = (self.input, self.output) else {
             return;
         };
         let reasoning = self.reasoning.unwrap_or(0);
@@ -150,6 +151,7 @@ struct Report {
     output: Count,
     cached: Count,
     reasoning: Count,
+    total: Option<u64>,
     /// Anthropic's count of cache reads, which some add to the input and some do not.
     cache_reads: Option<u64>,
     dollars: Option<ReportedCost>,
@@ -167,7 +169,10 @@ impl Report {
                 b"input_tokens" => self.note(cursor, Responses, |all| &mut all.input)?,
                 b"completion_tokens" => self.note(cursor, Chat, |all| &mut all.output)?,
                 b"output_tokens" => self.note(cursor, Responses, |all| &mut all.output)?,
-                b"total_tokens" => self.usage.total = number(cursor)?.and_then(json::whole_number),
+                b"total_tokens" => {
+                    let total = number(cursor)?.and_then(json::whole_number);
+                    self.total = total.filter(|total| *total <= MAX_COUNT);
+                }
                 b"prompt_tokens_details" => self.details(cursor, Side::Input, Chat)?,
                 b"input_tokens_details" => self.details(cursor, Side::Input, Responses)?,
                 b"completion_tokens_details" => self.details(cursor, Side::Output, Chat)?,
@@ -206,8 +211,10 @@ impl Report {
             usage.cached_input = None;
             usage.insane = true;
         }
-        usage.hold_against_total();
-        (self.any || usage.total.is_some() || usage.reported_cost.is_some()).then_some(usage)
+        if let Some(total) = self.total {
+            usage.hold_against(total);
+        }
+        (self.any || usage.reported_cost.is_some()).then_some(usage)
     }
 
     /// What some tokens of one side were; what belongs to the other side says nothing here.

@@ -130,11 +130,22 @@ fn a_shortage_of_this_machine_is_nobodys_fault_and_may_pass() {
 #[test]
 fn a_request_that_is_too_long_may_fit_elsewhere() {
     let by_code = coded(400, "context_length_exceeded");
-    let by_message = AttemptOutcome::ErrorResponse(ErrorResponse {
-        message: Some("This model's maximum context length is 8192 tokens".to_owned()),
+    let by_type = AttemptOutcome::ErrorResponse(ErrorResponse {
+        kind: Some("exceed_context_size_error".to_owned()),
         ..answer(400)
     });
-    for outcome in [by_code, by_message] {
+    let by_message = |message: &str| {
+        AttemptOutcome::ErrorResponse(ErrorResponse {
+            message: Some(message.to_owned()),
+            ..answer(400)
+        })
+    };
+    for outcome in [
+        by_code,
+        by_type,
+        by_message("This model's maximum context length is 8192 tokens"),
+        by_message("prompt is too long: 210000 tokens > 200000 maximum"),
+    ] {
         assert!(outcome.is_context_overflow());
         let verdict = Verdict::of(&outcome);
         assert_eq!(
@@ -147,6 +158,31 @@ fn a_request_that_is_too_long_may_fit_elsewhere() {
         Verdict::of(&coded(422, "context_length_exceeded")).action,
         Action::ReturnAsIs
     );
+}
+
+#[test]
+fn a_bad_request_may_mean_what_another_status_says() {
+    let typed = AttemptOutcome::ErrorResponse(ErrorResponse {
+        kind: Some("invalid_model".to_owned()),
+        ..answer(400)
+    });
+    for denied in [coded(400, "model_not_found"), typed] {
+        assert_eq!(
+            Verdict::of(&denied),
+            Verdict::of(&coded(404, "")),
+            "{denied:?}"
+        );
+    }
+    let throttled = Verdict::of(&coded(413, "rate_limit_exceeded"));
+    assert_eq!(throttled, Verdict::of(&coded(429, "rate_limit_exceeded")));
+    for (status, code) in [
+        (422, "model_not_found"),
+        (400, "rate_limit_exceeded"),
+        (413, "too_large"),
+    ] {
+        let verdict = Verdict::of(&coded(status, code));
+        assert_eq!(verdict.action, Action::ReturnAsIs, "{status} {code}");
+    }
 }
 
 #[test]
