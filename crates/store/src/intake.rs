@@ -333,10 +333,10 @@ impl Intake {
         }
     }
 
-    /// Takes from memory all openings, and the completions among the first `settled` records.
+    /// Takes from memory all openings, and the others among the first `settled` records.
     ///
     /// The caller has read the journal to its end since it learned that there were `settled` records, or passes 0:
-    /// so no completion is taken whose opening is still unread.
+    /// so nothing is taken whose opening is still unread.
     pub(crate) fn take_memory(&self, settled: usize, out: &mut Records) -> Load {
         if self.memory_only() == 0 {
             return Load::default();

@@ -120,10 +120,10 @@ impl<'t, 'a> Batch<'t, 'a> {
     }
 
     fn take_opening(&mut self, openings: &mut Openings<'a>, frame: &'a [u8]) {
-        match frame::correlation_id(frame) {
-            Some(id) if openings.add(id, frame) => {}
-            Some(id) => self.note_unmatched(id, "opened twice"),
-            None => note_unreadable(),
+        if let Some(id) = readable(frame::correlation_id(frame))
+            && !openings.add(id, frame)
+        {
+            self.note_unmatched(id, "opened twice");
         }
     }
 
@@ -133,8 +133,7 @@ impl<'t, 'a> Batch<'t, 'a> {
         wholes: &mut Vec<Whole<'a>>,
         frame: &'a [u8],
     ) -> Result<(), rusqlite::Error> {
-        let Some(completion) = frame::decode_completion(frame) else {
-            note_unreadable();
+        let Some(completion) = readable(frame::decode_completion(frame)) else {
             return Ok(());
         };
         let Some(opening) = openings.remove(completion.correlation_id) else {
@@ -245,8 +244,7 @@ impl<'t, 'a> Batch<'t, 'a> {
 
     /// A request that is over has said all of it.
     fn take_next_attempt(&mut self, frame: &'a [u8]) -> Result<(), rusqlite::Error> {
-        let Some(next) = frame::decode_next_attempt(frame) else {
-            note_unreadable();
+        let Some(next) = readable(frame::decode_next_attempt(frame)) else {
             return Ok(());
         };
         let id = next.correlation_id;
@@ -324,10 +322,10 @@ impl<'a> Openings<'a> {
         frame::correlation_id(frame).is_some_and(|id| self.frames.contains_key(id))
     }
 
-    /// That of a request; `None` if there is none, or none that this version can read.
+    /// That of a request whose completion is there; `None` if there is none, or none that this version can read.
     fn remove(&mut self, correlation_id: &str) -> Option<Opening<&'a str>> {
         let (_, frame) = self.frames.remove(correlation_id)?;
-        decode_opening(frame)
+        readable(frame::decode_opening_alone(frame))
     }
 
     /// All, in the order in which they came.
@@ -336,7 +334,7 @@ impl<'a> Openings<'a> {
         frames.sort_unstable_by_key(|(nth, _)| *nth);
         let openings = frames.into_iter();
         openings
-            .filter_map(|(_, frame)| decode_opening(frame))
+            .filter_map(|(_, frame)| readable(frame::decode_opening(frame)))
             .collect()
     }
 }
@@ -393,16 +391,12 @@ fn open_series<'a>(opening: &Opening<&'a str>) -> Series<'a> {
     }
 }
 
-fn decode_opening(frame: &[u8]) -> Option<Opening<&str>> {
-    let opening = frame::decode_opening(frame);
-    if opening.is_none() {
-        note_unreadable();
+/// What could be read of a record; says so if it could not.
+fn readable<T>(decoded: Option<T>) -> Option<T> {
+    if decoded.is_none() {
+        tracing::warn!("a record of another version; it is ignored");
     }
-    opening
-}
-
-fn note_unreadable() {
-    tracing::warn!("a record of another version; it is ignored");
+    decoded
 }
 
 /// Says of a row in progress who is asked: id, correlation id, series, and the columns that an opening fills with that. An

@@ -157,8 +157,19 @@ pub(crate) fn decode_opening(frame: &[u8]) -> Option<Opening<&str>> {
         KIND_OPENING_1 => false,
         _ => return None,
     };
-    let opening = input.opening(knows_asked)?;
+    let mut opening = input.opening()?;
+    if knows_asked {
+        opening.asked = input.optional(Reader::asked)?;
+    }
     input.0.is_empty().then_some(opening)
+}
+
+/// The same without who is asked, for a request whose end says that.
+pub(crate) fn decode_opening_alone(frame: &[u8]) -> Option<Opening<&str>> {
+    if !is_opening(frame) {
+        return None;
+    }
+    Reader(frame.get(HEADER + 1..)?).opening()
 }
 
 /// What is in the whole frame of an attempt that begins. `None` if this version cannot read it.
@@ -403,7 +414,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn opening(&mut self, knows_asked: bool) -> Option<Opening<&'a str>> {
+    /// All but who is asked.
+    fn opening(&mut self) -> Option<Opening<&'a str>> {
         Some(Opening {
             correlation_id: self.text()?,
             timestamp_ms: self.signed()?,
@@ -412,11 +424,7 @@ impl<'a> Reader<'a> {
             policy: self.optional(Self::text)?,
             streaming: self.flag()?,
             plan: self.optional(Self::text)?,
-            asked: if knows_asked {
-                self.optional(Self::asked)?
-            } else {
-                None
-            },
+            asked: None,
         })
     }
 
