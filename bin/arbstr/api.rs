@@ -28,6 +28,7 @@ use self::error::ApiError;
 pub(crate) use self::response_body::ResponseBody;
 use crate::app::App;
 use crate::arrival::Arrival;
+use crate::shutdown::ShutdownToken;
 
 /// Answers one request of one client.
 ///
@@ -38,7 +39,7 @@ pub(crate) async fn answer(
     mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let arrival = Arrival::now();
-    let _token = app.shutdown.token();
+    let shutdown = app.shutdown.token();
     let origin = request.headers().get(header::ORIGIN).cloned();
     let allowed = gate::check(&app, &request);
     let answered = match allowed {
@@ -51,7 +52,7 @@ pub(crate) async fn answer(
     let mut response = match answered {
         Ok(response) => response,
         Err(error) if request.body().is_end_stream() => error.into_response(),
-        Err(error) => Box::pin(refuse_unread(error, &mut request)).await,
+        Err(error) => Box::pin(refuse_unread(error, &mut request, &shutdown)).await,
     };
     response
         .headers_mut()
@@ -76,12 +77,20 @@ fn without_body(response: Response<ResponseBody>) -> Response<ResponseBody> {
 
 /// Refuses a request of which a part was not read yet. That is read for a moment: a client that is still sending, and has
 /// nobody to listen, may see no more than a broken connection.
-async fn refuse_unread(error: ApiError, request: &mut Request<Incoming>) -> Response<ResponseBody> {
+async fn refuse_unread(
+    error: ApiError,
+    request: &mut Request<Incoming>,
+    shutdown: &ShutdownToken,
+) -> Response<ResponseBody> {
     // A client that waits for `100 Continue` has sent nothing yet and is told at once.
     let waits = request.headers().contains_key(header::EXPECT);
     let body = request.body_mut();
     let rest = async { while let Some(Ok(_)) = body.frame().await {} };
-    let is_read = !waits && timeout(DISCARD_TIME, rest).await.is_ok();
+    let is_read = !waits
+        && tokio::select! {
+            read = timeout(DISCARD_TIME, rest) => read.is_ok(),
+            () = shutdown.cut() => false,
+        };
     let mut response = error.into_response();
     // Past the time the connection is closed under the client, as announced.
     if !is_read {

@@ -55,6 +55,28 @@ fn a_stream_finishes_within_the_grace() {
 }
 
 #[test]
+fn a_client_that_is_still_sending_is_told_at_the_end_of_the_grace() {
+    let provider = Provider::healthy(1, 1);
+    let mut arbstr = Setup::of(&provider)
+        .set("server", "shutdown_grace_secs = 1")
+        .start();
+    let mut client = arbstr.client();
+    client.send(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 100\r\n\r\n{",
+    );
+    thread::sleep(Duration::from_millis(100));
+    arbstr.signal("TERM");
+    let mut reply = client.reply("POST");
+    let body = reply.finish();
+    assert_eq!(reply.status, 503, "{}{body}", reply.head);
+    assert!(body.contains("server_shutting_down"), "{body}");
+    let exit = arbstr.wait_exit(Duration::from_secs(2));
+    assert_eq!(exit.code(), Some(0), "{}", arbstr.log());
+    assert!(!arbstr.log().contains("in time"), "{}", arbstr.log());
+    assert_eq!(provider.count(), 0);
+}
+
+#[test]
 fn beyond_the_grace_a_stream_is_told_and_its_row_written() {
     let gate = Gate::new();
     let provider = Provider::always(held(&gate));

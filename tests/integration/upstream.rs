@@ -387,6 +387,8 @@ fn no_proxy_variable_is_obeyed_and_no_redirect_followed() {
     let arbstr = Setup::of(&redirecting).start();
     assert_eq!(arbstr.chat(&ask("model-a")).status, 502);
     assert_eq!((trap.count(), redirecting.count()), (0, 1));
+    let told = format!("a redirect to http://{}", trap.address());
+    arbstr.wait_for_log(&told, 1);
 }
 
 fn gzip(text: &str) -> Vec<u8> {

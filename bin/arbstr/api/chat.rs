@@ -22,7 +22,7 @@ use crate::flow;
 /// Reads the body and sends the request on its way.
 ///
 /// # Errors
-/// 400, 408 or 413 for a body that cannot be read; what the flow refuses.
+/// 400, 408 or 413 for a body that cannot be read, 503 when arbstr ends before; what the flow refuses.
 pub(crate) async fn serve(
     app: &Arc<App>,
     arrival: &Arrival,
@@ -75,12 +75,18 @@ async fn read(app: &App, request: &mut Request<Incoming>) -> Result<Bytes, ApiEr
     }
     let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(0);
     let mut collected = Collected::expecting(announced);
+    let shutdown = app.shutdown.token();
     let started = clock::now();
     loop {
         let due = started
             + BODY_TIME
             + Duration::from_secs((collected.len() / BODY_BYTES_PER_SEC) as u64);
-        match timeout_at(due.into(), incoming.frame()).await {
+        let frame = tokio::select! {
+            biased;
+            frame = timeout_at(due.into(), incoming.frame()) => frame,
+            () = shutdown.cut() => return Err(ApiError::shutting_down()),
+        };
+        match frame {
             Ok(None) => return Ok(collected.finish()),
             Ok(Some(Ok(frame))) => collected.push(frame.into_data().unwrap_or_default()),
             Ok(Some(Err(error))) => {

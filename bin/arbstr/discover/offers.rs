@@ -97,8 +97,19 @@ impl PriceList<'_> {
 }
 
 fn prices(catalog: &Catalog) -> HashMap<&str, &PublishedPrice> {
-    let priced = catalog.models.iter();
-    priced
-        .filter_map(|listed| Some((listed.id.as_str(), listed.price.as_ref()?)))
-        .collect()
+    let priced = || {
+        let listed = catalog.models.iter();
+        listed.filter_map(|listed| Some((listed.id.as_str(), listed.price.as_ref()?)))
+    };
+    let per_million = priced().filter(|(_, price)| is_per_million(price));
+    // The few cheap ones among many that are for a million tokens are so too, small as they look.
+    if per_million.count() * 2 > priced().count() {
+        return HashMap::new();
+    }
+    priced().collect()
+}
+
+/// Whether a price makes sense for a million tokens only.
+pub(super) fn is_per_million(price: &PublishedPrice) -> bool {
+    published_rates(price, None) == Err(PublishedPriceError::PerMillion)
 }

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arbstr_price::{BtcPrice, PublishedPriceError, published_rates};
-use arbstr_wire::{Catalog, Currency, ListedModel, PublishedPrice};
+use arbstr_price::BtcPrice;
+use arbstr_wire::{Catalog, Currency, ListedModel};
 
 use super::Tracked;
+use super::offers::is_per_million;
 
 /// Logs how the list of `provider` went from `old` to `new`. `btc`: whether dollars can be turned into sats.
 pub(crate) fn log_list(
@@ -94,10 +95,6 @@ fn log_first(provider: &str, catalog: &Catalog, btc: bool) {
             "prices in dollars stay unknown until [prices] has usd_per_btc or btc_price_url"
         );
     }
-}
-
-fn is_per_million(price: &PublishedPrice) -> bool {
-    published_rates(price, None) == Err(PublishedPriceError::PerMillion)
 }
 
 fn log_differences(provider: &str, old: &Catalog, new: &Catalog) {

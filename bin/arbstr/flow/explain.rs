@@ -81,7 +81,7 @@ pub(crate) fn attempt_failed(
     tried: &FinishedAttempt,
 ) {
     let reason = live.redact(&tried.outcome.reason()).into_owned();
-    let cause = error.kind.cause().map(|cause| {
+    let cause = error.cause().map(|cause| {
         live.redact(&cause)
             .chars()
             .take(CAUSE_CHARS)

@@ -85,17 +85,6 @@ pub(crate) enum AttemptErrorKind {
     Cancelled,
 }
 
-impl AttemptErrorKind {
-    /// What can be said beyond the outcome's own words; a provider's message, which may quote a prompt, is left out.
-    pub(crate) fn cause(&self) -> Option<String> {
-        match self {
-            Self::Status | Self::Cancelled | Self::ErrorEvent(_) => None,
-            Self::BadAnswer(AnswerError::ErrorObject(_)) => None,
-            other => Some(other.to_string()),
-        }
-    }
-}
-
 impl AttemptError {
     /// An error before any head.
     pub(super) fn new(kind: AttemptErrorKind) -> Self {
@@ -163,6 +152,25 @@ impl AttemptError {
     /// An attempt that was broken off from this side.
     pub(crate) fn cancelled() -> Self {
         Self::new(AttemptErrorKind::Cancelled)
+    }
+
+    /// What can be said beyond the outcome's own words; a provider's message, which may quote a prompt, is left out.
+    pub(crate) fn cause(&self) -> Option<String> {
+        match &self.kind {
+            AttemptErrorKind::Status => self.redirect(),
+            AttemptErrorKind::Cancelled | AttemptErrorKind::ErrorEvent(_) => None,
+            AttemptErrorKind::BadAnswer(AnswerError::ErrorObject(_)) => None,
+            other => Some(other.to_string()),
+        }
+    }
+
+    /// Where the provider says it is; arbstr goes where the config says.
+    fn redirect(&self) -> Option<String> {
+        let head = self.head.as_ref()?;
+        let to = head.headers.get(header::LOCATION)?.to_str().ok()?;
+        head.status.is_redirection().then(|| {
+            format!("a redirect to {to}, which is not followed: is the provider's url right?")
+        })
     }
 
     /// The status of the answer, if there was one.

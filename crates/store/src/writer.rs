@@ -58,7 +58,7 @@ pub(crate) struct Writer {
     file: Option<(u64, u64)>,
     known: Known,
     recovered: bool,
-    /// How often the writer has rested since it last looked for dead processes.
+    /// How often the writer has rested since it last looked for dead processes, quiet rests counted for many.
     rests: u32,
     complaints: Complaints,
     /// Whether it was said that there is no journal.
@@ -191,8 +191,8 @@ impl Writer {
             let time = if self.is_busy { BUSY_LINGER } else { LINGER };
             self.intake.linger(call, time);
         }
-        self.rests += 1;
-        if idle || self.rests == RESTS {
+        self.rests += if self.is_busy { 1 } else { QUIET_REST };
+        if idle || self.rests >= RESTS {
             // See whether another instance on this file has died meanwhile.
             self.recovered = false;
             self.rests = 0;
@@ -475,6 +475,8 @@ const BUSY: u64 = 64;
 const IDLE: Duration = Duration::from_secs(30);
 /// Under load, between a quarter of a minute and a whole one.
 const RESTS: u32 = 300;
+/// A rest that ends with a request now and then may have been long.
+const QUIET_REST: u32 = 30;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 

@@ -1,6 +1,6 @@
 //! Lists that are no lists: each is refused with a clear word, costs little, and leaves the config's models served.
 
-use super::{discovered, lister, standing, wait_for};
+use super::{discovered, lister, offer, standing, wait_for};
 use crate::harness::{Answer, Setup, ask};
 use std::sync::{Arc, Mutex};
 
@@ -56,6 +56,34 @@ fn a_lying_list_is_refused_in_clear_words_and_bounded_memory() {
     }
 }
 
+/// As some resellers write it: OpenRouter's members with the price of a million tokens in them.
+#[test]
+fn a_list_of_prices_for_a_million_tokens_is_not_taken_for_one_of_single_tokens() {
+    let list = r#"{"data":[
+        {"id":"large","pricing":{"prompt":0.45,"completion":3.0,"input_cache_read":0.045}},
+        {"id":"small","pricing":{"prompt":0.02,"completion":0.06}},
+        {"id":"embed","pricing":{"prompt":0.002,"completion":0}}]}"#;
+    let list = Arc::new(Mutex::new(Answer::json(200, list)));
+    let alpha = lister(&list);
+    let arbstr = Setup::new()
+        .set("prices", "usd_per_btc = 100000")
+        .provider(discovered("alpha", &alpha))
+        .start();
+    arbstr.wait_for_log("prices that seem to be for a million tokens", 1);
+    for model in ["large", "small", "embed"] {
+        wait_for(&arbstr, model, || {
+            offer(&arbstr, model, "alpha").is_object()
+        });
+        let offer = offer(&arbstr, model, "alpha");
+        assert!(offer["input_rate"].is_null(), "{offer}");
+    }
+    let reply = arbstr.chat(&ask("large"));
+    assert_eq!(
+        (reply.status, reply.header("x-arbstr-cost-sats")),
+        (200, None)
+    );
+}
+
 fn priced_list() -> String {
     super::priced(&[("model-b", "0.001")])
 }
@@ -76,7 +104,7 @@ fn odd_entries_do_not_spoil_the_good_ones() {
         ("negative", "null"),
         ("vast", "null"),
     ] {
-        let shown = super::offer(&arbstr, model, "alpha")["input_rate"].to_string();
+        let shown = offer(&arbstr, model, "alpha")["input_rate"].to_string();
         assert_eq!(shown, rate, "{model}");
         let reply = arbstr.chat(&ask(model));
         assert_eq!(reply.status, 200);

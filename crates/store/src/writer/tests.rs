@@ -518,12 +518,15 @@ fn writer_that_is_never_idle_looks_for_dead_processes_all_the_same() {
     let call = bench.intake.call();
     // News, and nobody to linger for.
     bench.intake.stop();
-    for _ in 1..RESTS {
+    for (is_busy, rests) in [(true, RESTS), (false, RESTS / QUIET_REST)] {
+        writer.is_busy = is_busy;
+        for _ in 1..rests {
+            writer.rest(call);
+            assert!(writer.recovered);
+        }
         writer.rest(call);
+        assert!(!writer.recovered);
+        turn_until_drained(&mut writer);
         assert!(writer.recovered);
     }
-    writer.rest(call);
-    assert!(!writer.recovered);
-    turn_until_drained(&mut writer);
-    assert!(writer.recovered);
 }
