@@ -144,13 +144,17 @@ fn a_running_server_tells_its_circuits() {
 #[test]
 fn whatever_else_answers_at_the_address_is_no_arbstr() {
     let stranger = Provider::healthy(1, 1);
-    let folder = Folder::new();
-    folder.write(
-        "arbstr.toml",
-        &CONFIG.replace("127.0.0.1:1", &stranger.address().to_string()),
-    );
-    let table = good(&mut command(&folder), &["providers"]);
-    assert!(table.contains("is no arbstr of this version"), "{table}");
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    for (address, told) in [
+        (stranger.address(), "is no arbstr of this version"),
+        (silent.local_addr().unwrap(), "has not answered within 3 s"),
+    ] {
+        let folder = Folder::new();
+        let config = CONFIG.replace("127.0.0.1:1", &address.to_string());
+        folder.write("arbstr.toml", &config);
+        let table = good(&mut command(&folder), &["providers"]);
+        assert!(table.contains(told), "{table}");
+    }
 }
 
 #[test]

@@ -15,8 +15,10 @@ use crate::secret::Secret;
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cli) enum AskError {
-    /// Nobody is there, or not in time.
+    /// Nobody is there.
     Unreachable,
+    /// Whatever is there does not answer in time.
+    Silent,
     /// The arbstr there wants a token, or another one.
     Unauthorized,
     /// Whatever is there does not talk like this arbstr.
@@ -28,6 +30,10 @@ impl AskError {
     pub(super) fn at(&self, server: SocketAddr) -> String {
         match self {
             Self::Unreachable => format!("no arbstr is running at {server}"),
+            Self::Silent => format!(
+                "what listens at {server} has not answered within {} s",
+                TIMEOUT.as_secs()
+            ),
             Self::Unauthorized => {
                 format!(
                     "the arbstr at {server} wants the token of server.auth_token, which is another one or not set here"
@@ -64,7 +70,7 @@ pub(super) fn get(
         .map_err(|_| AskError::Unauthorized)?;
     let answer =
         runtime.block_on(async { tokio::time::timeout(TIMEOUT, fetch(server, request)).await });
-    answer.unwrap_or(Err(AskError::Unreachable))
+    answer.unwrap_or(Err(AskError::Silent))
 }
 
 async fn fetch(server: SocketAddr, request: Request<Empty<Bytes>>) -> Result<Bytes, AskError> {
