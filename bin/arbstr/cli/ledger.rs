@@ -2,6 +2,7 @@
 //!
 //! The database file is read as it lies there, whether or not a server writes to it.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -93,19 +94,26 @@ impl QueryArgs {
 
 /// Says on stderr what is not in the database yet, where that is more than is on its way.
 fn tell_if_behind(reader: &Reader) {
-    let Some(first) = overdue(reader) else {
+    let Some((before, _)) = overdue(reader) else {
         return;
     };
     // A request that was long in coming is old as soon as it is on record.
     thread::sleep(ON_ITS_WAY);
-    let Some((behind, age)) =
-        overdue(reader).filter(|(behind, _)| behind.oldest_ms == first.0.oldest_ms)
-    else {
+    let Some((behind, age)) = overdue(reader) else {
         return;
     };
-    let (records, seconds) = (behind.records, age.as_secs());
-    eprintln!(
-        "note: the database is behind: {records} records, the oldest {seconds} s old, wait in the journal beside it and are not shown; arbstr writes them as soon as the database lets it, or when it is started"
+    if behind.oldest_ms != before.oldest_ms {
+        return;
+    }
+    let records = match behind.records {
+        1 => "a record waits".to_owned(),
+        many => format!("{many} records wait"),
+    };
+    let seconds = age.as_secs();
+    // Whoever closed stderr does not want to know.
+    let _ = writeln!(
+        io::stderr(),
+        "note: the database is behind: {records} in the journal beside it, for up to {seconds} s, and cannot be shown; arbstr writes them as soon as the database lets it, or when it is started"
     );
 }
 

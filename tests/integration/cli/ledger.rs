@@ -563,7 +563,7 @@ fn a_database_that_is_behind_its_journal_is_told_as_that() {
             assert!(output.status.success());
             let told = String::from_utf8(output.stderr).unwrap();
             assert!(
-                told.starts_with("note: the database is behind: 2 records, the oldest "),
+                told.starts_with("note: the database is behind: 2 records wait in the journal"),
                 "{told}"
             );
         }
