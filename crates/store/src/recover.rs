@@ -13,7 +13,7 @@ use rusqlite::Connection;
 
 use crate::apply::{self, Known, Position};
 use crate::intake::Intake;
-use crate::journal::{Tail, read_owner};
+use crate::journal::{Tail, frame, read_owner};
 use crate::owner::{FileError, Home, nameless, slot_of};
 use crate::records::Records;
 use crate::writer::Trouble;
@@ -144,6 +144,11 @@ impl Sweeper<'_> {
             if at_end {
                 tail.read_rest(&mut records)?;
             }
+            if !records.frames().all(frame::is_known) {
+                let error =
+                    io::Error::other("a newer arbstr left it, which has to be started again");
+                return Err(FileError::at(tail.path())(error).into());
+            }
             found += records.len();
             let (segment, applied) = tail.position();
             let position = positioned.then_some(Position { segment, applied });
@@ -187,7 +192,7 @@ impl Complaints {
                 tracing::warn!(
                     path = %path.display(),
                     %error,
-                    "this file of another process cannot be used, so what that process may have left of its requests is not taken in; let the user that arbstr runs as read and write it, then it is tried again"
+                    "this file of another process cannot be used, so what that process may have left of its requests is not taken in; see that arbstr, and the user it runs as, can read and write it, then it is tried again"
                 );
                 self.0.insert(path);
             }

@@ -214,6 +214,11 @@ pub(crate) fn is_owner(frame: &[u8]) -> bool {
     frame.get(HEADER) == Some(&KIND_OWNER)
 }
 
+/// Whether a whole frame is of a kind that this version can read.
+pub(crate) fn is_known(frame: &[u8]) -> bool {
+    is_owner(frame) || is_opening(frame) || is_next_attempt(frame) || is_completion(frame)
+}
+
 /// When the record in a whole frame was handed in, in milliseconds since the epoch.
 pub(crate) fn at_ms(frame: &[u8]) -> Option<i64> {
     if is_owner(frame) {

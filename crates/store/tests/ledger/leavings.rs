@@ -75,6 +75,29 @@ fn segment_that_cannot_be_read_waits_until_it_can() {
 }
 
 #[test]
+fn segment_of_a_newer_arbstr_waits_for_it() {
+    let scratch = Scratch::new();
+    let path = leave_journal(&scratch);
+    let known = std::fs::read(&path).unwrap();
+    // The mark, length, checksum and kind of a record that nobody knows yet.
+    let payload = [200, 1, 2, 3];
+    let mut bytes = known.clone();
+    bytes.extend_from_slice(b"aLg1\x04\0\0\0");
+    bytes.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
+    bytes.extend_from_slice(&payload);
+    std::fs::write(&path, &bytes).unwrap();
+    let store = scratch.open();
+    serve(&store, 100..110);
+    assert!(store.close(PATIENCE).is_empty());
+    assert_eq!(scratch.number("SELECT sum(success) FROM requests"), 10);
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    std::fs::write(&path, &known).unwrap();
+    let _store = scratch.open();
+    assert_taken_in(&scratch, 110);
+    assert!(!path.exists());
+}
+
+#[test]
 fn file_that_a_dead_process_was_to_use_again_is_removed_unread() {
     let scratch = Scratch::new();
     let path = leave_journal(&scratch);
