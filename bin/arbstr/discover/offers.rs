@@ -101,12 +101,18 @@ fn prices(catalog: &Catalog) -> HashMap<&str, &PublishedPrice> {
         let listed = catalog.models.iter();
         listed.filter_map(|listed| Some((listed.id.as_str(), listed.price.as_ref()?)))
     };
-    let per_million = priced().filter(|(_, price)| is_per_million(price));
+    let per_million = priced().filter(|(_, price)| is_per_million(price)).count();
+    let free = priced().filter(|(_, price)| is_free(price)).count();
     // The few cheap ones among many that are for a million tokens are so too, small as they look.
-    if per_million.count() * 2 > priced().count() {
+    if 2 * per_million > priced().count() - free {
         return HashMap::new();
     }
     priced().collect()
+}
+
+fn is_free(price: &PublishedPrice) -> bool {
+    let is_zero = |text: &str| text.bytes().all(|byte| matches!(byte, b'0' | b'.'));
+    is_zero(&price.input) && is_zero(&price.output)
 }
 
 /// Whether a price makes sense for a million tokens only.

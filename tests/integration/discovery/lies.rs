@@ -62,7 +62,8 @@ fn a_list_of_prices_for_a_million_tokens_is_not_taken_for_one_of_single_tokens()
     let list = r#"{"data":[
         {"id":"large","pricing":{"prompt":0.45,"completion":3.0,"input_cache_read":0.045}},
         {"id":"small","pricing":{"prompt":0.02,"completion":0.06}},
-        {"id":"embed","pricing":{"prompt":0.002,"completion":0}}]}"#;
+        {"id":"embed","pricing":{"prompt":0.002,"completion":0}},
+        {"id":"gift","pricing":{"prompt":0.0,"completion":0}}]}"#;
     let list = Arc::new(Mutex::new(Answer::json(200, list)));
     let alpha = lister(&list);
     let arbstr = Setup::new()
