@@ -67,6 +67,30 @@ impl ErrorObject {
         })
     }
 
+    /// The error that an event is which has no choices: one that says in words what is wrong, as the bare errors of FastAPI,
+    /// Baidu, MiniMax and SiliconFlow do. `None` for what has no such words.
+    pub(crate) fn of_event_without_choices(data: &[u8]) -> Option<Self> {
+        let body: Value = serde_json::from_slice(data).ok()?;
+        let members = body.as_object()?;
+        let words = |member: &Value| member.as_str().is_some_and(|text| !text.is_empty());
+        if MESSAGES
+            .iter()
+            .filter_map(|name| members.get(*name))
+            .any(words)
+        {
+            return Self::of_value(&body);
+        }
+        let status = members.get("base_resp")?.as_object()?;
+        Some(Self {
+            message: status
+                .get("status_msg")
+                .and_then(text_of)
+                .unwrap_or_default(),
+            code: status.get("status_code").and_then(text_of),
+            ..Self::default()
+        })
+    }
+
     /// `{"error":{"message","type","param","code"}}`
     pub fn to_json(&self) -> Bytes {
         let mut text = String::from("{\"error\":");
@@ -122,20 +146,21 @@ impl ErrorObject {
                     return Self::of_value(inner);
                 }
                 let member = |name: &str| members.get(name).and_then(text_of);
-                let message = ["message", "msg", "detail"]
-                    .iter()
-                    .find_map(|name| member(name));
+                let message = MESSAGES.iter().find_map(|name| member(name));
                 Some(Self {
                     message: message.unwrap_or_else(|| value.to_string()),
                     kind: member("type"),
                     param: member("param").or_else(|| place(members.get("loc")?)),
-                    code: member("code"),
+                    code: member("code").or_else(|| member("error_code")),
                 })
             }
             _ => None,
         }
     }
 }
+
+/// What the words of an error stand under.
+const MESSAGES: [&str; 4] = ["message", "msg", "detail", "error_msg"];
 
 /// A provider's error body as the client gets it: a JSON object as it is, anything else quoted in an envelope of ours.
 /// Secrets are gone from both.

@@ -283,14 +283,22 @@ impl Observer {
     }
 
     fn learn(&mut self, data: &[u8], outline: &Outline<'_>) {
-        self.error_events += u32::from(outline.error.is_some());
-        self.first_is(if outline.error.is_some() {
+        let error = match &outline.error {
+            Some(error) => Some(ErrorObject::of_error_member(&data[error.clone()])),
+            // What stands in the place of an answer need not be told as the standard has it.
+            None if self.first == FirstEvent::None && outline.choices.is_none() => {
+                ErrorObject::of_event_without_choices(data)
+            }
+            None => None,
+        };
+        self.error_events += u32::from(error.is_some());
+        self.first_is(if error.is_some() {
             FirstEvent::Error
         } else {
             FirstEvent::Good
         });
-        if let (Some(error), None) = (&outline.error, &self.error) {
-            self.error = Some(Box::new(ErrorObject::of_error_member(&data[error.clone()])));
+        if self.error.is_none() {
+            self.error = error.map(Box::new);
         }
         self.usage = outline.usage().or(self.usage);
         self.finished |= outline.finished;

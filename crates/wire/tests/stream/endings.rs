@@ -332,6 +332,29 @@ fn the_gate_opens_on_the_first_event_that_is_no_error() {
             "data: {\"object\":\"error\",\"message\":\"m\"}\n\n",
             FirstEvent::Error,
         ),
+        (
+            "data: {\"error_code\":18,\"error_msg\":\"limit\"}\n\n",
+            FirstEvent::Error,
+        ),
+        (
+            "data: {\"code\":20012,\"message\":\"no model\",\"data\":null}\n\n",
+            FirstEvent::Error,
+        ),
+        (
+            "data: {\"choices\":null,\"base_resp\":{\"status_code\":1008}}\n\n",
+            FirstEvent::Error,
+        ),
+        ("data: {\"detail\":\"busy\"}\n\n", FirstEvent::Error),
+        ("data: {\"message\":{\"x\":1}}\n\n", FirstEvent::Good),
+        (
+            "data: {\"message\":\"m\",\"choices\":[]}\n\n",
+            FirstEvent::Good,
+        ),
+        (
+            "data: {\"choices\":[]}\n\ndata: {\"message\":\"m\"}\n\n",
+            FirstEvent::Good,
+        ),
+        ("data: {}\n\n", FirstEvent::Good),
         ("data: [DONE]\n\n", FirstEvent::Done),
         ("data:\n\ndata: [DONE] \n\n", FirstEvent::Done),
     ];
