@@ -185,31 +185,39 @@ impl<'t, 'a> Batch<'t, 'a> {
         Ok(())
     }
 
-    fn write_open(&mut self, openings: &[Opening<&'a str>]) -> Result<(), rusqlite::Error> {
-        let mut rows = Vec::with_capacity(openings.len());
-        for opening in openings {
-            let series = open_series(opening);
-            rows.push((opening, self.rollups.number(self.transaction, series)?));
-        }
-        for rows in rows.chunks(TOGETHER) {
-            let ids = self
-                .open
-                .run(self.transaction, rows, |next, (opening, series)| {
-                    next.opening(opening, opening.plan)?;
-                    next.bind(*series)?;
-                    next.bind(IN_PROGRESS)?;
-                    next.bind(self.owner)?;
-                    next.asked(opening.asked.as_ref())
-                })?;
-            for ((opening, _), id) in rows.iter().zip(ids) {
-                let name = opening.correlation_id;
-                match id {
-                    Some(id) => {
-                        let row = OpenRow::of(id, opening);
-                        self.outcome.opened.push((name.to_owned(), row));
-                    }
-                    None => self.note_unmatched(name, "opened twice"),
+    fn write_open(&mut self, openings: &[&'a [u8]]) -> Result<(), rusqlite::Error> {
+        for frames in openings.chunks(TOGETHER) {
+            let mut rows = Vec::with_capacity(TOGETHER);
+            for frame in frames {
+                if let Some(opening) = readable(frame::decode_opening(frame)) {
+                    let series = open_series(&opening);
+                    let series = self.rollups.number(self.transaction, series)?;
+                    rows.push((opening, series));
                 }
+            }
+            self.write_open_rows(&rows)?;
+        }
+        Ok(())
+    }
+
+    fn write_open_rows(&mut self, rows: &[(Opening<&'a str>, i64)]) -> Result<(), rusqlite::Error> {
+        let ids = self
+            .open
+            .run(self.transaction, rows, |next, (opening, series)| {
+                next.opening(opening, opening.plan)?;
+                next.bind(*series)?;
+                next.bind(IN_PROGRESS)?;
+                next.bind(self.owner)?;
+                next.asked(opening.asked.as_ref())
+            })?;
+        for ((opening, _), id) in rows.iter().zip(ids) {
+            let name = opening.correlation_id;
+            match id {
+                Some(id) => {
+                    let row = OpenRow::of(id, opening);
+                    self.outcome.opened.push((name.to_owned(), row));
+                }
+                None => self.note_unmatched(name, "opened twice"),
             }
         }
         Ok(())
@@ -328,14 +336,11 @@ impl<'a> Openings<'a> {
         readable(frame::decode_opening_alone(frame))
     }
 
-    /// All, in the order in which they came.
-    fn left(self) -> Vec<Opening<&'a str>> {
+    /// The frames of all, in the order in which they came.
+    fn left(self) -> Vec<&'a [u8]> {
         let mut frames: Vec<_> = self.frames.into_values().collect();
         frames.sort_unstable_by_key(|(nth, _)| *nth);
-        let openings = frames.into_iter();
-        openings
-            .filter_map(|(_, frame)| readable(frame::decode_opening(frame)))
-            .collect()
+        frames.into_iter().map(|(_, frame)| frame).collect()
     }
 }
 
