@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use crate::json::{Cursor, JsonError, Kind, Str, whole_number};
 use crate::text_bytes;
-use crate::usage::{ReportedCost, Usage};
+use crate::usage::{ReportedCost, Usage, is_other_tier};
 
 /// The members of interest of one JSON object.
 #[derive(Debug, Default)]
@@ -33,6 +33,7 @@ pub(crate) struct Outline<'a> {
     pub(crate) has_usage: bool,
     has_usage_in_choice: bool,
     is_error_object: bool,
+    is_other_tier: bool,
     usage: Option<Usage>,
     /// The top-level usage's `total_tokens`.
     pub(crate) total_tokens: Option<u64>,
@@ -71,7 +72,8 @@ impl<'a> Outline<'a> {
 
     /// The usage reported, wherever it stands.
     pub(crate) fn usage(&self) -> Option<Usage> {
-        let usage = self.usage.or(self.usage_of_choice)?;
+        let mut usage = self.usage.or(self.usage_of_choice)?;
+        usage.uncovered |= self.is_other_tier;
         Some(usage.or_reported_cost(self.cost))
     }
 
@@ -111,6 +113,7 @@ impl<'a> Outline<'a> {
                 (b"object", Kind::String) => {
                     self.is_error_object = cursor.slice_skipped()? == b"\"error\""
                 }
+                (b"service_tier", Kind::String) => self.is_other_tier = is_other_tier(cursor)?,
                 (b"id", Kind::String) => self.id = Some(cursor.string()?),
                 (b"model", Kind::String) => self.model = Some(cursor.string()?),
                 (b"created", Kind::Number) => self.created = whole_number(cursor.slice_skipped()?),
@@ -276,6 +279,25 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(cut(text), expected);
+        }
+    }
+
+    #[test]
+    fn a_tier_with_prices_of_its_own_is_flagged() {
+        for (tier, expected) in [
+            (r#""priority""#, true),
+            (r#""flex""#, true),
+            (r#""default""#, false),
+            (r#""on_demand""#, false),
+            ("null", false),
+        ] {
+            for text in [
+                format!(r#"{{"service_tier":{tier},"usage":{{"prompt_tokens":1}}}}"#),
+                format!(r#"{{"usage":{{"prompt_tokens":1,"service_tier":{tier}}}}}"#),
+            ] {
+                let outline = Outline::read(text.as_bytes()).unwrap().unwrap();
+                assert_eq!(outline.usage().unwrap().uncovered, expected, "{text}");
+            }
         }
     }
 

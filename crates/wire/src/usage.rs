@@ -23,8 +23,8 @@ pub struct Usage {
     pub reasoning: Option<u64>,
     /// Some reported count was negative, fractional, a string or over 2^40, or more input was cached than there was.
     pub insane: bool,
-    /// The provider counted units that no rate covers: cache writes, audio, images, searches, or tokens that are in its
-    /// total and nowhere else.
+    /// The provider counted units that no rate covers: cache writes, audio, images, searches, sources, tokens that are in
+    /// its total and nowhere else; or it served at a tier that costs more or less than the usual one.
     pub uncovered: bool,
     /// What the provider says it charged, if it says so.
     pub reported_cost: Option<ReportedCost>,
@@ -252,9 +252,17 @@ impl Report {
             | b"image_tokens"
             | b"video_tokens"
             | b"cache_write_tokens"
-            | b"cache_creation_tokens" => self.uncovered(cursor),
-            b"cache_creation_input_tokens" | b"prompt_audio_seconds" | b"num_search_queries" => {
-                self.uncovered(cursor)
+            | b"cache_creation_tokens"
+            | b"cache_creation_input_tokens"
+            | b"claude_cache_creation_5_m_tokens"
+            | b"claude_cache_creation_1_h_tokens"
+            | b"prompt_audio_seconds"
+            | b"num_search_queries"
+            | b"num_sources_used"
+            | b"citation_tokens" => self.uncovered(cursor),
+            b"service_tier" => {
+                self.usage.uncovered |= is_other_tier(cursor)?;
+                Ok(())
             }
             _ => cursor.pass(),
         }
@@ -329,6 +337,20 @@ impl Report {
         self.usage.insane |= sane.is_none();
         Ok(sane)
     }
+}
+
+/// Whether the `service_tier` here is one with prices of its own, as OpenAI's `priority` and `flex` are.
+pub(crate) fn is_other_tier(cursor: &mut Cursor<'_>) -> Result<bool, JsonError> {
+    let kind = cursor.peek()?;
+    let span = cursor.skip()?;
+    let usual: [&[u8]; 5] = [
+        b"\"default\"",
+        b"\"auto\"",
+        b"\"standard\"",
+        b"\"on_demand\"",
+        b"\"\"",
+    ];
+    Ok(kind == Kind::String && !usual.contains(&cursor.slice(span)))
 }
 
 /// The bytes of the value here if it is a number; passed over in any case.

@@ -233,6 +233,10 @@ fn units_without_a_rate_are_flagged() {
             false,
         ),
         (r#""prompt_audio_seconds":0.4"#, true),
+        (r#""num_sources_used":20"#, true),
+        (r#""num_sources_used":0"#, false),
+        (r#""citation_tokens":7"#, true),
+        (r#""claude_cache_creation_1_h_tokens":7"#, true),
         (r#""prompt_audio_seconds":{}"#, false),
     ];
     for (member, expected) in cases {
