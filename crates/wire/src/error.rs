@@ -67,28 +67,30 @@ impl ErrorObject {
         })
     }
 
-    /// The error that an event is which has no choices: one that says in words what is wrong, as the bare errors of FastAPI,
-    /// Baidu, MiniMax and SiliconFlow do. `None` for what has no such words.
+    /// The error that an event without choices is: one that says in words what is wrong, as the bare errors of FastAPI,
+    /// Baidu, MiniMax and SiliconFlow do. Words alone may as well tell how far the answer is, and a code may be that of
+    /// success. `None` for what is no error.
     pub(crate) fn of_event_without_choices(data: &[u8]) -> Option<Self> {
         let body: Value = serde_json::from_slice(data).ok()?;
-        let members = body.as_object()?;
-        let words = |member: &Value| member.as_str().is_some_and(|text| !text.is_empty());
-        if MESSAGES
-            .iter()
-            .filter_map(|name| members.get(*name))
-            .any(words)
+        let has_words = |name: &str| body[name].as_str().is_some_and(|text| !text.is_empty());
+        let has_code = is_failure(&body["code"])
+            || is_failure(&body["error_code"])
+            || body.get("data").is_some_and(Value::is_null);
+        let status = &body["base_resp"];
+        if is_failure(&status["status_code"]) {
+            Some(Self {
+                message: text_of(&status["status_msg"]).unwrap_or_default(),
+                code: text_of(&status["status_code"]),
+                ..Self::default()
+            })
+        } else if has_words("detail")
+            || has_words("error_msg")
+            || (has_code && (has_words("message") || has_words("msg")))
         {
-            return Self::of_value(&body);
+            Self::of_value(&body)
+        } else {
+            None
         }
-        let status = members.get("base_resp")?.as_object()?;
-        Some(Self {
-            message: status
-                .get("status_msg")
-                .and_then(text_of)
-                .unwrap_or_default(),
-            code: status.get("status_code").and_then(text_of),
-            ..Self::default()
-        })
     }
 
     /// `{"error":{"message","type","param","code"}}`
@@ -157,6 +159,14 @@ impl ErrorObject {
             _ => None,
         }
     }
+}
+
+/// Whether there is a code, and not one of those that stand for success.
+fn is_failure(code: &Value) -> bool {
+    text_of(code).is_some_and(|code| {
+        let code = code.to_ascii_lowercase();
+        !matches!(&*code, "" | "0" | "200" | "ok" | "success")
+    })
 }
 
 /// What the words of an error stand under.

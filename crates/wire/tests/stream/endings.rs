@@ -347,6 +347,15 @@ fn the_gate_opens_on_the_first_event_that_is_no_error() {
         ("data: {\"detail\":\"busy\"}\n\n", FirstEvent::Error),
         ("data: {\"message\":{\"x\":1}}\n\n", FirstEvent::Good),
         (
+            "data: {\"base_resp\":{\"status_code\":0,\"status_msg\":\"success\"}}\n\n",
+            FirstEvent::Good,
+        ),
+        (
+            "data: {\"status\":\"queued\",\"message\":\"position 3\"}\n\n",
+            FirstEvent::Good,
+        ),
+        ("data: {\"code\":0,\"msg\":\"ok\"}\n\n", FirstEvent::Good),
+        (
             "data: {\"message\":\"m\",\"choices\":[]}\n\n",
             FirstEvent::Good,
         ),
