@@ -3,6 +3,7 @@
 //! The operator may say so. Otherwise it is learned from 429s: what a provider carries while it refuses one more is what
 //! it can take, and each whole answer widens that a little, so that it is asked now and then whether it takes more by now.
 //! A burst that is refused altogether says that it takes less, but not how much: as in TCP, that cuts the limit to a part.
+//! What is refused again and again at one width is tried there more and more seldom.
 
 use std::num::NonZeroU32;
 
@@ -21,6 +22,9 @@ pub(crate) struct Limit {
     learned: Option<f64>,
     /// What the latest burst of refusals leaves at least.
     least: f64,
+    /// How many were in flight when it was refused last, and how often running it was just as many.
+    refused_at: u32,
+    repeats: u32,
     cuts: u64,
 }
 
@@ -67,14 +71,29 @@ impl Limit {
             from = from.min(carried);
             self.least = (from * CUT).max(1.0);
             self.cuts += 1;
+            let is_again = self.refused_at == self.in_flight;
+            self.repeats = if is_again { self.repeats + 1 } else { 0 };
+            self.refused_at = self.in_flight;
         }
         self.learned = Some(from.min(carried - 1.0).max(self.least));
     }
 
     /// A whole answer came.
     pub(crate) fn on_success(&mut self) {
-        let wider = self.learned.map(|learned| learned + 1.0 / learned);
-        self.learned = wider.filter(|learned| *learned <= FORGET_ABOVE);
+        let Some(learned) = self.learned else {
+            return;
+        };
+        if self.in_flight >= self.refused_at {
+            self.repeats = 0;
+        }
+        let is_next_refused = whole(learned) + 1 == self.refused_at;
+        let patience = if is_next_refused {
+            1 << self.repeats.min(MOST_DOUBLINGS)
+        } else {
+            1
+        };
+        let wider = learned + 1.0 / (learned * f64::from(patience));
+        self.learned = Some(wider).filter(|learned| *learned <= FORGET_ABOVE);
     }
 
     /// Requests in flight.
@@ -85,6 +104,9 @@ impl Limit {
 
 /// What a burst of refusals leaves at least of the requests in flight.
 const CUT: f64 = 0.7;
+
+/// A width that was refused often is tried again after 32 times as many answers as at first.
+const MOST_DOUBLINGS: u32 = 5;
 
 /// A learned limit as wide as this is none.
 const FORGET_ABOVE: f64 = 1024.0;
@@ -141,6 +163,55 @@ mod tests {
             limit.leave();
         }
         assert_eq!(limit.bound(), Some(7));
+    }
+
+    /// One that takes one at a time was refused every second time, for ever.
+    #[test]
+    fn what_is_refused_again_and_again_is_tried_more_and_more_seldom() {
+        for (takes, most_refused) in [(1, 40), (5, 10), (20, 4)] {
+            let mut limit = Limit::default();
+            let mut refused = 0;
+            for _ in 0..1_000 {
+                let mut slots = Vec::new();
+                while !limit.is_full() && slots.len() <= takes {
+                    slots.push(limit.enter());
+                }
+                for slot in slots.drain(takes.min(slots.len())..) {
+                    limit.on_congestion(slot);
+                    limit.leave();
+                    refused += 1;
+                }
+                for _ in slots {
+                    limit.on_success();
+                    limit.leave();
+                }
+            }
+            assert!(
+                refused <= most_refused * takes,
+                "{refused} of some {} at {takes}",
+                1_000 * takes
+            );
+            // It takes twice as many now: that is found out.
+            for _ in 0..1_000 {
+                let slots = (0..2 * takes)
+                    .take_while(|_| !limit.is_full())
+                    .map(|_| ())
+                    .count();
+                for _ in 0..slots {
+                    limit.enter();
+                }
+                for _ in 0..slots {
+                    limit.on_success();
+                    limit.leave();
+                }
+            }
+            assert!(
+                limit
+                    .bound()
+                    .is_none_or(|bound| bound as usize >= 2 * takes),
+                "{takes}"
+            );
+        }
     }
 
     #[test]
