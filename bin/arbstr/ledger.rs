@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arbstr_price::{BtcPrice, Rates, Sats};
+use arbstr_price::{BtcPrice, Decimal, Rates, Sats};
 use arbstr_route::{Offer, Plan};
 use arbstr_store::{Asked, Attempt, Completion, NextAttempt, Opening, Records, Store};
 use arbstr_wire::{Endpoint, Request};
@@ -392,8 +392,8 @@ impl RequestOutcome {
 }
 
 /// A cost as its exact decimal text.
-pub(crate) fn decimal(cost: Option<Sats>) -> Option<String> {
-    cost.map(|cost| cost.to_string())
+pub(crate) fn decimal(cost: Option<Sats>) -> Option<Decimal> {
+    cost.map(Sats::to_decimal)
 }
 
 /// What the record keeps of a name.

@@ -21,6 +21,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use arbstr_price::Decimal;
 use arbstr_route::{Permit, Report};
 use arbstr_wire::{BreakCode, Rewriter, StreamEnd, Trailer};
 use bytes::{Bytes, BytesMut};
@@ -339,7 +340,7 @@ impl StreamPump {
             provider: winner.offer.provider(),
             model: winner.offer.upstream_model(),
             created: u64::try_from(record.arrival().timestamp_ms / 1000).unwrap_or(0),
-            cost_sats: cost.as_deref(),
+            cost_sats: cost.as_ref().map(Decimal::as_str),
             latency_ms: clock::whole_ms(winner.latency),
             input_tokens: bill.usage.input,
             output_tokens: bill.usage.output,

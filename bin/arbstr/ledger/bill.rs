@@ -1,6 +1,6 @@
 //! What an answer costs, by the usage that its provider reports, or by what was seen of it.
 
-use arbstr_price::{Rates, Sats};
+use arbstr_price::{Decimal, Rates, Sats};
 use arbstr_store::MAX_AMOUNT;
 use arbstr_wire::{Endpoint, Observation, Usage};
 
@@ -72,7 +72,7 @@ impl RequestRecord {
             tracing::warn!(
                 request_id = &*self.arrival.id,
                 provider = offer.provider(),
-                cost_sats = decimal(cost),
+                cost_sats = decimal(cost).as_ref().map(Decimal::as_str),
                 "the tokens that the provider reports would cost more than can be true; the cost counts as unknown"
             );
         }

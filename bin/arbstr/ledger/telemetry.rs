@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arbstr_price::Decimal;
 use arbstr_store::Completion;
 
 use arbstr_wire::Endpoint;
@@ -103,8 +104,8 @@ impl RequestTelemetry {
                 provider = row.provider.unwrap_or("-"),
                 model = info.model.as_str(),
                 kind = doubt.word(),
-                cost_sats = decimal(row.cost),
-                provider_cost_sats = decimal(row.provider_cost),
+                cost_sats = decimal(row.cost).as_ref().map(Decimal::as_str),
+                provider_cost_sats = decimal(row.provider_cost).as_ref().map(Decimal::as_str),
                 "{}; told once a minute at most",
                 doubt.sentence()
             );
@@ -145,7 +146,7 @@ fn log(info: &RequestInfo, row: &Completion<&str>) {
         traceparent = info.traceparent,
         input_tokens = row.input_tokens,
         output_tokens = row.output_tokens,
-        cost_sats = decimal(row.cost),
+        cost_sats = decimal(row.cost).as_ref().map(Decimal::as_str),
         latency_ms = row.latency.map(clock::whole_ms),
         duration_ms = clock::whole_ms(row.duration),
         attempts = row.attempts.len(),
