@@ -116,6 +116,8 @@ pub(crate) struct OfferState {
 pub(crate) struct Asked {
     stream: Option<Instant>,
     whole: Option<Instant>,
+    /// Answers in a row that found fault with the request.
+    faults: u32,
 }
 
 /// What of a request decides how an offer looks at it.
@@ -426,17 +428,23 @@ impl Default for ProviderState {
 }
 
 impl OfferState {
-    /// A trial, if it was one, taught nothing: this offer finds fault with what others serve.
-    pub(crate) fn put_trial_off(&mut self, now: Instant) {
-        let trying = &mut self.profile.trying_until;
-        if trying.is_some() {
-            *trying = now.checked_add(LATELY);
+    /// It was asked, whatever came of it. If it `found_fault` with the request, and was asked only to learn from it, that
+    /// taught nothing: perhaps it finds fault with what others serve, and the client had that for an answer.
+    pub(crate) fn note_asked(&mut self, streaming: bool, found_fault: bool, now: Instant) {
+        self.asked.note(streaming, found_fault, now);
+        if found_fault && self.profile.trying_until.is_some() {
+            self.profile.trying_until = now.checked_add(self.asked.patience());
         }
     }
 }
 
 impl Asked {
-    pub(crate) const fn note(&mut self, streaming: bool, now: Instant) {
+    const fn note(&mut self, streaming: bool, found_fault: bool, now: Instant) {
+        self.faults = if found_fault {
+            self.faults.saturating_add(1)
+        } else {
+            0
+        };
         if streaming {
             self.stream = Some(now);
         } else {
@@ -444,9 +452,14 @@ impl Asked {
         }
     }
 
+    /// For how long it is not asked again only to learn from it.
+    fn patience(&self) -> Duration {
+        LATELY * (1 << self.faults.saturating_sub(1).min(LONGEST_PATIENCE))
+    }
+
     fn lately(&self, streaming: bool, now: Instant) -> bool {
         let at = if streaming { self.stream } else { self.whole };
-        at.is_some_and(|at| now.saturating_duration_since(at) < LATELY)
+        at.is_some_and(|at| now.saturating_duration_since(at) < self.patience())
     }
 
     const fn is_never(&self) -> bool {
@@ -515,6 +528,8 @@ pub(crate) fn extend(until: &mut Option<Instant>, now: Instant, length: Duration
 
 /// For so long nobody is asked again only to learn from it: who refuses such requests teaches nothing.
 const LATELY: Duration = Duration::from_secs(600);
+/// It doubles so often at most, for who refuses one after the other: some twenty hours.
+const LONGEST_PATIENCE: u32 = 7;
 
 /// An answer that has not come by then is not waited for any more before another trial.
 const LONGEST_TRIAL: Duration = Duration::from_secs(60);

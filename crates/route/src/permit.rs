@@ -186,9 +186,8 @@ impl Permit {
             offer.report(event);
         }
         match (outcome, verdict.action) {
-            (_, Action::ReturnAsIs) => offer_state.put_trial_off(now),
-            (AttemptOutcome::Good { .. }, _) | (_, Action::Stop | Action::WithoutStreamOptions) => {
-            }
+            (AttemptOutcome::Good { .. }, _)
+            | (_, Action::ReturnAsIs | Action::Stop | Action::WithoutStreamOptions) => {}
             _ if verdict.blame == Blame::ThisMachine => {}
             (outcome, _) => {
                 let share = self.share_sunk(outcome, sunk_cost);
@@ -198,7 +197,8 @@ impl Permit {
             }
         }
         if verdict.action != Action::Stop && verdict.blame != Blame::ThisMachine {
-            offer_state.asked.note(self.traits.streaming, now);
+            let found_fault = verdict.action == Action::ReturnAsIs;
+            offer_state.note_asked(self.traits.streaming, found_fault, now);
         }
         match outcome {
             AttemptOutcome::Good { .. } => self.record_latency(&mut offer_state, took),

@@ -257,7 +257,7 @@ fn candidates_with_rankings(
         };
         let view = offer.view(now, expected.tick, &context);
         let mut candidate = candidate(facts, inputs, offer, expected, &view);
-        rankings.push(Ranking::new(place, &candidate, &view));
+        rankings.push(Ranking::new(place, &candidate, &view, expected.tick));
         candidate.skipped = candidate.skipped.or(view.skip);
         candidates.push(candidate);
     }

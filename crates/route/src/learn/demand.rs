@@ -237,9 +237,9 @@ pub(super) fn median(mut ages: Vec<u32>) -> u32 {
 }
 
 /// Whether this is one moment of the clock in `many`, in no rhythm that requests could have too.
-pub(crate) fn is_one_in(many: u32, now: u32) -> bool {
+pub(crate) fn is_one_in(many: u64, now: u32) -> bool {
     let spread = now.wrapping_mul(0x9e37_79b9);
-    (u64::from(spread) * u64::from(many)) >> 32 == 0
+    (u64::from(spread) * many) >> 32 == 0
 }
 
 /// Answers after which other models' requests are not asked any more.

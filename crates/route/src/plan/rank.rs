@@ -8,7 +8,7 @@ use std::time::Instant;
 use arbstr_price::Sats;
 
 use crate::candidate::{Candidate, OfferView, Rank};
-use crate::estimate::to_number;
+use crate::estimate::{to_count, to_number};
 use crate::learn::demand::is_one_in;
 use crate::learn::explore::Trial;
 use crate::policy::Strategy;
@@ -23,6 +23,8 @@ pub(super) struct Ranking {
     /// How much one more answer would move the logarithm of its cost; nothing where it may not be tried.
     news: f32,
     pub(super) place: u32,
+    /// What its model's clock shows for this request.
+    tick: u32,
     is_ready: bool,
     /// It was never asked.
     unheard: bool,
@@ -36,7 +38,7 @@ pub(super) struct Ranking {
 }
 
 impl Ranking {
-    pub(super) fn new(place: u32, candidate: &Candidate, view: &OfferView) -> Self {
+    pub(super) fn new(place: u32, candidate: &Candidate, view: &OfferView, tick: u32) -> Self {
         let quote = candidate.quote.as_ref();
         let cost = quote.map_or(f64::INFINITY, |quote| nanosats(quote.total()));
         let ruled_out = candidate.is_ruled_out();
@@ -53,6 +55,7 @@ impl Ranking {
                 0.0
             },
             place,
+            tick,
             is_ready,
             unheard: view.unheard,
             shows_time: view.latency.is_none() && !view.asked_lately,
@@ -139,16 +142,9 @@ pub(super) fn try_somebody(
             (place, trial)
         });
     let chosen = untimed.or_else(|| state.budget.choose(best.cost, trials));
-    let premium = chosen.map(|place| {
-        let dearer = at(&rankings[place]).expected_cost().unwrap_or_default();
-        let cheaper = at(&best).expected_cost().unwrap_or_default();
-        let premium = dearer.checked_sub(cheaper).unwrap_or_default();
-        // Among equals it may be the cheaper one that is tried.
-        premium.max(Sats::default())
-    });
-    state
-        .budget
-        .note(best.cost, premium.map_or(0.0, nanosats).max(0.0));
+    let premium = chosen.map(|place| premium(candidates, &rankings[place], &best));
+
+    state.budget.note(best.cost, premium.map_or(0.0, nanosats));
     drop(state);
     let place = chosen?;
     at(&best).offer.demand.shared().note_trial(premium?);
@@ -161,28 +157,39 @@ pub(super) fn try_somebody(
 }
 
 /// Under `lowest_latency`, puts the candidate in front that was not heard of for longest, once in [`LOOK_TURN`] requests and
-/// the less often the slower it was: a time once measured would else stand for ever. `candidates` are in the order of
-/// their places.
+/// the less often the slower or the dearer it is: a time once measured would else stand for ever. `candidates` are in the
+/// order of their places.
 pub(super) fn look_again(candidates: &[Candidate], rankings: &mut [Ranking]) -> Option<Rank> {
     let best = *rankings.iter().find(|ranking| ranking.is_ready)?;
-    let offer = |ranking: &Ranking| &candidates[ranking.place as usize].offer;
-    let tick = offer(&best).demand.lock().ticks;
-    if !is_one_in(LOOK_TURN, tick) {
+    if !is_one_in(to_count(LOOK_TURN), best.tick) {
         return None;
     }
+    let offer = |ranking: &Ranking| &candidates[ranking.place as usize].offer;
     let others = rankings.iter().enumerate();
     let (place, other) = others
         .filter(|(_, ranking)| ranking.is_ready && ranking.place != best.place && !ranking.fails)
         .min_by_key(|(_, ranking)| offer(ranking).lock().profile.tally.at)?;
-    let slower = other.latency / best.latency.max(1) / MUCH_SLOWER;
-    let turns = u32::try_from(slower)
-        .unwrap_or(u32::MAX)
-        .clamp(1, MOST_TURNS);
-    if !is_one_in(LOOK_TURN * turns, tick) {
+    let slower = to_number(other.latency) / to_number(best.latency.max(1)) / MUCH_SLOWER;
+    // Something for nothing is as much dearer as can be.
+    let dearer = other.cost / best.cost;
+    let turns = LOOK_TURN * slower.max(dearer).clamp(1.0, MOST_TURNS);
+    if !is_one_in(to_count(turns), best.tick) {
         return None;
     }
+    let premium = premium(candidates, other, &best);
+    offer(&best).demand.shared().note_trial(premium);
     rankings[..=place].rotate_right(1);
     Some(Rank::TimeUnknown)
+}
+
+/// What it is expected to cost more to ask `dearer`, in whose place `cheaper` would be asked; among equals it may be the
+/// cheaper of the two.
+fn premium(candidates: &[Candidate], dearer: &Ranking, cheaper: &Ranking) -> Sats {
+    let cost = |ranking: &Ranking| candidates[ranking.place as usize].expected_cost();
+    let premium = cost(dearer)
+        .unwrap_or_default()
+        .checked_sub(cost(cheaper).unwrap_or_default());
+    premium.unwrap_or_default().max(Sats::default())
 }
 
 /// Notes why each candidate stands where it stands; `rankings` are in the same order, and `tried` is why the first is
@@ -259,10 +266,10 @@ const fn single(value: f64) -> f32 {
 /// Costs that differ by no more are not known to differ.
 const HARDLY_MORE: f64 = 1.01;
 /// In so many requests under `lowest_latency` one goes to somebody else.
-const LOOK_TURN: u32 = 32;
-/// Who takes more than so many times as long is looked at more rarely, in proportion.
-const MUCH_SLOWER: u64 = 8;
+const LOOK_TURN: f64 = 32.0;
+/// Who takes more than so many times as long is looked at more rarely, in proportion; so is who costs more at all.
+const MUCH_SLOWER: f64 = 8.0;
 /// At least once in so many of those turns.
-const MOST_TURNS: u32 = 64;
+const MOST_TURNS: f64 = 64.0;
 /// So many beside the best make it plain what an answer takes.
 const ENOUGH_HEARD: usize = 2;
