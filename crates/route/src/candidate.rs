@@ -139,8 +139,8 @@ pub(crate) struct OfferView {
     /// It may be asked only to learn from it.
     pub(crate) may_be_tried: bool,
     pub(crate) latency: Option<Duration>,
-    /// It was asked for such an answer not long ago, whatever came of it.
-    pub(crate) asked_lately: bool,
+    /// Asking it would probably show how fast it is, which nobody knows yet: it was not asked for such an answer lately.
+    pub(crate) shows_time: bool,
     /// It was never asked for anything.
     pub(crate) unheard: bool,
 }
@@ -304,13 +304,14 @@ impl Offer {
         } else {
             &offer.wholes
         };
+        let latency = latency.mean();
         OfferView {
             skip: self.obstacle_in(&provider, &offer, now, Urgency::Ready),
             effects,
             cached: self.expect_cached(&offer.profile, context),
             may_be_tried: offer.profile.may_be_tried(now),
-            latency: latency.mean(),
-            asked_lately: offer.asked.lately(context.streaming, now),
+            latency,
+            shows_time: latency.is_none() && !offer.asked.lately(context.streaming, now),
             unheard: offer.asked.is_never() && offer.profile.tally.at.is_none(),
         }
     }

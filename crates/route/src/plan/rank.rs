@@ -58,7 +58,7 @@ impl Ranking {
             tick,
             is_ready,
             unheard: view.unheard,
-            shows_time: view.latency.is_none() && !view.asked_lately,
+            shows_time: view.shows_time,
             fails: view.effects.success.is_some_and(|share| share < 0.5),
             may_be_tried,
             ruled_out,
