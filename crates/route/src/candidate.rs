@@ -16,6 +16,7 @@ use crate::circuit::{Circuit, CircuitSettings, CircuitState, Urgency};
 use crate::latency::Latency;
 use crate::learn::demand::Demand;
 use crate::learn::profile::{Effects, HeldPrefix, OfferProfile};
+use crate::learn::typical::Logs;
 use crate::limit::Limit;
 use crate::snapshot::{Experience, OfferSnapshot, ProviderSnapshot};
 use crate::verdict::{Action, SUSPENSION, Verdict};
@@ -294,11 +295,16 @@ impl Offer {
             .then_some(Skip::AtCapacity { limit })
     }
 
-    /// What a plan wants to know, when the demand's clock shows `tick`.
-    pub(crate) fn view(&self, now: Instant, tick: u32, context: &PlanContext<'_>) -> OfferView {
+    /// What a plan wants to know, where offers add what is `typical`, when the demand's clock shows `tick`.
+    pub(crate) fn view(
+        &self,
+        now: Instant,
+        (typical, tick): (Logs, u32),
+        context: &PlanContext<'_>,
+    ) -> OfferView {
         let provider = self.provider.lock();
         let mut offer = self.lock();
-        let effects = offer.profile.recent_effects(now, tick);
+        let effects = offer.profile.recent_effects(typical, now, tick);
         let latency = if context.streaming {
             &offer.streams
         } else {
@@ -347,6 +353,7 @@ impl Offer {
 
     pub(crate) fn snapshot(&self, now: Instant) -> OfferSnapshot {
         let first_event_auto = self.first_event_auto();
+        let typical = self.demand.lock().typical.logs();
         let state = self.lock();
         OfferSnapshot {
             model: self.model.clone(),
@@ -359,7 +366,7 @@ impl Offer {
             json_latency: state.wholes.mean(),
             first_event_auto,
             refuses_stream_options: self.refuses_stream_options(),
-            experience: Experience::of(&state.profile, now),
+            experience: Experience::of(&state.profile, typical, now),
         }
     }
 }

@@ -4,7 +4,8 @@
 //! tokens that requests of a kind take, whoever serves them. [`profile`] holds the second: how many more tokens an offer
 //! bills for the same, how often it fails, how well its cache works. Both learn from the same answers, each from what
 //! the other leaves unexplained, in logarithms, where such effects add up. [`prefix`] knows who has seen which
-//! conversation, [`explore`] what it is worth to find out more, [`shared`] what is true of all models' requests.
+//! conversation, [`typical`] what an offer adds of which nothing is known, [`explore`] what it is worth to find out more,
+//! [`shared`] what is true of all models' requests.
 
 pub(crate) mod demand;
 pub(crate) mod explore;
@@ -13,3 +14,4 @@ pub(crate) mod prefix;
 pub(crate) mod profile;
 pub(crate) mod save;
 pub(crate) mod shared;
+pub(crate) mod typical;

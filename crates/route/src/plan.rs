@@ -13,6 +13,7 @@ use crate::candidate::{Candidate, Offer, OfferView, PlanContext, Rank, Skip};
 use crate::estimate::{to_count, to_millionths, to_number};
 use crate::learn::demand::{Demand, Expectation};
 use crate::learn::prefix::Prefixes;
+use crate::learn::typical::Logs;
 use crate::permit::RequestTraits;
 use crate::policy::{PolicySet, Strategy, Texts};
 use crate::shape::{Keys, Shape};
@@ -94,16 +95,19 @@ struct ModelExpectation {
     output: f64,
     /// Input tokens reported for each estimated one.
     input_ratio: f64,
+    /// What offers add as a rule.
+    typical: Logs,
     /// The demand's clock.
     tick: u32,
 }
 
 impl ModelExpectation {
-    fn of(found: &Expectation, tick: u32) -> Self {
+    fn of(found: &Expectation, typical: Logs, tick: u32) -> Self {
         let usual_ratio = found.log_input.map_or(0.0, |prediction| prediction.value);
         Self {
             output: f64::from(found.output),
             input_ratio: f64::from(usual_ratio).exp(),
+            typical,
             tick,
         }
     }
@@ -251,11 +255,12 @@ fn candidates_with_rankings(
         let expected = match latest {
             Some((known, expected)) if known == model => expected,
             _ => {
-                let (found, tick) = offer.demand.expect(&traits.keys, !inputs.preview);
-                latest.insert((model, ModelExpectation::of(&found, tick))).1
+                let (found, typical, tick) = offer.demand.expect(&traits.keys, !inputs.preview);
+                let expected = ModelExpectation::of(&found, typical, tick);
+                latest.insert((model, expected)).1
             }
         };
-        let view = offer.view(now, expected.tick, &context);
+        let view = offer.view(now, (expected.typical, expected.tick), &context);
         let mut candidate = candidate(facts, inputs, offer, expected, &view);
         rankings.push(Ranking::new(place, &candidate, &view, expected.tick));
         candidate.skipped = candidate.skipped.or(view.skip);

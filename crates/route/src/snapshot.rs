@@ -8,6 +8,7 @@ use arbstr_price::Rates;
 use crate::candidate::Tier;
 use crate::circuit::CircuitState;
 use crate::learn::profile::OfferProfile;
+use crate::learn::typical::Logs;
 
 /// One provider at one moment.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,15 +75,16 @@ pub struct Experience {
 }
 
 impl Experience {
-    pub(crate) fn of(profile: &OfferProfile, now: Instant) -> Self {
-        let effects = profile.effects(now, profile.heard);
+    pub(crate) fn of(profile: &OfferProfile, typical: Logs, now: Instant) -> Self {
+        let effects = profile.effects(typical, now, profile.heard);
+        let [text, billing, input] = typical.map(f64::from);
         let known = |knowledge: f32, factor: f64| (knowledge > 0.0).then_some(factor);
         Self {
             output_factor: known(
                 profile.billing.knowledge + profile.text.knowledge,
-                effects.output,
+                effects.output / (text + billing).exp(),
             ),
-            input_factor: known(profile.input.knowledge, effects.input),
+            input_factor: known(profile.input.knowledge, effects.input / input.exp()),
             success: effects.success,
             implausible_usage: profile.implausible,
         }

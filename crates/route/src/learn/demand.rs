@@ -17,6 +17,7 @@ use self::blend::Blend;
 use self::node::Lanes;
 use super::explore::ExplorationBudget;
 use super::shared::SharedDemand;
+use super::typical::{Logs, Typical};
 use crate::shape::{Keys, LEVELS};
 
 mod blend;
@@ -45,6 +46,8 @@ pub(crate) struct DemandState {
     /// Counts the requests planned, as a clock of what happens here.
     pub(crate) ticks: u32,
     pub(crate) budget: ExplorationBudget,
+    /// What its offers add.
+    pub(crate) typical: Typical,
 }
 
 /// What one answer shows, less what its server added.
@@ -73,9 +76,9 @@ impl Demand {
         self.has_peers.store(has_peers, Ordering::Relaxed);
     }
 
-    /// What a request with these keys may be expected to take, and the clock of requests, which is moved on if this one
-    /// `counts`.
-    pub(crate) fn expect(&self, keys: &Keys, counts: bool) -> (Expectation, u32) {
+    /// What a request with these keys may be expected to take, what offers add as a rule, and the clock of requests, which is
+    /// moved on if this one `counts`.
+    pub(crate) fn expect(&self, keys: &Keys, counts: bool) -> (Expectation, Logs, u32) {
         if counts {
             self.shared.tick();
         }
@@ -84,9 +87,10 @@ impl Demand {
         let ticks = state.ticks;
         let mut blend = state.blend(keys);
         let known = state.known();
+        let typical = state.typical.logs();
         drop(state);
         self.ask_around(&mut blend, keys, known);
-        (blend.finish(), ticks)
+        (blend.finish(), typical, ticks)
     }
 
     /// Takes an answer to a request with these keys into account. Gives what was expected of it before, doubted as far

@@ -5,8 +5,8 @@
 //! keep it honest: a single step is bounded, so that one absurd report moves it little; evidence is worth less the
 //! longer ago it was gathered; and when what comes in keeps falling to one side, the old evidence is let go.
 //!
-//! Most offers of a model add nothing at all, which no bell-shaped prior says. So an estimate is reckoned with once it is
-//! a few times as likely as mere chance; until then the offer counts as one like any other.
+//! Most offers of a model add nothing beyond what others do, which no bell-shaped prior says. So an estimate is reckoned
+//! with once it is a few times as likely as mere chance; until then the offer counts as a typical one.
 
 use super::demand::Prediction;
 
@@ -82,14 +82,15 @@ impl Factor {
         noise / (noise + self.variance(prior))
     }
 
-    /// The logarithm to reckon with: the estimate, or nothing while chance explains it almost as well.
-    pub(crate) fn effect(&self, prior: &Prior) -> f32 {
+    /// The logarithm to reckon with: the estimate, or what is `typical` while chance explains it almost as well.
+    pub(crate) fn effect(&self, prior: &Prior, typical: f32) -> f32 {
         let variance = self.variance(prior);
         let most_by_chance = variance * (LIKELIER * LIKELIER * prior.spread / variance).ln();
-        if self.log * self.log > most_by_chance {
+        let apart = self.log - typical;
+        if apart * apart > most_by_chance {
             self.log
         } else {
-            0.0
+            typical
         }
     }
 
@@ -168,7 +169,11 @@ mod tests {
         ] {
             let factor = after((0..count).map(|index| effect + noise(index)));
             let want = if counts { factor.log } else { 0.0 };
-            assert_eq!(factor.effect(&PRIOR), want, "{effect} {count} {factor:?}");
+            assert_eq!(
+                factor.effect(&PRIOR, 0.0),
+                want,
+                "{effect} {count} {factor:?}"
+            );
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::demand::{Clue, Expectation, Mean, Sample};
 use super::factor::{Factor, Prior};
+use super::typical::{Logs, Voice};
 use crate::estimate::to_number;
 
 /// What experience says of one offer.
@@ -32,7 +33,7 @@ pub(crate) struct OfferProfile {
     /// An answer is awaited that was asked for only to learn; not to be asked for another before.
     pub(crate) trying_until: Option<Instant>,
     /// The effects as they were reckoned last, and for when.
-    pub(crate) reckoned: Option<(Effects, Instant, u32)>,
+    pub(crate) reckoned: Option<(Effects, Logs, Instant, u32)>,
 }
 
 /// How attempts ended.
@@ -188,20 +189,21 @@ impl OfferProfile {
     }
 
     /// As [`Self::effects`], reckoned anew only after a change, or when enough time has passed to tell.
-    pub(crate) fn recent_effects(&mut self, now: Instant, tick: u32) -> Effects {
-        if let Some((effects, at, then)) = self.reckoned
+    pub(crate) fn recent_effects(&mut self, typical: Logs, now: Instant, tick: u32) -> Effects {
+        if let Some((effects, logs, at, then)) = self.reckoned
+            && logs == typical
             && tick.wrapping_sub(then) < FRESH_TICKS
             && now.saturating_duration_since(at) < FRESH
         {
             return effects;
         }
-        let effects = self.effects(now, tick);
-        self.reckoned = Some((effects, now, tick));
+        let effects = self.effects(typical, now, tick);
+        self.reckoned = Some((effects, typical, now, tick));
         effects
     }
 
-    /// The effects in force at `now`, when the demand's clock shows `tick`.
-    pub(crate) fn effects(&self, now: Instant, tick: u32) -> Effects {
+    /// The effects in force at `now`, when the demand's clock shows `tick`, where others add what is `typical`.
+    pub(crate) fn effects(&self, typical: Logs, now: Instant, tick: u32) -> Effects {
         let idle = single(f64::from(tick.saturating_sub(self.heard)));
         let kept = (-idle / IDLE_TICKS).exp2();
         let news = |factor: &Factor, prior: &Prior| {
@@ -209,17 +211,29 @@ impl OfferProfile {
             factor.fade(kept);
             factor.news(prior)
         };
+        let [text_log, billing_log, input_log] = typical;
+        let output_log =
+            self.text.effect(&TEXT, text_log) + self.billing.effect(&BILLING, billing_log);
         let (text, billing) = (news(&self.text, &TEXT), news(&self.billing, &BILLING));
         let tally = self.tally.faded(now, idle);
         Effects {
-            output: f64::from(self.text.effect(&TEXT) + self.billing.effect(&BILLING)).exp(),
-            input: f64::from(self.input.effect(&INPUT)).exp(),
+            output: f64::from(output_log).exp(),
+            input: f64::from(self.input.effect(&INPUT, input_log)).exp(),
             output_news: (text * text + billing * billing).sqrt(),
             input_news: news(&self.input, &INPUT),
             failure: tally.failure(),
             overruns: self.overrun.value > 0.5,
             success: tally.success(),
         }
+    }
+
+    /// What this offer says of what offers add.
+    pub(crate) fn voice(&self) -> Voice {
+        Voice::of([
+            (&self.text, &TEXT),
+            (&self.billing, &BILLING),
+            (&self.input, &INPUT),
+        ])
     }
 
     /// An answer without a measure of its text teaches the billing, if coarsely.

@@ -56,13 +56,17 @@ impl Permit {
         profile.heard = tick;
         profile.trying_until = None;
         profile.reckoned = None;
+        let before = profile.voice();
         profile.learn(sample, &expected, reported);
+        let after = profile.voice();
         if let (true, Some(input)) = (self.offer.prices_cache(), usage.input) {
             // In the measure of the estimate, which all prefixes are kept in.
             let scale = to_number(traits.input) / to_number(input.max(1));
             let cached = to_number(usage.cached_input.unwrap_or(0)) * scale;
             profile.cache.learn(held.as_ref(), traits.input, cached);
         }
+        drop(state);
+        demand.lock().typical.hear(&before, &after);
     }
 
     /// What a failed attempt cost, as a share of what the answer was expected to.

@@ -8,6 +8,7 @@ use crate::learn::explore::ExplorationBudget;
 use crate::learn::factor::Factor;
 use crate::learn::prefix::{Holder, MOST_HOLDERS};
 use crate::learn::profile::{Cache, OfferProfile, Tally};
+use crate::learn::typical::Typical;
 
 /// Something that outlives the process.
 pub(crate) trait Stored: Sized {
@@ -84,6 +85,25 @@ impl Stored for ExplorationBudget {
     }
 }
 
+impl Stored for Typical {
+    fn write(&self, to: &mut Writer, _: Moment) {
+        let numbers = self.sums.iter().chain(&self.weights);
+        numbers.for_each(|value| to.number(value.to_bits()));
+    }
+
+    fn read(from: &mut Reader<'_>, _: Moment) -> Result<Self, LoadError> {
+        let mut numbers = [[0.0; 3]; 2];
+        for number in numbers.iter_mut().flatten() {
+            *number = f64::from_bits(from.number()?);
+            if !number.is_finite() {
+                return Err(LoadError::Damaged);
+            }
+        }
+        let [sums, weights] = numbers;
+        Ok(Self::of(sums, weights))
+    }
+}
+
 impl Stored for Node {
     fn write(&self, to: &mut Writer, _: Moment) {
         to.floats(&[self.count[OUTPUT], self.tokens]);
@@ -123,6 +143,7 @@ impl DemandState {
     pub(crate) fn write(&self, most: usize, clock: u32, to: &mut Writer, moment: Moment) {
         to.small(self.ticks);
         self.budget.write(to, moment);
+        self.typical.write(to, moment);
         self.levels.iter().for_each(|level| level.write(to, moment));
         let mut nodes: Vec<(u64, &Node)> = self.nodes.iter().collect();
         nodes.sort_unstable_by_key(|(key, node)| (node.age(clock), *key));
@@ -140,6 +161,7 @@ impl DemandState {
         let mut state = Self {
             ticks: from.small()?,
             budget: ExplorationBudget::read(from, moment)?,
+            typical: Typical::read(from, moment)?,
             ..Self::default()
         };
         for level in &mut state.levels {

@@ -175,3 +175,41 @@ fn a_shortage_of_this_machine_leaves_no_mark() {
     let plan = planned(&market, &facts("m"));
     assert_eq!(plan.candidates[0].success, Some(1.0));
 }
+
+/// Each seemed to give a little more or less than the others, by chance, so that a tie was none for long.
+#[test]
+fn the_fastest_of_equals_serves_however_answers_differ() {
+    let names = ["a", "b", "fast", "d", "e", "f"];
+    let mut spec = spec(&names);
+    let offers = spec.providers[0].offers.clone();
+    for provider in &mut spec.providers {
+        provider.offers.clone_from(&offers);
+    }
+    let market = build(spec);
+    let facts = facts("m");
+    let mut asked = Vec::new();
+    for number in 0..600_u64 {
+        let now = start() + secs(number);
+        let mut waterfall = Waterfall::new(market.plan(&facts, now).expect("a plan"), None);
+        let Step::Attempt(attempt) = waterfall.next(now, 0) else {
+            panic!("nobody to ask")
+        };
+        let name = attempt.offer.provider().to_owned();
+        let took = if name == "fast" { QUICK } else { 2 * QUICK };
+        let permit = waterfall.on_outcome(attempt, GOOD, now + took).permit;
+        let dice = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let length = 100 + (dice ^ dice >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) % 600;
+        let mut usage = Usage::default();
+        (usage.input, usage.output) = (Some(1000), Some(length));
+        let report = Report {
+            usage: Some(usage),
+            text_bytes: Some(4 * length),
+        };
+        permit
+            .expect("accepted")
+            .finish(PermitEnd::Complete, &report, now + took);
+        asked.push(name);
+    }
+    let fast = asked.iter().filter(|name| *name == "fast").count();
+    assert!(fast > 520, "{fast}");
+}
