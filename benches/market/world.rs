@@ -18,6 +18,8 @@ pub(crate) enum Climate {
     Static,
     /// Some bill more tokens than others for the same text, or give more text.
     Verbose,
+    /// Some bill a multiple of what their text can have, and text may be cut short.
+    Liars,
     /// Some fail, and bill half of what they did not finish.
     Flaky,
     /// Conversations, and prices for input that was seen before.
@@ -36,6 +38,8 @@ pub(crate) struct Seller {
     pub(crate) output_factor: f64,
     /// Text it gives where others give one.
     pub(crate) text_factor: f64,
+    /// Bytes that it shows of an answer at most; it bills the others all the same.
+    pub(crate) shows: u64,
     /// Chance to refuse, and to break off in the middle.
     pub(crate) refuses: f64,
     pub(crate) breaks: f64,
@@ -85,9 +89,10 @@ pub(crate) enum Fate {
 }
 
 impl Climate {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Static,
         Self::Verbose,
+        Self::Liars,
         Self::Flaky,
         Self::Cached,
         Self::Burst,
@@ -97,6 +102,7 @@ impl Climate {
         match self {
             Self::Static => "static",
             Self::Verbose => "verbose",
+            Self::Liars => "liars",
             Self::Flaky => "flaky",
             Self::Cached => "cached",
             Self::Burst => "burst",
@@ -107,7 +113,7 @@ impl Climate {
     pub(crate) fn bar(self) -> f64 {
         match self {
             Self::Static => 1.5,
-            Self::Verbose => 2.0,
+            Self::Verbose | Self::Liars => 2.0,
             Self::Flaky => 5.0,
             Self::Cached => 12.0,
             Self::Burst => 10.0,
@@ -122,6 +128,10 @@ impl World {
         let mut sellers: Vec<Seller> = (0..count)
             .map(|index| seller(index, climate, &mut dice))
             .collect();
+        if climate == Climate::Liars && dice.chance(0.5) {
+            let shows = dice.spread(10.0, 1000.0) as u64;
+            sellers.iter_mut().for_each(|seller| seller.shows = shows);
+        }
         let mut jobs = Vec::with_capacity(requests);
         let kinds: Vec<Kind> = (0..4 + dice.below(7))
             .map(|_| Kind::new(&mut dice))
@@ -171,7 +181,8 @@ impl Seller {
 
     /// Bytes of its answer.
     pub(crate) fn text(&self, job: &Job) -> u64 {
-        (self.output(job) as f64 / self.output_factor * job.bytes_per_token).ceil() as u64
+        let text = self.output(job) as f64 / self.output_factor * job.bytes_per_token;
+        (text.ceil() as u64).min(self.shows)
     }
 
     pub(crate) fn cost(&self, usage: &Usage) -> Sats {
@@ -230,6 +241,7 @@ fn seller(index: usize, climate: Climate, dice: &mut Dice) -> Seller {
     let cached = climate == Climate::Cached && dice.chance(0.6);
     let cached_share = dice.pick(&[0.1, 0.25, 0.5]);
     let verbose = climate == Climate::Verbose && dice.chance(0.5);
+    let lies = climate == Climate::Liars && dice.chance(0.4);
     let flaky = climate == Climate::Flaky && dice.chance(0.5);
     let rate = |sats: f64| Rate::from_millisats_per_million((sats * 1000.0) as u64);
     Seller {
@@ -240,17 +252,22 @@ fn seller(index: usize, climate: Climate, dice: &mut Dice) -> Seller {
             cached_input: cached.then(|| rate(input * cached_share)),
             base_fee: Sats::from_nanosats((fee * 1e9) as i128),
         },
-        input_factor: if verbose && dice.chance(0.5) {
-            dice.between(1.0, 1.6)
+        input_factor: if verbose && dice.chance(0.5) || lies && dice.chance(0.3) {
+            dice.between(1.0, if lies { 3.0 } else { 1.6 })
         } else {
             1.0
         },
-        output_factor: if verbose { dice.spread(0.9, 2.2) } else { 1.0 },
+        output_factor: match climate {
+            Climate::Verbose if verbose => dice.spread(0.9, 2.2),
+            Climate::Liars if lies => dice.spread(1.5, 10.0),
+            _ => 1.0,
+        },
         text_factor: if verbose && dice.chance(0.4) {
             dice.spread(0.9, 1.8)
         } else {
             1.0
         },
+        shows: u64::MAX,
         refuses: if flaky { dice.between(0.0, 0.1) } else { 0.0 },
         breaks: if flaky { dice.between(0.02, 0.15) } else { 0.0 },
         outages: Vec::new(),
