@@ -70,6 +70,14 @@ impl Ranking {
         self.cost <= best.cost * HARDLY_MORE
     }
 
+    /// In how many turns for looks one is for this, while `best` is the fastest.
+    fn rarity(&self, best: &Self) -> f64 {
+        let slower = to_number(self.latency) / to_number(best.latency.max(1)) / MUCH_SLOWER;
+        // Where the best costs nothing, this is as much dearer as can be.
+        let dearer = self.cost / best.cost;
+        slower.max(dearer).clamp(1.0, MOST_TURNS)
+    }
+
     fn is_worth_timing(&self) -> bool {
         self.may_be_tried && self.shows_time && !self.fails
     }
@@ -143,7 +151,6 @@ pub(super) fn try_somebody(
         });
     let chosen = untimed.or_else(|| state.budget.choose(best.cost, trials));
     let premium = chosen.map(|place| premium(candidates, &rankings[place], &best));
-
     state.budget.note(best.cost, premium.map_or(0.0, nanosats));
     drop(state);
     let place = chosen?;
@@ -156,9 +163,9 @@ pub(super) fn try_somebody(
     })
 }
 
-/// Under `lowest_latency`, puts the candidate in front that was not heard of for longest, once in [`LOOK_TURN`] requests and
-/// the less often the slower or the dearer it is: a time once measured would else stand for ever. `candidates` are in the
-/// order of their places.
+/// Under `lowest_latency`, puts a candidate in front, once in [`LOOK_TURN`] requests and the less often the slower or the
+/// dearer it is: a time once measured would else stand for ever. Of those whose turn it is, that is who was not heard of for
+/// longest. `candidates` are in the order of their places.
 pub(super) fn look_again(candidates: &[Candidate], rankings: &mut [Ranking]) -> Option<Rank> {
     let best = *rankings.iter().find(|ranking| ranking.is_ready)?;
     if !is_one_in(to_count(LOOK_TURN), best.tick) {
@@ -168,14 +175,8 @@ pub(super) fn look_again(candidates: &[Candidate], rankings: &mut [Ranking]) -> 
     let others = rankings.iter().enumerate();
     let (place, other) = others
         .filter(|(_, ranking)| ranking.is_ready && ranking.place != best.place && !ranking.fails)
+        .filter(|(_, ranking)| is_one_in(to_count(LOOK_TURN * ranking.rarity(&best)), best.tick))
         .min_by_key(|(_, ranking)| offer(ranking).lock().profile.tally.at)?;
-    let slower = to_number(other.latency) / to_number(best.latency.max(1)) / MUCH_SLOWER;
-    // Something for nothing is as much dearer as can be.
-    let dearer = other.cost / best.cost;
-    let turns = LOOK_TURN * slower.max(dearer).clamp(1.0, MOST_TURNS);
-    if !is_one_in(to_count(turns), best.tick) {
-        return None;
-    }
     let premium = premium(candidates, other, &best);
     offer(&best).demand.shared().note_trial(premium);
     rankings[..=place].rotate_right(1);

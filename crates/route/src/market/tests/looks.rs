@@ -147,6 +147,24 @@ fn looks_under_lowest_latency_are_the_rarer_the_dearer_and_their_price_is_told()
     }
 }
 
+/// It was always the one that was not heard of for longest, and let its turns pass.
+#[test]
+fn a_dear_one_keeps_no_other_from_being_looked_at() {
+    let offers = [("fast", 10), ("dear", 600), ("other", 10)];
+    let mut spec = MarketSpec {
+        providers: offers
+            .map(|(name, rate)| provider(name, vec![offer("m", rate, rate)]))
+            .into(),
+        ..MarketSpec::default()
+    };
+    spec.policies.default_strategy = Strategy::LowestLatency;
+    let others = count_first(&build(spec), "other", (3200, secs(2)), |name| match name {
+        "fast" => (GOOD, QUICK),
+        _ => (GOOD, 2 * QUICK),
+    });
+    assert!((70..=110).contains(&others), "{others}");
+}
+
 /// The clock of the model was read anew, and showed what requests planned at the same time had made of it.
 #[test]
 fn a_request_is_a_look_by_its_own_turn() {
