@@ -25,7 +25,8 @@ pub(crate) struct Outline<'a> {
     pub(crate) finished: u128,
     /// The one of choice 0.
     pub(crate) finish: Option<Str<'a>>,
-    /// The value of a non-null top-level `error`; the whole, where it calls its `object` an error and has no choices.
+    /// The value of a non-null top-level `error`, unless it is empty and stands beside choices; the whole, where it calls
+    /// its `object` an error and has no choices.
     pub(crate) error: Option<Range<usize>>,
     /// What to cut so that no top-level `"usage":null` is left, commas included; in order.
     pub(crate) null_usages: Vec<Range<usize>>,
@@ -58,8 +59,14 @@ impl<'a> Outline<'a> {
         let mut outline = Self::default();
         outline.members(&mut cursor)?;
         cursor.end()?;
-        if outline.is_error_object && outline.choices.is_none() && outline.error.is_none() {
-            outline.error = Some(0..text.len());
+        match &outline.error {
+            Some(error) if outline.choices.is_some() && is_empty(&text[error.clone()]) => {
+                outline.error = None
+            }
+            None if outline.choices.is_none() && outline.is_error_object => {
+                outline.error = Some(0..text.len());
+            }
+            _ => {}
         }
         Ok(Some(outline))
     }
@@ -176,6 +183,11 @@ impl<'a> Outline<'a> {
         }
         Ok(())
     }
+}
+
+/// What servers write that have no word for nothing.
+const fn is_empty(value: &[u8]) -> bool {
+    matches!(value, b"\"\"" | b"{}" | b"[]" | b"false")
 }
 
 fn bit_of(index: u64) -> u128 {
@@ -298,6 +310,21 @@ mod tests {
                 let outline = Outline::read(text.as_bytes()).unwrap().unwrap();
                 assert_eq!(outline.usage().unwrap().uncovered, expected, "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn an_empty_error_beside_choices_is_none() {
+        for (text, expected) in [
+            (r#"{"choices":[],"error":""}"#, false),
+            (r#"{"error":{},"choices":[{}]}"#, false),
+            (r#"{"choices":[],"error":false}"#, false),
+            (r#"{"choices":[],"error":{"code":1}}"#, true),
+            (r#"{"choices":null,"error":{}}"#, true),
+            (r#"{"error":""}"#, true),
+        ] {
+            let outline = Outline::read(text.as_bytes()).unwrap().unwrap();
+            assert_eq!(outline.error.is_some(), expected, "{text}");
         }
     }
 
