@@ -11,7 +11,7 @@ mod setup;
 mod wire;
 
 pub(crate) use answer::{Answer, Gate, chunk, completion, event, finish, usage_chunk};
-pub(crate) use client::{Client, End, Reply};
+pub(crate) use client::{Client, End, Reply, connect_http2};
 pub(crate) use http2::{Http2Provider, Turn};
 pub(crate) use provider::{Provider, Seen};
 pub(crate) use row::{Row, wait_until};

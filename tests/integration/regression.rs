@@ -1,11 +1,10 @@
 //! Faults that were found once, each by its name, so that none comes back.
 
 use http_body_util::BodyExt as _;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::harness::{
     Answer, Arbstr, DONE, Http2Provider, Provider, ProviderConfig, Setup, Turn, ask, ask_stream,
-    chunk, completion, event, finish, usage_chunk,
+    chunk, completion, connect_http2, event, finish, usage_chunk,
 };
 
 /// The proxy before this one wrote every stream down as failed and without a cost.
@@ -206,14 +205,7 @@ fn a_head_over_http2_has_no_body() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let socket = tokio::net::TcpStream::connect(arbstr.address())
-            .await
-            .unwrap();
-        let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket))
-                .await
-                .unwrap();
-        tokio::spawn(connection);
+        let mut sender = connect_http2(arbstr.address()).await;
         for path in ["/v1/models", "/", "/nothing-here"] {
             let mut lengths = Vec::new();
             for method in ["GET", "HEAD"] {
@@ -245,14 +237,7 @@ fn an_answer_over_http2_leaves_nothing_behind() {
         .build()
         .unwrap();
     let grown = runtime.block_on(async {
-        let socket = tokio::net::TcpStream::connect(arbstr.address())
-            .await
-            .unwrap();
-        let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket))
-                .await
-                .unwrap();
-        tokio::spawn(connection);
+        let mut sender = connect_http2(arbstr.address()).await;
         let mut sizes = Vec::new();
         for round in 0..3 {
             for _ in 0..if round == 0 { 500 } else { 2_000 } {

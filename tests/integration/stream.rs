@@ -7,12 +7,11 @@ mod usage;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 
 use crate::harness::{
     Answer, DONE, Gate, Provider, ProviderConfig, Setup, ask_stream, ask_stream_with_usage, chunk,
-    event, finish, usage_chunk, wait_until,
+    connect_http2, event, finish, usage_chunk, wait_until,
 };
 
 /// What arbstr added after the provider's own bytes, taken apart.
@@ -547,14 +546,7 @@ fn a_client_that_never_opens_an_http2_window_is_cut_off() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let socket = tokio::net::TcpStream::connect(arbstr.address())
-            .await
-            .unwrap();
-        let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket))
-                .await
-                .unwrap();
-        tokio::spawn(connection);
+        let mut sender = connect_http2(arbstr.address()).await;
         let request =
             hyper::Request::post(format!("http://{}/v1/chat/completions", arbstr.address()))
                 .header("content-type", "application/json")

@@ -615,7 +615,9 @@ fn where_a_provider_does_not_say_what_it_sends_the_bytes_tell() {
             (&later, Some("text/event-stream")),
             (&whole, label),
         ] {
-            let answer = Answer::new(200).send(body);
+            // The first bytes come alone, and tell nothing yet.
+            let (begin, rest) = body.split_at(body.ceil_char_boundary(2));
+            let answer = Answer::new(200).send(begin).pause(20).send(rest);
             let answer = match label {
                 Some(label) => answer.header("content-type", label),
                 None => answer,

@@ -75,7 +75,6 @@ async fn read(app: &App, request: &mut Request<Incoming>) -> Result<Bytes, ApiEr
     }
     let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(0);
     let mut collected = Collected::expecting(announced);
-    let shutdown = app.shutdown.token();
     let started = clock::now();
     loop {
         let due = started
@@ -84,7 +83,8 @@ async fn read(app: &App, request: &mut Request<Incoming>) -> Result<Bytes, ApiEr
         let frame = tokio::select! {
             biased;
             frame = timeout_at(due.into(), incoming.frame()) => frame,
-            () = shutdown.cut() => return Err(ApiError::shutting_down()),
+            // Polled, and so made, only where the client is waited for.
+            () = async { app.shutdown.token().cut().await } => return Err(ApiError::shutting_down()),
         };
         match frame {
             Ok(None) => return Ok(collected.finish()),

@@ -8,7 +8,7 @@ use std::error::Error;
 use std::io::Write;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use flate2::write::MultiGzDecoder;
 use hyper::header::{self, HeaderMap};
 
@@ -89,10 +89,28 @@ impl Body {
         })
     }
 
-    /// Whether the first bytes are those of an event stream: a field or a comment. They stay to be read.
+    /// Whether the first bytes are those of an event stream: a field or a comment. As many are waited for as it takes to
+    /// tell, however they come, and stay to be read.
     pub(crate) async fn begins_as_event_stream(&mut self) -> bool {
-        self.ahead = self.chunk().await;
-        matches!(&self.ahead, Some(Ok(first)) if is_event_stream(first))
+        let mut begin = BytesMut::new();
+        loop {
+            let is_ended = match self.chunk().await {
+                Some(Ok(chunk)) => {
+                    begin.extend_from_slice(&chunk);
+                    begin.len() > MOST_AHEAD
+                }
+                Some(Err(error)) => {
+                    self.ahead = Some(Err(error));
+                    return false;
+                }
+                None => true,
+            };
+            let told = is_event_stream(&begin).or_else(|| is_ended.then_some(false));
+            if let Some(is_event_stream) = told {
+                self.ahead = (!begin.is_empty()).then(|| Ok(begin.freeze()));
+                return is_event_stream;
+            }
+        }
     }
 
     /// The next decoded bytes, never empty; `None` at a clean end.
@@ -133,13 +151,20 @@ impl Body {
     }
 }
 
-/// Whether a stream that begins so is one of events: a byte order mark, blank lines, then a field's name or a comment.
-fn is_event_stream(first: &[u8]) -> bool {
-    let first = first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first);
-    let line = first.trim_ascii_start();
-    [&b"data:"[..], b"event:", b"id:", b"retry:", b":"]
-        .iter()
-        .any(|name| line.starts_with(name))
+/// Whether a body that begins so is a stream of events: a byte order mark, blank lines, then a field's name or a comment.
+/// `None` while that cannot be told.
+fn is_event_stream(begin: &[u8]) -> Option<bool> {
+    const BOM: &[u8] = b"\xef\xbb\xbf";
+    let begin = begin.strip_prefix(BOM).unwrap_or(begin);
+    let line = begin.trim_ascii_start();
+    let names = [&b"data:"[..], b"event:", b"id:", b"retry:", b":"];
+    if names.iter().any(|name| line.starts_with(name)) {
+        Some(true)
+    } else if BOM.starts_with(line) || names.iter().any(|name| name.starts_with(line)) {
+        None
+    } else {
+        Some(false)
+    }
 }
 
 /// Decodes until something comes out or the packed bytes are used up.
@@ -168,5 +193,36 @@ fn unpack(
     Ok(None)
 }
 
+/// Blank lines are waited behind for so many bytes.
+const MOST_AHEAD: usize = 4096;
+
 /// Deflate expands at most about a thousandfold, so a piece of this size comes out as at most 64 KiB.
 const PIECE: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::is_event_stream;
+
+    #[test]
+    fn an_event_stream_is_told_by_its_first_bytes_however_few_there_are() {
+        for (text, expected) in [
+            ("data: x", true),
+            ("\u{feff}\r\n\ndata:", true),
+            (": ping", true),
+            ("event:", true),
+            ("id:1", true),
+            ("retry: 1", true),
+            ("{\"choices\":[]}", false),
+            ("\n [", false),
+            ("dear user", false),
+            ("\u{feff}{", false),
+        ] {
+            let told = (0..=text.len()).find_map(|end| is_event_stream(&text.as_bytes()[..end]));
+            assert_eq!(told, Some(expected), "{text:?}");
+            assert_eq!(is_event_stream(text.as_bytes()), told, "{text:?} at once");
+        }
+        for undecided in ["", "\r\n\r\n", "d", "dat", "ret"] {
+            assert_eq!(is_event_stream(undecided.as_bytes()), None, "{undecided:?}");
+        }
+    }
+}

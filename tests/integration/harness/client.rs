@@ -4,6 +4,8 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
 use super::wire::{self, Wire, find};
 
 /// How long a client waits for anything.
@@ -299,4 +301,17 @@ impl Reply {
     pub(crate) fn reset(self) {
         self.wire.reset();
     }
+}
+
+/// A connection to arbstr over HTTP/2, without TLS.
+pub(crate) async fn connect_http2(
+    address: SocketAddr,
+) -> hyper::client::conn::http2::SendRequest<String> {
+    let socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    sender
 }
