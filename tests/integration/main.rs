@@ -17,6 +17,7 @@ mod discovery;
 mod durability;
 #[cfg(test)]
 mod harness;
+mod http1;
 mod learning;
 mod log;
 mod metrics;
