@@ -8,7 +8,8 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use arbstr_http1::{BodyError, BodyReader, Head, HeadError, HeadReader};
+use arbstr_http1::client::{Head, HeadError, HeadReader};
+use arbstr_http1::{BodyError, BodyReader};
 use bytes::Bytes;
 use hyper::rt::{Read as _, Write as _};
 use hyper_rustls::MaybeHttpsStream;

@@ -1,6 +1,6 @@
 //! Where requests go, and the part of their heads that is the same for all of them.
 
-use arbstr_http1::Opening;
+use arbstr_http1::client::Opening;
 use hyper::header::{self, HeaderMap};
 use hyper::{Method, Uri};
 

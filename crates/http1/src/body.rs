@@ -4,10 +4,8 @@
 //!  Size ─┬──────────────► SizeLf ─► Data ─► DataCr ─► DataLf ─► Size …
 //!        ├► Pad ──┬──────►  │
 //!        └► Extension ───►  └ size 0 ─► Line ─┬─► EndLf ─► End
-//!                                             └─► Trailer ─► TrailerLf ─► Line …
+//!                                             └─► Name ─► Value ─► ValueLf ─► Line …
 //! ```
-
-use memchr::memchr;
 
 /// How the end of a body is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +53,9 @@ enum Chunk {
     DataCr,
     DataLf,
     Line,
-    Trailer,
-    TrailerLf,
+    Name,
+    Value,
+    ValueLf,
     EndLf,
     End,
 }
@@ -93,6 +92,21 @@ impl BodyReader {
                 }
                 Ok(at)
             }
+        }
+    }
+
+    /// How many bytes are still to come, if that was said before.
+    pub const fn left(&self) -> Option<u64> {
+        match self.0 {
+            State::Length { left } => Some(left),
+            State::Chunked { .. } | State::Close { .. } => None,
+        }
+    }
+
+    /// So many of the bytes that are [left](Self::left) came, and went where they belong without passing here.
+    pub const fn skip(&mut self, length: u64) {
+        if let State::Length { left } = &mut self.0 {
+            *left = left.saturating_sub(length);
         }
     }
 
@@ -150,13 +164,23 @@ impl Chunk {
                 return Ok(taken);
             }
             Self::Extension { size } => return self.push_aside(bytes, asides, size),
-            Self::Trailer => {
-                let length = memchr(b'\r', bytes);
-                count(asides, length.unwrap_or(bytes.len()))?;
-                if length.is_some() {
-                    *self = Self::TrailerLf;
+            Self::Name => {
+                let length = take_while(bytes, is_token);
+                count(asides, length)?;
+                if length > 0 {
+                    return Ok(length);
                 }
-                return Ok(length.map_or(bytes.len(), |length| length + 1));
+                (byte == b':').then_some(Self::Value)
+            }
+            Self::Value => {
+                let length =
+                    take_while(bytes, |byte| byte == b'\t' || byte >= b' ' && byte != 0x7f);
+                count(asides, length)?;
+                if length > 0 {
+                    return Ok(length);
+                }
+                count(asides, LINE_END)?;
+                (byte == b'\r').then_some(Self::ValueLf)
             }
             Self::Size { size, has_digit } => after_size(byte, size, has_digit),
             Self::Pad { size } => after_pad(byte, size),
@@ -165,11 +189,8 @@ impl Chunk {
             Self::DataCr => (byte == b'\r').then_some(Self::DataLf),
             Self::DataLf => (byte == b'\n').then_some(Self::SIZE),
             Self::Line if byte == b'\r' => Some(Self::EndLf),
-            Self::Line => {
-                *self = Self::Trailer;
-                return Ok(0);
-            }
-            Self::TrailerLf => (byte == b'\n').then_some(Self::Line),
+            Self::Line => is_token(byte).then_some(Self::Name),
+            Self::ValueLf => (byte == b'\n').then_some(Self::Line),
             Self::EndLf => (byte == b'\n').then_some(Self::End),
             Self::End => return Ok(0),
         };
@@ -217,6 +238,32 @@ const fn after_pad(byte: u8, size: u64) -> Option<Chunk> {
     }
 }
 
+fn take_while(bytes: &[u8], is_wanted: impl Fn(u8) -> bool) -> usize {
+    bytes.iter().take_while(|byte| is_wanted(**byte)).count()
+}
+
+/// RFC 9110, section 5.6.2.
+const fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
+}
+
 /// Appends up to `left` bytes.
 fn take(left: &mut u64, bytes: &[u8], data: &mut Vec<u8>) -> usize {
     let here = usize::try_from(*left)
@@ -235,6 +282,8 @@ fn count(asides: &mut usize, more: usize) -> Result<(), BodyError> {
     Ok(())
 }
 
+/// Of a trailer.
+const LINE_END: usize = 2;
 /// The most bytes of extensions and trailers in one body.
 const MAX_ASIDES: usize = 16 * 1024;
 
@@ -255,7 +304,7 @@ mod tests {
     fn chunks_are_joined_however_they_are_cut() {
         let bodies = [
             "5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n",
-            "0005 \t\r\nhello\r\n1;a=\"b\"\r\n!\r\n0;last\r\ntrailer: x\r\nother: y\r\n\r\n",
+            "0005 \t\r\nhello\r\n1;a=\"b\"\r\n!\r\n0;last\r\ntrailer: x\r\nother:\ty\u{e9}\r\n\r\n",
         ];
         for body in bodies {
             let wire = [body.as_bytes(), b"rest"].concat();
@@ -284,6 +333,14 @@ mod tests {
             ("1\r\nx\n", BodyError::BadChunk),
             ("ffffffffffffffff1\r\n", BodyError::BadChunk),
             ("0\r\n\rx", BodyError::BadChunk),
+            ("0\r\nGET / HTTP/1.1\r\n", BodyError::BadChunk),
+            ("0\r\nno colon\r\n", BodyError::BadChunk),
+            ("0\r\n: a\r\n", BodyError::BadChunk),
+            ("0\r\na : b\r\n", BodyError::BadChunk),
+            ("0\r\na: b\r\n c\r\n", BodyError::BadChunk),
+            ("0\r\na: \0\r\n", BodyError::BadChunk),
+            ("0\r\na: b\n\r\n", BodyError::BadChunk),
+            ("0\r\na: b\r\r\n", BodyError::BadChunk),
             (&long, BodyError::TooLarge),
             (&trailers, BodyError::TooLarge),
         ];

@@ -1,6 +1,7 @@
 //! One answer read to its end, for comparing different cuts of the same bytes, and what must hold for all of them.
 
-use arbstr_http1::{BodyError, BodyReader, HeadError, HeadReader};
+use arbstr_http1::client::{HeadError, HeadReader};
+use arbstr_http1::{BodyError, BodyReader};
 
 /// How an answer read: its head, its data, how it ended and how many bytes belonged to it.
 #[derive(Debug, Clone, PartialEq, Eq)]

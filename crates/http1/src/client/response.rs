@@ -4,10 +4,11 @@ use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use memchr::memchr;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::body::Framing;
+use crate::fields::{BadLength, Said};
+use crate::gather::{Gathered, Gatherer, MAX_HEAD};
 
 /// The head of a final answer.
 #[derive(Debug, Clone)]
@@ -45,11 +46,7 @@ pub enum HeadError {
 /// Reads heads, whatever pieces they come in; interim answers (1xx) are passed over.
 #[derive(Debug, Default)]
 pub struct HeadReader {
-    seen: Vec<u8>,
-    /// Bytes of interim heads and of blank lines before heads.
-    passed: usize,
-    /// The line that `seen` ends in has something in it.
-    in_line: bool,
+    gatherer: Gatherer,
     /// Empty, but perhaps with room.
     headers: HeaderMap,
 }
@@ -71,26 +68,13 @@ impl HeadReader {
     pub fn push(&mut self, bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
         let mut at = 0;
         loop {
-            if self.seen.is_empty() {
-                // Blank lines before a head are passed over (RFC 9112, section 2.2).
-                let blank = bytes[at..]
-                    .iter()
-                    .take_while(|byte| matches!(byte, b'\r' | b'\n'))
-                    .count();
-                self.passed += blank;
-                at += blank;
-            }
-            let whole = self.take_head(&bytes[at..]);
-            if self.passed + self.seen.len() > MAX_HEAD {
-                return Err(HeadError::TooLarge);
-            }
-            let Some(length) = whole else {
-                return Ok(None);
+            let (head, length) = match self.gatherer.push(&bytes[at..]) {
+                Gathered::Part => return Ok(None),
+                Gathered::TooLarge => return Err(HeadError::TooLarge),
+                Gathered::Head(head, length) => (head, length),
             };
             at += length;
-            self.passed += self.seen.len();
-            let bytes = std::mem::take(&mut self.seen).into();
-            if let Some(head) = parse(&bytes, &mut self.headers)? {
+            if let Some(head) = parse(&head.into(), &mut self.headers)? {
                 return Ok(Some((head, at)));
             }
         }
@@ -98,30 +82,8 @@ impl HeadReader {
 
     /// Whether anything came that is not an interim answer.
     pub const fn has_begun(&self) -> bool {
-        self.passed > 0 || !self.seen.is_empty()
+        self.gatherer.has_begun()
     }
-
-    /// Moves bytes of one head into `seen`; tells how many once the blank line behind it has come.
-    fn take_head(&mut self, bytes: &[u8]) -> Option<usize> {
-        let mut at = 0;
-        let room = &bytes[..bytes.len().min(MAX_HEAD + 1)];
-        while let Some(found) = memchr(b'\n', &room[at..]) {
-            let is_blank = !self.in_line && has_no_text(&room[at..at + found]);
-            self.in_line = false;
-            at += found + 1;
-            if is_blank {
-                self.seen.extend_from_slice(&room[..at]);
-                return Some(at);
-            }
-        }
-        self.in_line |= !has_no_text(&room[at..]);
-        self.seen.extend_from_slice(room);
-        None
-    }
-}
-
-fn has_no_text(line: &[u8]) -> bool {
-    line.iter().all(|byte| *byte == b'\r')
 }
 
 /// Reads a whole head, its headers into `room`; `None` for an interim one.
@@ -156,76 +118,30 @@ fn parse(bytes: &Bytes, room: &mut HeaderMap) -> Result<Option<Head>, HeadError>
         headers.append(name, value);
     }
     let is_old = answer.version == Some(0);
-    let framing = said.framing(status, is_old)?;
+    let framing = framing(&said, status, is_old)?;
     Ok(Some(Head {
         status,
         headers,
         framing,
-        persists: framing != Framing::Close && said.persists(is_old),
+        persists: framing != Framing::Close && !said.is_twofold() && said.persists(is_old),
     }))
 }
 
-/// What the headers say about the body and the connection.
-#[derive(Default)]
-struct Said<'a> {
-    length: Option<Result<u64, HeadError>>,
-    /// The last transfer coding.
-    coding: Option<&'a [u8]>,
-    closes: bool,
-    keeps_alive: bool,
-}
-
-impl<'a> Said<'a> {
-    fn hear(&mut self, name: &HeaderName, value: &'a [u8]) {
-        let mut items = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-        if name == header::CONTENT_LENGTH {
-            items.for_each(|item| self.hear_length(item));
-        } else if name == header::TRANSFER_ENCODING {
-            self.coding = items.next_back();
-        } else if name == header::CONNECTION {
-            for item in items {
-                self.closes |= item.eq_ignore_ascii_case(b"close");
-                self.keeps_alive |= item.eq_ignore_ascii_case(b"keep-alive");
-            }
-        }
+/// RFC 9112, section 6.3, for answers to anything but HEAD and CONNECT.
+fn framing(said: &Said<'_>, status: StatusCode, is_old: bool) -> Result<Framing, HeadError> {
+    if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        return Ok(Framing::Length(0));
     }
-
-    /// The length may be repeated, as long as it is the same.
-    fn hear_length(&mut self, item: &[u8]) {
-        let digits = str::from_utf8(item).ok();
-        let digits = digits.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-        let said = digits.and_then(|text| text.parse().ok());
-        self.length = Some(match (self.length, said) {
-            (None, Some(said)) => Ok(said),
-            (Some(Ok(before)), Some(said)) if before == said => Ok(said),
-            _ => Err(HeadError::BadLength),
-        });
-    }
-
-    /// RFC 9112, section 6.3, for answers to anything but HEAD and CONNECT.
-    fn framing(&self, status: StatusCode, is_old: bool) -> Result<Framing, HeadError> {
-        if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-            return Ok(Framing::Length(0));
-        }
-        match self.coding {
-            Some(_) if is_old => Err(HeadError::BadCoding),
-            Some(coding) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
-            Some(_) => Ok(Framing::Close),
-            None => self
-                .length
-                .map_or(Ok(Framing::Close), |length| length.map(Framing::Length)),
-        }
-    }
-
-    const fn persists(&self, is_old: bool) -> bool {
-        // Two framings at once: whoever stands behind the provider may have read the other one.
-        let is_twofold = self.coding.is_some() && self.length.is_some();
-        !is_twofold && !self.closes && (!is_old || self.keeps_alive)
+    match said.length {
+        _ if said.coding.is_some() && is_old => Err(HeadError::BadCoding),
+        _ if said.is_chunked() => Ok(Framing::Chunked),
+        _ if said.coding.is_some() => Ok(Framing::Close),
+        None => Ok(Framing::Close),
+        Some(Ok(length)) => Ok(Framing::Length(length)),
+        Some(Err(BadLength)) => Err(HeadError::BadLength),
     }
 }
 
-/// The most bytes that the heads of one answer may have.
-pub const MAX_HEAD: usize = 64 * 1024;
 const MAX_FIELDS: usize = 100;
 /// Room for the fields of whoever passes the answer on: the map is then not made anew for them.
 const SPARE_FIELDS: usize = 8;

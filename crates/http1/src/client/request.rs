@@ -3,6 +3,8 @@
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Uri};
 
+use crate::write;
+
 /// How each request to one address begins: its line, and its `Host`.
 #[derive(Debug, Clone)]
 pub struct Opening(Vec<u8>);
@@ -16,7 +18,7 @@ impl Opening {
             opening.extend_from_slice(part.as_bytes());
         }
         if let Some(host) = host.map(HeaderValue::as_bytes).or_else(|| authority(uri)) {
-            write_field(&mut opening, b"host", host);
+            write::field(&mut opening, b"host", host);
         }
         Self(opening)
     }
@@ -33,10 +35,10 @@ impl Opening {
         let mut head = Vec::with_capacity(self.0.len() + USUAL_FIELDS);
         head.extend_from_slice(&self.0);
         for (name, value) in headers.filter(|(name, _)| !WRITTEN_HERE.contains(name)) {
-            write_field(&mut head, name.as_str().as_bytes(), value.as_bytes());
+            write::field(&mut head, name.as_str().as_bytes(), value.as_bytes());
         }
         head.extend_from_slice(b"content-length: ");
-        write_number(&mut head, length);
+        write::number::<10>(&mut head, length as u64);
         head.extend_from_slice(b"\r\n\r\n");
         head
     }
@@ -48,24 +50,6 @@ fn authority(uri: &Uri) -> Option<&[u8]> {
         .rsplit_once('@')
         .map_or(authority, |(_, host)| host);
     Some(host.as_bytes())
-}
-
-fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    for part in [name, b": ", value, b"\r\n"] {
-        out.extend_from_slice(part);
-    }
-}
-
-fn write_number(out: &mut Vec<u8>, mut number: usize) {
-    let start = out.len();
-    loop {
-        out.push(b"0123456789"[number % 10]);
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out[start..].reverse();
 }
 
 const WRITTEN_HERE: [HeaderName; 3] = [
