@@ -11,61 +11,69 @@ pub(crate) mod health;
 mod metrics;
 pub(crate) mod models;
 pub(crate) mod query;
+mod request_body;
 mod response_body;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arbstr_wire::Endpoint;
-use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, Version};
 use tokio::time::timeout;
 
 use self::error::ApiError;
+pub(crate) use self::request_body::{Read, RequestBody, skip};
 pub(crate) use self::response_body::ResponseBody;
 use crate::app::App;
 use crate::arrival::Arrival;
 use crate::shutdown::ShutdownToken;
 
-/// Answers one request of one client.
-///
-/// # Errors
-/// Never: a failure is an answer too.
+/// Answers one request of one client, for which the process waits by `shutdown`.
 pub(crate) async fn answer(
-    app: Arc<App>,
-    mut request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
+    app: &Arc<App>,
+    mut request: Request<&mut dyn RequestBody>,
+    shutdown: &ShutdownToken,
+) -> Response<ResponseBody> {
     let arrival = Arrival::now();
-    let shutdown = app.shutdown.token();
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let allowed = gate::check(&app, &request);
+    let allowed = gate::check(app, &request);
     let answered = match allowed {
         Err(error) => Err(error),
         Ok(()) if request.method() == Method::OPTIONS && origin.is_some() => {
             Ok(gate::preflight(request.headers()))
         }
-        Ok(()) => route(&app, &arrival, &mut request).await,
+        Ok(()) => route(app, &arrival, &mut request).await,
     };
     let mut response = match answered {
         Ok(response) => response,
-        Err(error) if request.body().is_end_stream() => error.into_response(),
-        Err(error) => Box::pin(refuse_unread(error, &mut request, &shutdown)).await,
+        Err(error) if request.body().is_over() => error.into_response(),
+        Err(error) => Box::pin(refuse_unread(error, &mut request, shutdown)).await,
     };
-    response
-        .headers_mut()
-        .insert(REQUEST_ID.clone(), id_header(&arrival));
-    gate::allow_origin(&app, origin.as_ref(), response.headers_mut());
+    gate::allow_origin(app, origin.as_ref(), response.headers_mut());
     if request.method() == Method::HEAD && request.version() == Version::HTTP_2 {
         response = without_body(response);
     }
-    app.metrics.answered(response.status());
-    Ok(response)
+    finish(app, &arrival, &mut response);
+    response
 }
 
-/// The answer to a HEAD: how long it would be, and nothing of it. hyper sees to that itself over HTTP/1 alone.
+/// The answer to what is no request.
+pub(crate) fn refuse(app: &App, error: ApiError) -> Response<ResponseBody> {
+    let mut response = error.into_response();
+    finish(app, &Arrival::now(), &mut response);
+    response
+}
+
+/// Names the answer, and counts it.
+fn finish(app: &App, arrival: &Arrival, response: &mut Response<ResponseBody>) {
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID.clone(), id_header(arrival));
+    app.metrics.answered(response.status());
+}
+
+/// The answer to a HEAD: how long it would be, and nothing of it. Over HTTP/1 the connection sees to that.
 fn without_body(response: Response<ResponseBody>) -> Response<ResponseBody> {
     let (mut head, body) = response.into_parts();
     if let Some(length) = body.size_hint().exact() {
@@ -79,16 +87,15 @@ fn without_body(response: Response<ResponseBody>) -> Response<ResponseBody> {
 /// nobody to listen, may see no more than a broken connection.
 async fn refuse_unread(
     error: ApiError,
-    request: &mut Request<Incoming>,
+    request: &mut Request<&mut dyn RequestBody>,
     shutdown: &ShutdownToken,
 ) -> Response<ResponseBody> {
     // A client that waits for `100 Continue` has sent nothing yet and is told at once.
     let waits = request.headers().contains_key(header::EXPECT);
     let body = request.body_mut();
-    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
     let is_read = !waits
         && tokio::select! {
-            read = timeout(DISCARD_TIME, rest) => read.is_ok(),
+            read = timeout(DISCARD_TIME, skip(*body)) => read == Ok(true),
             () = shutdown.cut() => false,
         };
     let mut response = error.into_response();
@@ -103,7 +110,7 @@ async fn refuse_unread(
 async fn route(
     app: &Arc<App>,
     arrival: &Arrival,
-    request: &mut Request<Incoming>,
+    request: &mut Request<&mut dyn RequestBody>,
 ) -> Result<Response<ResponseBody>, ApiError> {
     let path = request.uri().path().to_owned();
     let route = Route::of(&path).ok_or_else(|| {

@@ -26,6 +26,7 @@ mod serve;
 mod server;
 mod shutdown;
 mod trace;
+mod unwritten;
 mod upstream;
 
 use std::process::ExitCode;

@@ -1,6 +1,6 @@
 //! A provider's stream on its way to the client, and its record on the way to the ledger.
 //!
-//! [`Body`] is what hyper polls for the client; it owns a [`StreamPump`], which brings the stream to its end with or
+//! [`Body`] is what the connection polls for the client; it owns a [`StreamPump`], which brings the stream to its end with or
 //! without a client. When the client leaves, `Body` hands the pump over to [`drain`] or ends it at once, as the
 //! operator chose. Whatever happens, the pump completes the record exactly once.
 //!
@@ -36,7 +36,7 @@ use crate::ledger::{Bill, RequestRecord, decimal};
 use crate::shutdown::ShutdownToken;
 use crate::upstream::{self, OpenedStream};
 
-/// The body that hyper polls for the client of a stream.
+/// The body that the connection polls for the client of a stream.
 #[derive(Debug)]
 pub(crate) struct Body {
     pump: Option<Box<StreamPump>>,

@@ -1,27 +1,26 @@
 //! Sockets: accepting clients, bounding what they may cost, and ending in order.
 
-mod guard;
-mod smuggling;
-mod window;
+mod closing;
+mod http1;
+mod http2;
+mod preface;
 pub(crate) mod workers;
 
-use std::convert::Infallible;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use self::guard::Guard;
+use self::closing::Closing;
+use self::http2::Http2;
+use self::preface::Preface;
 use self::workers::Workers;
-use crate::api;
+use crate::api::error::ApiError;
 use crate::app::App;
 use crate::clock;
 
@@ -57,8 +56,8 @@ pub(crate) async fn run(
 
 fn serve(
     app: &Arc<App>,
-    protocols: &Arc<Protocols>,
-    graceful: &GracefulShutdown,
+    http2: &Arc<Http2>,
+    closing: &Arc<Closing>,
     connections: &mut JoinSet<()>,
     stream: std::net::TcpStream,
 ) {
@@ -73,69 +72,39 @@ fn serve(
             return;
         }
     };
-    let guard = Guard::new(stream, app.live().config.timeouts.client_stall, HEAD_TIME);
-    let (app, protocols) = (Arc::clone(app), Arc::clone(protocols));
-    let watcher = graceful.watcher();
+    let (app, http2, closing) = (Arc::clone(app), Arc::clone(http2), Arc::clone(closing));
     let open = app.metrics.connection();
     connections.spawn(async move {
         let _open = open;
-        if let Err(error) = protocols.speak(app, guard, watcher).await {
+        if let Err(error) = speak(app, http2, stream, closing).await {
             tracing::debug!(%error, "client connection ended early");
         }
     });
 }
 
-/// How connections are served in each version of HTTP.
-struct Protocols {
-    http1: http1::Builder,
-    http2: http2::Builder<TokioExecutor>,
-}
-
-impl Protocols {
-    fn new() -> Self {
-        let mut http1 = http1::Builder::new();
-        http1
-            .timer(TokioTimer::new())
-            .header_read_timeout(IDLE_TIME)
-            // Who leaves is noticed by the guard, which needs no buffer for it.
-            .half_close(true)
-            .max_buf_size(MAX_HEAD);
-        let mut http2 = http2::Builder::new(TokioExecutor::new());
-        http2
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(H2_STREAMS)
-            .max_header_list_size(H2_HEADERS)
-            .max_send_buf_size(H2_SEND_BUFFER)
-            .keep_alive_interval(Some(H2_PING));
-        Self { http1, http2 }
-    }
-
-    /// Serves a connection to its end, in the version that its client speaks.
-    async fn speak(
-        &self,
-        app: Arc<App>,
-        mut guard: Guard,
-        watcher: Watcher,
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        if guard.speaks_http2().await? {
-            let service = service_fn(move |request| {
-                let app = Arc::clone(&app);
-                async move {
-                    let limit = app.live().config.timeouts.client_stall;
-                    let response = api::answer(app, request).await?;
-                    Ok::<_, Infallible>(window::watch(response, limit))
-                }
-            });
-            // Boxed, so that the usual connection does not carry the room for this one.
-            let connection = self.http2.serve_connection(guard, service);
-            Box::pin(watcher.watch(connection)).await?;
-        } else {
-            let service = service_fn(move |request| api::answer(Arc::clone(&app), request));
-            let connection = self.http1.serve_connection(guard, service);
-            watcher.watch(connection).await?;
+/// Serves a connection to its end, in the version of HTTP that its client speaks.
+async fn speak(
+    app: Arc<App>,
+    http2: Arc<Http2>,
+    mut stream: TcpStream,
+    closing: Arc<Closing>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let mut due = pin!(sleep(HEAD_TIME));
+    let preface = tokio::select! {
+        biased;
+        read = preface::read(&mut stream) => read?,
+        () = closing.told() => return Ok(()),
+        () = due.as_mut() => {
+            http1::refuse(&app, stream, ApiError::head_timeout()).await?;
+            return Ok(());
         }
-        Ok(())
+    };
+    match preface {
+        Preface::Http1(ahead) => http1::serve(app, stream, ahead, closing, due).await?,
+        // Boxed, so that the usual connection does not carry the room for this one.
+        Preface::Http2(ahead) => Box::pin(http2.serve(app, stream, ahead, closing)).await?,
     }
+    Ok(())
 }
 
 /// Running out of file descriptors must not spin: the next accept waits until some may have been closed. It is told now
@@ -189,12 +158,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const HEAD_TIME: Duration = Duration::from_secs(15);
 /// Between two requests on a connection; longer than the pools of common clients keep theirs.
 const IDLE_TIME: Duration = Duration::from_secs(180);
-const MAX_HEAD: usize = 64 * 1024;
-const H2_STREAMS: u32 = 256;
-const H2_HEADERS: u32 = 64 * 1024;
-/// What one stream may have in hand before its client takes it.
-const H2_SEND_BUFFER: usize = 64 * 1024;
-const H2_PING: Duration = Duration::from_secs(30);
 /// For the last bytes of the last answers to leave.
 const LINGER: Duration = Duration::from_millis(500);
 /// For error events to leave after the cut.

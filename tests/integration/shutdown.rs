@@ -148,6 +148,24 @@ fn a_json_answer_finishes_within_the_grace() {
 }
 
 #[test]
+fn a_slow_client_gets_all_of_an_answer_within_the_grace() {
+    let body = completion(10, 4).replace('}', &format!("}}{}", " ".repeat(4_000_000)));
+    let provider = Provider::always(Answer::json(200, &body));
+    let mut arbstr = Setup::of(&provider)
+        .set("server", "shutdown_grace_secs = 20")
+        .start();
+    let mut client = arbstr.client();
+    client.request_chat(&ask("model-a"));
+    let mut reply = client.reply("POST");
+    arbstr.signal("TERM");
+    arbstr.wait_for_log("shutting down: ", 1);
+    // The last bytes of an answer have half a second once nothing else runs.
+    thread::sleep(Duration::from_millis(900));
+    assert_eq!(reply.finish().len(), body.len());
+    assert_eq!(arbstr.wait_exit(Duration::from_secs(3)).code(), Some(0));
+}
+
+#[test]
 fn idle_connections_do_not_hold_it_up() {
     let provider = Provider::healthy(10, 4);
     let mut arbstr = Setup::of(&provider)

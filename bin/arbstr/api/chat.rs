@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use arbstr_wire::Endpoint;
 use bytes::Bytes;
-use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderMap};
 use hyper::{Request, Response, StatusCode};
 use tokio::time::timeout_at;
 
-use super::ResponseBody;
 use super::error::{ApiError, json_response};
+use super::{RequestBody, ResponseBody, request_body};
 use crate::app::App;
 use crate::arrival::Arrival;
 use crate::buffer_pool;
@@ -27,7 +25,7 @@ pub(crate) async fn serve(
     app: &Arc<App>,
     arrival: &Arrival,
     endpoint: Endpoint,
-    request: &mut Request<Incoming>,
+    request: &mut Request<&mut dyn RequestBody>,
 ) -> Result<Response<ResponseBody>, ApiError> {
     let body = read(app, request).await?;
     flow::run(
@@ -51,7 +49,7 @@ pub(crate) async fn serve(
 /// As for the request itself.
 pub(crate) async fn cost(
     app: &Arc<App>,
-    request: &mut Request<Incoming>,
+    request: &mut Request<&mut dyn RequestBody>,
 ) -> Result<Response<ResponseBody>, ApiError> {
     let body = read(app, request).await?;
     let live = app.keep_live();
@@ -63,33 +61,31 @@ pub(crate) async fn cost(
 }
 
 /// The body, whole. Of the request nothing is moved: a future holds what is moved into it twice.
-async fn read(app: &App, request: &mut Request<Incoming>) -> Result<Bytes, ApiError> {
+async fn read(app: &App, request: &mut Request<&mut dyn RequestBody>) -> Result<Bytes, ApiError> {
     let limit = app.live().config.server.max_body_bytes;
     if is_coded(request.headers()) {
         return Err(ApiError::coded_body());
     }
     let incoming = request.body_mut();
     let too_large = || ApiError::too_large(limit as u64);
-    if incoming.size_hint().lower() > limit as u64 {
+    if incoming.announced() > limit as u64 {
         return Err(too_large());
     }
-    let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(0);
-    let mut collected = Collected::expecting(announced);
+    // One piece stays as it is.
+    let mut body = Vec::new();
     let started = clock::now();
-    loop {
-        let due = started
-            + BODY_TIME
-            + Duration::from_secs((collected.len() / BODY_BYTES_PER_SEC) as u64);
-        let frame = tokio::select! {
+    while !incoming.is_over() {
+        let due =
+            started + BODY_TIME + Duration::from_secs((body.len() / BODY_BYTES_PER_SEC) as u64);
+        let read = tokio::select! {
             biased;
-            frame = timeout_at(due.into(), incoming.frame()) => frame,
+            read = timeout_at(due.into(), request_body::read(*incoming, &mut body)) => read,
             // Polled, and so made, only where the client is waited for.
             () = async { app.shutdown.token().cut().await } => return Err(ApiError::shutting_down()),
         };
-        match frame {
-            Ok(None) => return Ok(collected.finish()),
-            Ok(Some(Ok(frame))) => collected.push(frame.into_data().unwrap_or_default()),
-            Ok(Some(Err(error))) => {
+        match read {
+            Ok(Ok(())) => make_room(&mut body, incoming.announced()),
+            Ok(Err(error)) => {
                 return Err(ApiError::invalid_request(
                     "unreadable_body",
                     None,
@@ -98,9 +94,21 @@ async fn read(app: &App, request: &mut Request<Incoming>) -> Result<Bytes, ApiEr
             }
             Err(_) => return Err(ApiError::request_timeout()),
         }
-        if collected.len() > limit {
+        if body.len() > limit {
             return Err(too_large());
         }
+    }
+    Ok(buffer_pool::share(body))
+}
+
+/// Room for what a client announces, within reason: it may announce what it never sends.
+fn make_room(body: &mut Vec<u8>, announced: u64) {
+    let announced = usize::try_from(announced).unwrap_or(usize::MAX);
+    let room = body.len() + announced.min(RESERVED_BYTES);
+    if announced > 0 && body.capacity() < room {
+        let mut larger = buffer_pool::take(room);
+        larger.extend_from_slice(body);
+        *body = larger;
     }
 }
 
@@ -108,49 +116,6 @@ async fn read(app: &App, request: &mut Request<Incoming>) -> Result<Bytes, ApiEr
 fn is_coded(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
     codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
-}
-
-/// Bytes as they come: one piece stays as it is, several are joined once.
-#[derive(Default)]
-struct Collected {
-    first: Bytes,
-    joined: Vec<u8>,
-    expected: usize,
-}
-
-impl Collected {
-    /// Room for what a client announces, within reason: it may announce what it never sends.
-    fn expecting(announced: usize) -> Self {
-        Self {
-            expected: announced.min(RESERVED_BYTES),
-            ..Self::default()
-        }
-    }
-
-    fn push(&mut self, data: Bytes) {
-        if self.first.is_empty() && self.joined.is_empty() {
-            self.first = data;
-            return;
-        }
-        if self.joined.is_empty() {
-            self.joined = buffer_pool::take(self.expected);
-            self.joined
-                .extend_from_slice(&std::mem::take(&mut self.first));
-        }
-        self.joined.extend_from_slice(&data);
-    }
-
-    fn len(&self) -> usize {
-        self.first.len() + self.joined.len()
-    }
-
-    fn finish(self) -> Bytes {
-        if self.joined.is_empty() {
-            self.first
-        } else {
-            buffer_pool::share(self.joined)
-        }
-    }
 }
 
 /// For a client's body to begin with; what has come of it earns it more time.

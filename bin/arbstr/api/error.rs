@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use arbstr_http1::server::HeadError;
 use arbstr_route::PlanError;
 use bytes::Bytes;
 use hyper::header::{self, HeaderValue};
@@ -9,7 +10,6 @@ use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::ResponseBody;
-use crate::arrival::Arrival;
 
 /// A refusal or failure in the OpenAI error shape.
 #[derive(Debug, Clone)]
@@ -150,10 +150,20 @@ impl ApiError {
         )
     }
 
-    /// 400: a request with both `Content-Length` and `Transfer-Encoding` (RFC 9112, section 6.1).
-    pub(crate) fn two_framings() -> Self {
-        let message = "a request may have Content-Length or Transfer-Encoding, not both";
-        Self::invalid_request("two_framings", None, message)
+    /// 400 or 431: what came is no request that can be read.
+    pub(crate) fn bad_head(error: HeadError) -> Self {
+        let (status, code) = match error {
+            HeadError::TooLarge | HeadError::TooManyFields => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "request_header_too_large",
+            ),
+            HeadError::TwoFramings => (StatusCode::BAD_REQUEST, "two_framings"),
+            HeadError::Malformed(_)
+            | HeadError::BadTarget
+            | HeadError::BadLength
+            | HeadError::BadCoding => (StatusCode::BAD_REQUEST, "malformed_request"),
+        };
+        Self::new(status, INVALID, code, error.to_string())
     }
 
     /// 413: the body is over `max_body_bytes`.
@@ -257,18 +267,6 @@ impl ApiError {
     /// The code, as records keep it.
     pub(crate) fn code(&self) -> &'static str {
         self.0.code
-    }
-
-    /// The answer as bytes of HTTP/1.1, for a request that is refused before hyper sees it; the connection closes behind it.
-    pub(crate) fn to_wire(&self) -> Vec<u8> {
-        let body = self.envelope();
-        let (status, id) = (self.0.status, Arrival::now().id);
-        let head = format!(
-            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{}: {id}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
-            super::REQUEST_ID,
-            body.len()
-        );
-        [head.as_bytes(), &body].concat()
     }
 
     /// The JSON answer.

@@ -1,6 +1,6 @@
 //! A client may leave while its request is still being served.
 //!
-//! hyper then drops the future that serves it. An attempt may be in flight by that time, and the provider may charge
+//! The connection then drops the future that serves it. An attempt may be in flight by that time, and the provider may charge
 //! for it, so the work is not simply lost: it moves to a task of its own, is told that its client has gone, and ends
 //! the way the operator chose. On the usual path, where the client stays, nothing is spawned.
 

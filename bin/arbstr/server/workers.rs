@@ -15,13 +15,14 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{LINGER, Protocols, serve};
+use super::closing::Closing;
+use super::http2::Http2;
+use super::{LINGER, serve};
 use crate::app::App;
 
 /// All serving threads.
@@ -153,22 +154,23 @@ impl Worker {
     }
 
     async fn work(mut self) {
-        let graceful = GracefulShutdown::new();
-        let protocols = Arc::new(Protocols::new());
+        let closing = Arc::new(Closing::default());
+        let http2 = Arc::new(Http2::new());
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
                 biased;
                 Some(stream) = self.connections.recv() => {
-                    serve(&self.app, &protocols, &graceful, &mut connections, stream);
+                    serve(&self.app, &http2, &closing, &mut connections, stream);
                     self.count(&connections);
                 }
                 Some(_) = connections.join_next() => self.count(&connections),
                 _ = self.phase.changed() => break,
             }
         }
+        closing.tell();
         tokio::select! {
-            () = graceful.shutdown() => {}
+            () = async { while connections.join_next().await.is_some() {} } => {}
             _ = self.phase.wait_for(|phase| *phase == Phase::Over) => {}
         }
         drop(self.busy);

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::pool::Pool;
+use crate::unwritten::{Unwritten, WriteParts};
 use crate::{buffer_pool, read_buffer};
 
 /// A connection on which no answer is being read.
@@ -80,13 +81,6 @@ enum Stream {
 
 type HttpsStream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
-/// What of a request is still to be written.
-struct Unwritten {
-    head: Vec<u8>,
-    body: Bytes,
-    sent: usize,
-}
-
 impl Connection {
     /// A connection that was just opened.
     pub(super) fn new(stream: HttpsStream) -> Self {
@@ -111,11 +105,7 @@ impl Connection {
         let mut exchange = Exchange {
             connection: self,
             reader: HeadReader::reusing(buffer_pool::take_headers()),
-            request: Unwritten {
-                head,
-                body,
-                sent: 0,
-            },
+            request: Unwritten::new(head, body),
             unwritable: None,
         };
         let (head, rest) = std::future::poll_fn(|cx| exchange.poll(cx)).await?;
@@ -255,42 +245,6 @@ impl std::fmt::Debug for Http1Body {
     }
 }
 
-impl Unwritten {
-    fn is_sent(&self) -> bool {
-        self.head.is_empty()
-    }
-
-    /// Ready once all is written, and from then on.
-    fn poll_send(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.is_sent() {
-            let head = &self.head[self.sent.min(self.head.len())..];
-            let body = &self.body[self.sent.saturating_sub(self.head.len())..];
-            if head.is_empty() && body.is_empty() {
-                ready!(stream.poll_flush(cx))?;
-                // An idle stream need not hold the prompt it was asked with.
-                *self = Self::default();
-                break;
-            }
-            let parts = [IoSlice::new(head), IoSlice::new(body)];
-            match ready!(stream.poll_write(cx, &parts))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => self.sent += written,
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Default for Unwritten {
-    fn default() -> Self {
-        Self {
-            head: Vec::new(),
-            body: Bytes::new(),
-            sent: 0,
-        }
-    }
-}
-
 impl Stream {
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
@@ -306,7 +260,9 @@ impl Stream {
             }
         }
     }
+}
 
+impl WriteParts for Stream {
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -327,5 +283,5 @@ impl Stream {
     }
 }
 
-/// What one read takes at most; with hyper's buffer towards the client this bounds what a stream has in hand.
+/// What one read takes at most; with what is gathered for the client this bounds what a stream has in hand.
 const READ_BYTES: usize = 32 * 1024;

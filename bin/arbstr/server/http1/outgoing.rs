@@ -1,0 +1,253 @@
+//! What a client gets, and whether it still takes it.
+//!
+//! While a client does not read, nobody polls the body that feeds it, so no timer of the body could fire: a write that
+//! waits arms one here. And while nothing is to be written, the socket is looked at for a client that left.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use arbstr_http1::server::{Content, Ending, write_chunk, write_head, write_last_chunk};
+use bytes::Bytes;
+use hyper::body::Body as _;
+use hyper::{Response, StatusCode};
+use tokio::io::{AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::WriteHalf;
+use tokio::time::{Sleep, sleep};
+
+use super::date;
+use crate::api::ResponseBody;
+use crate::buffer_pool;
+use crate::unwritten::{Unwritten, WriteParts};
+
+/// The writing half of a connection.
+pub(super) struct Outgoing<'a> {
+    socket: WriteHalf<'a>,
+    unwritten: Unwritten,
+    stall_limit: Duration,
+    stalled: Option<Pin<Box<Sleep>>>,
+    /// What comes in now is behind the body of the request.
+    has_all: &'a AtomicBool,
+    early: Vec<u8>,
+}
+
+/// What of a request shapes the answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    /// Only the head of the answer is wanted.
+    pub(super) head_only: bool,
+    /// In HTTP/1.0.
+    pub(super) is_old: bool,
+    /// The connection stays open behind the answer.
+    pub(super) persists: bool,
+}
+
+impl<'a> Outgoing<'a> {
+    /// What goes to `socket`, whose client may take nothing for `stall_limit`; zero: for ever. `has_all` is true while nothing
+    /// of a body is to come.
+    pub(super) fn new(
+        socket: WriteHalf<'a>,
+        stall_limit: Duration,
+        has_all: &'a AtomicBool,
+    ) -> Self {
+        Self {
+            socket,
+            unwritten: Unwritten::default(),
+            stall_limit,
+            stalled: None,
+            has_all,
+            early: Vec::new(),
+        }
+    }
+
+    /// Writes an answer; tells whether another may follow it.
+    ///
+    /// # Errors
+    /// When the client has left or takes nothing any more.
+    pub(super) async fn answer(
+        &mut self,
+        response: Response<ResponseBody>,
+        asked: Asked,
+    ) -> io::Result<bool> {
+        let (parts, mut body) = response.into_parts();
+        let content = match body.size_hint().exact() {
+            _ if matches!(
+                parts.status,
+                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+            ) =>
+            {
+                Content::None
+            }
+            Some(length) => Content::Length(length),
+            None if asked.is_old => Content::UntilClose,
+            None => Content::Chunked,
+        };
+        let persists = asked.persists && content != Content::UntilClose;
+        let ending = match (persists, asked.is_old) {
+            (false, _) => Ending::Closes,
+            (true, false) => Ending::Persists,
+            (true, true) => Ending::PersistsForOld,
+        };
+        let mut head = Vec::new();
+        date::with(|date| {
+            write_head(
+                &mut head,
+                parts.status,
+                &parts.headers,
+                date,
+                (content, ending),
+            );
+        });
+        buffer_pool::keep_headers(parts.headers);
+        match content {
+            Content::Chunked | Content::UntilClose if !asked.head_only => {
+                self.unwritten = Unwritten::new(head, Bytes::new());
+                let mut is_over = false;
+                std::future::poll_fn(|cx| self.poll_stream(cx, &mut body, content, &mut is_over))
+                    .await?;
+            }
+            _ => {
+                let whole = if asked.head_only {
+                    None
+                } else {
+                    whole(&mut body)
+                };
+                self.unwritten = Unwritten::new(head, whole.unwrap_or_default());
+                std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
+            }
+        }
+        Ok(persists)
+    }
+
+    /// Nobody will be answered any more.
+    pub(super) async fn end(&mut self) {
+        // A client that has closed already needs no end.
+        let _ = self.socket.shutdown().await;
+    }
+
+    /// Ready once the client has closed its side: nobody waits for what is being answered.
+    pub(super) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let socket: &TcpStream = self.socket.as_ref();
+        loop {
+            match ready!(socket.poll_peek(cx, &mut ReadBuf::new(&mut [0]))) {
+                Ok(0) => {
+                    return Poll::Ready(io::Error::new(
+                        io::ErrorKind::ConnectionAborted,
+                        "the client has left",
+                    ));
+                }
+                Err(error) => return Poll::Ready(error),
+                Ok(_) if !self.has_all.load(Ordering::Relaxed) => return Poll::Pending,
+                Ok(_) if self.early.len() >= MOST_EARLY => return Poll::Pending,
+                // The next request. That its client leaves is seen behind it only.
+                Ok(_) => {
+                    self.early.reserve(MOST_EARLY);
+                    match socket.try_read_buf(&mut self.early) {
+                        Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                            return Poll::Ready(error);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// What [`Self::poll_left`] read of the next requests.
+    pub(super) fn take_early(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.early)
+    }
+
+    /// Passes on what `body` gives, all that it has at once in one write.
+    fn poll_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut ResponseBody,
+        content: Content,
+        is_over: &mut bool,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let out = self.unwritten.head_mut();
+            while !*is_over && out.len() < MOST_GATHERED {
+                match Pin::new(&mut *body).poll_frame(cx) {
+                    Poll::Pending => break,
+                    Poll::Ready(frame) => {
+                        let data = frame.and_then(|frame| match frame {
+                            Ok(frame) => frame.into_data().ok(),
+                            Err(never) => match never {},
+                        });
+                        *is_over = data.is_none();
+                        match (data, content) {
+                            (Some(data), Content::Chunked) => write_chunk(out, &data),
+                            (Some(data), _) => out.extend_from_slice(&data),
+                            (None, Content::Chunked) => write_last_chunk(out),
+                            (None, _) => {}
+                        }
+                    }
+                }
+            }
+            if self.unwritten.is_sent() {
+                return if *is_over {
+                    Poll::Ready(Ok(()))
+                } else {
+                    self.poll_left(cx).map(Err)
+                };
+            }
+            ready!(self.poll_flush(cx))?;
+        }
+    }
+
+    /// Writes what there is.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let before = self.unwritten.sent();
+        let sent = self.unwritten.poll_send(&mut Socket(&mut self.socket), cx);
+        if sent.is_ready() || self.unwritten.sent() > before {
+            self.stalled = None;
+        }
+        if sent.is_ready() || self.stall_limit.is_zero() {
+            return sent;
+        }
+        let limit = self.stall_limit;
+        let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the client reads nothing",
+        )))
+    }
+}
+
+/// A body that is ready.
+fn whole(body: &mut ResponseBody) -> Option<Bytes> {
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    match Pin::new(body).poll_frame(&mut cx) {
+        Poll::Ready(Some(Ok(frame))) => frame.into_data().ok(),
+        _ => None,
+    }
+}
+
+struct Socket<'a, 'b>(&'a mut WriteHalf<'b>);
+
+impl WriteParts for Socket<'_, '_> {
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0).poll_write_vectored(cx, parts)
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A socket has nothing of its own to flush.
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A stream gives no more at once while its client has so much to take.
+const MOST_GATHERED: usize = 32 * 1024;
+/// Of the next requests.
+const MOST_EARLY: usize = 4096;
