@@ -15,16 +15,14 @@ mod request_body;
 mod response_body;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arbstr_wire::Endpoint;
 use hyper::body::Body as _;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, Version};
-use tokio::time::timeout;
 
 use self::error::ApiError;
-pub(crate) use self::request_body::{Read, RequestBody, skip};
+pub(crate) use self::request_body::{ReadResult, RequestBody, skip};
 pub(crate) use self::response_body::ResponseBody;
 use crate::app::App;
 use crate::arrival::Arrival;
@@ -95,7 +93,7 @@ async fn refuse_unread(
     let body = request.body_mut();
     let is_read = !waits
         && tokio::select! {
-            read = timeout(DISCARD_TIME, skip(*body)) => read == Ok(true),
+            is_read = skip(*body) => is_read,
             () = shutdown.cut() => false,
         };
     let mut response = error.into_response();
@@ -222,5 +220,4 @@ fn id_header(arrival: &Arrival) -> HeaderValue {
     HeaderValue::from_str(&arrival.id).expect("a UUID is a valid header value")
 }
 
-const DISCARD_TIME: Duration = Duration::from_secs(2);
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-arbstr-request-id");

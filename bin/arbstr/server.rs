@@ -4,6 +4,7 @@ mod closing;
 mod http1;
 mod http2;
 mod preface;
+mod stall;
 pub(crate) mod workers;
 
 use std::io;
@@ -154,7 +155,7 @@ async fn finish(app: &App, workers: &mut Workers, mut stop: mpsc::Receiver<()>) 
 /// How often it is said that clients cannot be accepted.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// For the whole head of a request, from its first byte, and for the first byte of a connection.
+/// For the whole head of a request: from its first byte, the first of a connection from the connection's beginning.
 const HEAD_TIME: Duration = Duration::from_secs(15);
 /// Between two requests on a connection; longer than the pools of common clients keep theirs.
 const IDLE_TIME: Duration = Duration::from_secs(180);

@@ -62,7 +62,7 @@ impl Unwritten {
             let body = &self.body[self.sent.saturating_sub(self.head.len())..];
             if head.is_empty() && body.is_empty() {
                 ready!(stream.poll_flush(cx))?;
-                // An idle stream need not hold the prompt it was asked with.
+                // A stream that waits need not hold what was written, a prompt perhaps.
                 *self = Self::default();
                 break;
             }

@@ -390,6 +390,149 @@ fn bodies_of_any_size_reach_the_provider_as_they_are() {
 }
 
 #[test]
+fn a_large_body_in_small_pieces_is_not_copied_again_and_again() {
+    let (provider, setup) = setup();
+    let arbstr = setup.start();
+    let body = ask("model-a").replace("hello", &"x".repeat(33_000_000));
+    let (bulk, rest) = body.split_at(15_000_000);
+    let (drops, rest) = rest.split_at(200);
+    let mut client = arbstr.client();
+    client.send(format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\n\r\n{bulk}",
+        arbstr.address(),
+        body.len()
+    ));
+    thread::sleep(Duration::from_millis(200));
+    let before = ticks(arbstr.pid());
+    for byte in drops.as_bytes().chunks(1) {
+        client.send(byte);
+        thread::sleep(Duration::from_millis(2));
+    }
+    let used = ticks(arbstr.pid()) - before;
+    client.send(rest);
+    let mut reply = client.reply("POST");
+    reply.finish();
+    assert_eq!(reply.status, 200);
+    assert!(
+        provider.only().text() == body,
+        "the body changed on its way"
+    );
+    // A copy of 15 MB takes most of a tick, or more.
+    assert!(used < 20, "{used} ticks of CPU for two hundred bytes");
+}
+
+#[test]
+fn a_head_has_fifteen_seconds_and_a_blank_line_is_none() {
+    let (_provider, setup) = setup();
+    let arbstr = setup.start();
+    let host = arbstr.address();
+    let health = format!("GET /health HTTP/1.1\r\nhost: {host}\r\n\r\n");
+    let from = Instant::now();
+    thread::scope(|scope| {
+        // (sent first, sent then each second)
+        for (first, then) in [
+            ("", ""),
+            ("GET /hea", ""),
+            ("G", "E"),
+            (&*health, "GET /v1"),
+        ] {
+            let mut client = arbstr.client();
+            let health = &health;
+            scope.spawn(move || {
+                client.send(first);
+                if first == health {
+                    let mut reply = client.reply("GET");
+                    reply.finish();
+                    client = reply.again();
+                    client.send(then);
+                }
+                for _ in 0..14 {
+                    thread::sleep(Duration::from_secs(1));
+                    if first == "G" {
+                        let _ = client.try_send(then);
+                    }
+                }
+                let mut reply = client.reply("GET");
+                let waited = from.elapsed();
+                assert_eq!(
+                    reply.json()["error"]["code"],
+                    "request_timeout",
+                    "{first:?}"
+                );
+                assert_eq!(
+                    (reply.status, reply.header("connection")),
+                    (408, Some("close"))
+                );
+                assert!(
+                    waited > Duration::from_secs(14),
+                    "{first:?} after {waited:?}"
+                );
+            });
+        }
+        // Who sent a blank line behind a body may take its time for the next request.
+        for blank in [&["\r\n"][..], &["\r", "\n"], &["\n", "\r\n\r", "\n"]] {
+            let mut client = arbstr.client();
+            client.send(&health);
+            let mut reply = client.reply("GET");
+            reply.finish();
+            client = reply.again();
+            let health = &health;
+            scope.spawn(move || {
+                for piece in blank {
+                    client.send(piece);
+                    thread::sleep(Duration::from_millis(50));
+                }
+                thread::sleep(Duration::from_secs(16));
+                client.send(health);
+                assert_eq!(client.reply("GET").status, 200, "{blank:?}");
+            });
+        }
+    });
+}
+
+#[test]
+fn what_was_read_ahead_keeps_its_order() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let provider = Provider::by(move |_, _| {
+        crate::harness::Answer::json(200, &completion(10, 4)).after(&held)
+    });
+    let arbstr = Setup::of(&provider).start();
+    let host = arbstr.address();
+    let numbered = |number: usize| {
+        let body =
+            ask("model-a").replace("hello", &format!("{number} {}", "x".repeat(number * 97)));
+        format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let all: String = (0..12).map(numbered).collect();
+    let mut client = std::net::TcpStream::connect(host).unwrap();
+    client.set_nodelay(true).unwrap();
+    client
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    // The first and a part of the second at once, more while the first is answered: partly read, partly left in the socket.
+    let mut pieces = all.as_bytes().chunks(700);
+    std::io::Write::write_all(&mut client, pieces.next().unwrap()).unwrap();
+    gate.wait_reached();
+    for piece in pieces {
+        std::io::Write::write_all(&mut client, piece).unwrap();
+        thread::sleep(Duration::from_millis(5));
+    }
+    gate.open();
+    assert_eq!(statuses(&mut client, 12), ["200"; 12]);
+    let seen: Vec<String> = provider.seen().iter().map(|seen| seen.text()).collect();
+    for (number, text) in seen.iter().enumerate() {
+        assert!(
+            text.contains(&format!("Say {number} {}.", "x".repeat(number * 97))),
+            "{number} at its place"
+        );
+    }
+}
+
+#[test]
 fn a_body_that_nobody_reads_is_no_request() {
     let (_provider, setup) = setup();
     let arbstr = setup.start();

@@ -101,12 +101,11 @@ async fn read(app: &App, request: &mut Request<&mut dyn RequestBody>) -> Result<
     Ok(buffer_pool::share(body))
 }
 
-/// Room for what a client announces, within reason: it may announce what it never sends.
+/// Room for what a client announces, within reason, once what there was is full: it may announce what it never sends.
 fn make_room(body: &mut Vec<u8>, announced: u64) {
     let announced = usize::try_from(announced).unwrap_or(usize::MAX);
-    let room = body.len() + announced.min(RESERVED_BYTES);
-    if announced > 0 && body.capacity() < room {
-        let mut larger = buffer_pool::take(room);
+    if announced > 0 && body.len() == body.capacity() {
+        let mut larger = buffer_pool::take(body.len() + announced.min(RESERVED_BYTES));
         larger.extend_from_slice(body);
         *body = larger;
     }

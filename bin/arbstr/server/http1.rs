@@ -58,7 +58,7 @@ pub(super) async fn serve(
         incoming: Incoming::new(reading, ahead, &has_all),
         told_to_close: pin!(closing.told()),
         due,
-        limit: Limit::Head,
+        limit: Limit::First,
         has_read: false,
     };
     loop {
@@ -129,9 +129,9 @@ async fn exchange(
     asked.persists &=
         !closing.is_told() && !incoming.is_unreadable() && !says_close(response.headers());
     let persists = outgoing.answer(response, asked).await?;
+    drop(shutdown);
     incoming.unread(outgoing.take_early());
-    Ok(persists
-        && (incoming.is_over() || timeout(SKIP_TIME, api::skip(incoming)).await == Ok(true)))
+    Ok(persists && (incoming.is_over() || api::skip(incoming).await))
 }
 
 fn says_close(headers: &HeaderMap) -> bool {
@@ -153,7 +153,11 @@ struct Waiting<'a, F> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Limit {
+    /// The first head of the connection.
+    First,
+    /// A head that has begun.
     Head,
+    /// A head to begin.
     Idle,
 }
 
@@ -164,12 +168,16 @@ impl<F: Future<Output = ()>> Waiting<'_, F> {
             self.has_read = true;
             return Poll::Ready(read);
         }
-        if !self.incoming.is_in_head() {
-            if self.told_to_close.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ok(None));
-            }
-        } else if self.has_read || self.limit == Limit::Idle {
-            self.set(Limit::Head);
+        let is_in_head = self.incoming.is_in_head();
+        if !is_in_head && self.told_to_close.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(None));
+        }
+        match self.limit {
+            _ if self.has_read && is_in_head => self.set(Limit::Head),
+            Limit::Idle if is_in_head => self.set(Limit::Head),
+            // It was a blank line.
+            Limit::Head if !is_in_head => self.set(Limit::Idle),
+            _ => {}
         }
         // The timer is not set anew for each request: when it fires, it is.
         loop {
@@ -177,7 +185,7 @@ impl<F: Future<Output = ()>> Waiting<'_, F> {
             match self.limit {
                 _ if self.has_read => self.set(Limit::Idle),
                 Limit::Idle => return Poll::Ready(Ok(None)),
-                Limit::Head => {
+                Limit::First | Limit::Head => {
                     return Poll::Ready(Err(NoHead::Refused(ApiError::head_timeout())));
                 }
             }
@@ -186,7 +194,7 @@ impl<F: Future<Output = ()>> Waiting<'_, F> {
 
     fn set(&mut self, limit: Limit) {
         let time = match limit {
-            Limit::Head => HEAD_TIME,
+            Limit::First | Limit::Head => HEAD_TIME,
             Limit::Idle => IDLE_TIME,
         };
         self.due.as_mut().reset((clock::now() + time).into());
@@ -200,7 +208,5 @@ const REFUSED: Asked = Asked {
     is_old: false,
     persists: false,
 };
-/// For what nobody read of a body.
-const SKIP_TIME: Duration = Duration::from_secs(2);
 /// For a client to close, once nothing more comes.
 const CLOSE_TIME: Duration = Duration::from_millis(500);

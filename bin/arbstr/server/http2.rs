@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 
 use self::guard::Guard;
 use super::closing::Closing;
-use crate::api::{self, Read, RequestBody};
+use crate::api::{self, ReadResult, RequestBody};
 use crate::app::App;
 
 /// How its connections are served.
@@ -89,7 +89,7 @@ impl RequestBody for Http2Body {
         self.incoming.size_hint().lower()
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>, data: &mut Vec<u8>) -> Poll<Read> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, data: &mut Vec<u8>) -> Poll<ReadResult> {
         match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
             None => self.is_over = true,
             Some(frame) => data.extend_from_slice(&frame?.into_data().unwrap_or_default()),

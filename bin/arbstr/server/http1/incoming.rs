@@ -15,7 +15,7 @@ use tokio::net::tcp::ReadHalf;
 use tokio_util::io::poll_read_buf;
 
 use crate::api::error::ApiError;
-use crate::api::{Read, RequestBody};
+use crate::api::{ReadResult, RequestBody};
 use crate::{buffer_pool, read_buffer};
 
 /// The reading half of a connection: heads are read between two answers, a body by whoever answers.
@@ -109,6 +109,27 @@ impl<'a> Incoming<'a> {
         })
     }
 
+    /// Whether the body cannot be read to its end: its framing is broken, or it waits for a word that was not given.
+    pub(super) const fn is_unreadable(&self) -> bool {
+        self.is_broken || !self.go_on.is_empty()
+    }
+
+    /// Reads whatever comes, to no end, until the client sends no more.
+    pub(super) async fn waste(&mut self) {
+        poll_fn(|cx| {
+            read_buffer::lend(|buffer| {
+                loop {
+                    let mut buf = ReadBuf::new(buffer);
+                    let read = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buf));
+                    if read.is_err() || buf.filled().is_empty() {
+                        return Poll::Ready(());
+                    }
+                }
+            })
+        })
+        .await;
+    }
+
     /// The head that ends in `bytes`, and where what is behind its body begins.
     fn take_head(&mut self, bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
         let reader = self
@@ -142,15 +163,13 @@ impl<'a> Incoming<'a> {
         Ok(Some((head, at + length)))
     }
 
-    /// Whether the body cannot be read to its end: its framing is broken, or it waits for a word that was not given.
-    pub(super) const fn is_unreadable(&self) -> bool {
-        self.is_broken || !self.go_on.is_empty()
-    }
-
-    fn poll_more(&mut self, cx: &mut Context<'_>, data: &mut Vec<u8>) -> Poll<Read> {
+    fn poll_more(&mut self, cx: &mut Context<'_>, data: &mut Vec<u8>) -> Poll<ReadResult> {
         ready!(self.poll_go_on(cx))?;
         if let Some(left) = self.body.left() {
             let left = usize::try_from(left).unwrap_or(usize::MAX);
+            if data.len() == data.capacity() {
+                data.reserve(left.min(ROOM));
+            }
             let mut room = data.limit(left);
             let length = ready!(poll_read_buf(Pin::new(&mut self.socket), cx, &mut room))?;
             self.body.skip(length as u64);
@@ -184,22 +203,6 @@ impl<'a> Incoming<'a> {
         }
         Poll::Ready(Ok(()))
     }
-
-    /// Reads whatever comes, to no end, until the client sends no more.
-    pub(super) async fn waste(&mut self) {
-        poll_fn(|cx| {
-            read_buffer::lend(|buffer| {
-                loop {
-                    let mut buf = ReadBuf::new(buffer);
-                    let read = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buf));
-                    if read.is_err() || buf.filled().is_empty() {
-                        return Poll::Ready(());
-                    }
-                }
-            })
-        })
-        .await;
-    }
 }
 
 impl RequestBody for Incoming<'_> {
@@ -211,7 +214,7 @@ impl RequestBody for Incoming<'_> {
         self.first.len() as u64 + self.body.left().unwrap_or(0)
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>, data: &mut Vec<u8>) -> Poll<Read> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, data: &mut Vec<u8>) -> Poll<ReadResult> {
         if !self.first.is_empty() {
             let first = std::mem::take(&mut self.first);
             if data.capacity() == 0 {
@@ -231,3 +234,6 @@ impl RequestBody for Incoming<'_> {
         Poll::Ready(read)
     }
 }
+
+/// For a body of which nothing came with its head.
+const ROOM: usize = 16 * 1024;

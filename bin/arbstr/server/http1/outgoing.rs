@@ -1,9 +1,7 @@
 //! What a client gets, and whether it still takes it.
 //!
-//! While a client does not read, nobody polls the body that feeds it, so no timer of the body could fire: a write that
-//! waits arms one here. And while nothing is to be written, the socket is looked at for a client that left.
+//! While nothing is to be written, the socket is looked at for a client that left.
 
-use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,19 +15,18 @@ use hyper::{Response, StatusCode};
 use tokio::io::{AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::WriteHalf;
-use tokio::time::{Sleep, sleep};
 
 use super::date;
 use crate::api::ResponseBody;
 use crate::buffer_pool;
+use crate::server::stall::StallGuard;
 use crate::unwritten::{Unwritten, WriteParts};
 
 /// The writing half of a connection.
 pub(super) struct Outgoing<'a> {
     socket: WriteHalf<'a>,
     unwritten: Unwritten,
-    stall_limit: Duration,
-    stalled: Option<Pin<Box<Sleep>>>,
+    stall: StallGuard,
     /// What comes in now is behind the body of the request.
     has_all: &'a AtomicBool,
     early: Vec<u8>,
@@ -57,8 +54,7 @@ impl<'a> Outgoing<'a> {
         Self {
             socket,
             unwritten: Unwritten::default(),
-            stall_limit,
-            stalled: None,
+            stall: StallGuard::new(stall_limit),
             has_all,
             early: Vec::new(),
         }
@@ -99,7 +95,8 @@ impl<'a> Outgoing<'a> {
                 parts.status,
                 &parts.headers,
                 date,
-                (content, ending),
+                content,
+                ending,
             );
         });
         buffer_pool::keep_headers(parts.headers);
@@ -111,7 +108,7 @@ impl<'a> Outgoing<'a> {
                     .await?;
             }
             _ => {
-                let whole = if asked.head_only {
+                let whole = if asked.head_only || content == Content::None {
                     None
                 } else {
                     whole(&mut body)
@@ -205,19 +202,8 @@ impl<'a> Outgoing<'a> {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let before = self.unwritten.sent();
         let sent = self.unwritten.poll_send(&mut Socket(&mut self.socket), cx);
-        if sent.is_ready() || self.unwritten.sent() > before {
-            self.stalled = None;
-        }
-        if sent.is_ready() || self.stall_limit.is_zero() {
-            return sent;
-        }
-        let limit = self.stall_limit;
-        let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
-        ready!(timer.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "the client reads nothing",
-        )))
+        let was_taken = self.unwritten.sent() > before;
+        self.stall.watch(cx, sent, was_taken)
     }
 }
 

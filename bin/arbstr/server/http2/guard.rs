@@ -1,9 +1,6 @@
-//! The socket of a client that speaks HTTP/2, watched for one that reads nothing.
-//!
-//! While a client does not read, nobody polls the bodies that feed it, so no timer of a body could fire. The connection
-//! itself is woken here instead: a pending write arms a timer, and the timer fails the write.
+//! The socket of a client that speaks HTTP/2: hyper reads what was read ahead first, and a client that takes nothing is
+//! given up.
 
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -13,13 +10,13 @@ use bytes::{Buf as _, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep};
+
+use crate::server::stall::StallGuard;
 
 /// A client connection whose writes fail once the client has taken nothing for `limit`.
 pub(super) struct Guard {
     stream: TokioIo<TcpStream>,
-    stall_limit: Duration,
-    stalled: Option<Pin<Box<Sleep>>>,
+    stall: StallGuard,
     /// Read already, to tell the protocol by it.
     ahead: Bytes,
 }
@@ -29,32 +26,8 @@ impl Guard {
     pub(super) fn new(stream: TcpStream, ahead: Bytes, stall_limit: Duration) -> Self {
         Self {
             stream: TokioIo::new(stream),
-            stall_limit,
-            stalled: None,
+            stall: StallGuard::new(stall_limit),
             ahead,
-        }
-    }
-
-    fn watch_write<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        written: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.stalled = None;
-            return written;
-        }
-        if self.stall_limit.is_zero() {
-            return Poll::Pending;
-        }
-        let limit = self.stall_limit;
-        let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
-        match timer.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the client reads nothing",
-            ))),
-            Poll::Pending => Poll::Pending,
         }
     }
 }
@@ -82,7 +55,7 @@ impl Write for Guard {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.watch_write(cx, written)
+        self.stall.watch(cx, written, false)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -103,6 +76,6 @@ impl Write for Guard {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.watch_write(cx, written)
+        self.stall.watch(cx, written, false)
     }
 }
