@@ -13,6 +13,13 @@ fn setup() -> (Provider, Setup) {
     (provider, setup)
 }
 
+/// A provider that answers no earlier than the gate opens.
+fn held_back() -> (Gate, Provider) {
+    let gate = Gate::new();
+    let answer = crate::harness::Answer::json(200, &completion(10, 4)).after(&gate);
+    (gate, Provider::always(answer))
+}
+
 #[test]
 fn both_lengths_at_once_are_refused_and_the_connection_closed() {
     let (provider, setup) = setup();
@@ -268,11 +275,7 @@ fn a_page_does_not_care_whether_its_client_still_sends() {
 
 #[test]
 fn a_client_that_leaves_behind_its_next_request_is_noticed() {
-    let gate = Gate::new();
-    let held = gate.clone();
-    let provider = Provider::by(move |_, _| {
-        crate::harness::Answer::json(200, &completion(10, 4)).after(&held)
-    });
+    let (gate, provider) = held_back();
     let arbstr = Setup::of(&provider)
         .set("stream", "on_client_disconnect = \"abort\"")
         .start();
@@ -492,11 +495,7 @@ fn a_head_has_fifteen_seconds_and_a_blank_line_is_none() {
 
 #[test]
 fn what_was_read_ahead_keeps_its_order() {
-    let gate = Gate::new();
-    let held = gate.clone();
-    let provider = Provider::by(move |_, _| {
-        crate::harness::Answer::json(200, &completion(10, 4)).after(&held)
-    });
+    let (gate, provider) = held_back();
     let arbstr = Setup::of(&provider).start();
     let host = arbstr.address();
     let numbered = |number: usize| {

@@ -1,6 +1,7 @@
 //! What header fields say about the body behind them and the connection (RFC 9112, sections 6, 7 and 9).
 
-use http::header::{self, HeaderName};
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// Hears the fields of one head.
 #[derive(Debug, Default)]
@@ -13,8 +14,19 @@ pub(crate) struct Said<'a> {
     pub(crate) coding: Option<&'a [u8]>,
     /// How many transfer codings there were.
     pub(crate) codings: usize,
+    /// `Expect` is `100-continue`.
+    pub(crate) awaits_continue: bool,
     closes: bool,
     keeps_alive: bool,
+}
+
+/// A field that is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BadField {
+    /// Its name is no token.
+    Name,
+    /// Its value has bytes that none may have.
+    Value,
 }
 
 /// `Content-Length` is no number, or several that differ.
@@ -22,8 +34,29 @@ pub(crate) struct Said<'a> {
 pub(crate) struct BadLength;
 
 impl<'a> Said<'a> {
+    /// Puts the `fields` of a head, which is `bytes`, into `headers`.
+    ///
+    /// # Errors
+    /// When one of them is none.
+    pub(crate) fn hear_all(
+        fields: &[httparse::Header<'a>],
+        bytes: &Bytes,
+        headers: &mut HeaderMap,
+    ) -> Result<Self, BadField> {
+        let mut said = Self::default();
+        for field in fields {
+            let name = HeaderName::from_bytes(field.name.as_bytes());
+            let name = name.map_err(|_| BadField::Name)?;
+            let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
+            let value = value.map_err(|_| BadField::Value)?;
+            said.hear(&name, field.value);
+            headers.append(name, value);
+        }
+        Ok(said)
+    }
+
     /// Takes in one field.
-    pub(crate) fn hear(&mut self, name: &HeaderName, value: &'a [u8]) {
+    fn hear(&mut self, name: &HeaderName, value: &'a [u8]) {
         let items = || value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
         if name == header::CONTENT_LENGTH {
             self.is_list |= items().nth(1).is_some();
@@ -36,6 +69,8 @@ impl<'a> Said<'a> {
                 self.closes |= item.eq_ignore_ascii_case(b"close");
                 self.keeps_alive |= item.eq_ignore_ascii_case(b"keep-alive");
             }
+        } else if name == header::EXPECT {
+            self.awaits_continue |= value.eq_ignore_ascii_case(b"100-continue");
         }
     }
 
@@ -67,3 +102,6 @@ impl<'a> Said<'a> {
         });
     }
 }
+
+/// The most fields of one head.
+pub(crate) const MAX_FIELDS: usize = 100;

@@ -4,10 +4,10 @@ use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::HeaderMap;
 
 use crate::body::Framing;
-use crate::fields::{BadLength, Said};
+use crate::fields::{BadLength, MAX_FIELDS, Said};
 use crate::gather::{Gathered, Gatherer, MAX_HEAD};
 
 /// The head of a final answer.
@@ -107,16 +107,8 @@ fn parse(bytes: &Bytes, room: &mut HeaderMap) -> Result<Option<Head>, HeadError>
     }
     let mut headers = std::mem::take(room);
     headers.reserve(answer.headers.len() + SPARE_FIELDS);
-    let mut said = Said::default();
-    for field in answer.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes());
-        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
-        let (Ok(name), Ok(value)) = (name, value) else {
-            return Err(HeadError::Malformed);
-        };
-        said.hear(&name, field.value);
-        headers.append(name, value);
-    }
+    let said = Said::hear_all(answer.headers, bytes, &mut headers);
+    let said = said.map_err(|_| HeadError::Malformed)?;
     let is_old = answer.version == Some(0);
     let framing = framing(&said, status, is_old)?;
     Ok(Some(Head {
@@ -142,7 +134,6 @@ fn framing(said: &Said<'_>, status: StatusCode, is_old: bool) -> Result<Framing,
     }
 }
 
-const MAX_FIELDS: usize = 100;
 /// Room for the fields of whoever passes the answer on: the map is then not made anew for them.
 const SPARE_FIELDS: usize = 8;
 

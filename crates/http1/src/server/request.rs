@@ -3,11 +3,11 @@
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::HeaderMap;
 use http::{Method, Request, Uri, Version};
 
 use crate::body::Framing;
-use crate::fields::{BadLength, Said};
+use crate::fields::{BadField, BadLength, MAX_FIELDS, Said};
 use crate::gather::{Gathered, Gatherer, MAX_HEAD};
 
 /// The head of a request.
@@ -126,18 +126,12 @@ fn parse(bytes: &Bytes, mut headers: HeaderMap) -> Result<Head, HeadError> {
         Ok(_) => return Err(HeadError::Malformed(httparse::Error::NewLine)),
     }
     headers.reserve(asked.headers.len());
-    let mut said = Said::default();
-    let mut awaits_continue = false;
-    for field in asked.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes());
-        let name = name.map_err(|_| HeadError::Malformed(httparse::Error::HeaderName))?;
-        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
-        let value = value.map_err(|_| HeadError::Malformed(httparse::Error::HeaderValue))?;
-        said.hear(&name, field.value);
-        awaits_continue |=
-            name == header::EXPECT && field.value.eq_ignore_ascii_case(b"100-continue");
-        headers.append(name, value);
-    }
+    let said = Said::hear_all(asked.headers, bytes, &mut headers).map_err(|bad| {
+        HeadError::Malformed(match bad {
+            BadField::Name => httparse::Error::HeaderName,
+            BadField::Value => httparse::Error::HeaderValue,
+        })
+    })?;
     let is_old = asked.version == Some(0);
     let framing = framing(&said, is_old)?;
     let mut request = Request::new(());
@@ -159,7 +153,7 @@ fn parse(bytes: &Bytes, mut headers: HeaderMap) -> Result<Head, HeadError> {
         request,
         framing,
         persists: said.persists(is_old),
-        awaits_continue: awaits_continue && !is_old,
+        awaits_continue: said.awaits_continue && !is_old,
     })
 }
 
@@ -174,8 +168,6 @@ fn framing(said: &Said<'_>, is_old: bool) -> Result<Framing, HeadError> {
         Some(Ok(_) | Err(BadLength)) => Err(HeadError::BadLength),
     }
 }
-
-const MAX_FIELDS: usize = 100;
 
 #[cfg(test)]
 mod tests {
