@@ -73,10 +73,12 @@ fn describe(options: &Options) -> String {
     } else {
         "Full run"
     };
-    let other = if options.floor_twice {
-        ", a second floor in arbstr's place"
-    } else {
-        ""
-    };
+    let mut other = String::new();
+    if options.floor_twice {
+        other += ", a second floor in arbstr's place";
+    }
+    if let Some(binary) = &options.against {
+        other += &format!(", {} in the floor's place", binary.display());
+    }
     format!("{length}{other}")
 }

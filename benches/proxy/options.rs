@@ -19,6 +19,8 @@ pub(crate) struct Options {
     pub(crate) repeats: Option<usize>,
     /// The binary to measure.
     pub(crate) arbstr: PathBuf,
+    /// Another one in the floor's place, from before a change perhaps.
+    pub(crate) against: Option<PathBuf>,
     /// Only cases whose name contains one of these; none: all.
     pub(crate) names: Vec<String>,
 }
@@ -33,6 +35,7 @@ impl Options {
             scale: false,
             repeats: None,
             arbstr: PathBuf::from(env!("CARGO_BIN_EXE_arbstr")),
+            against: None,
             names: Vec::new(),
         };
         let mut args = args.into_iter();
@@ -47,6 +50,9 @@ impl Options {
                         Some(args.next().context("--repeats takes a number")?.parse()?)
                 }
                 "--arbstr" => options.arbstr = args.next().context("--arbstr takes a file")?.into(),
+                "--against" => {
+                    options.against = Some(args.next().context("--against takes a file")?.into());
+                }
                 // Cargo adds this to every bench.
                 "--bench" => {}
                 _ if arg.starts_with('-') => bail!("unknown option {arg}; known: {KNOWN}"),
@@ -73,5 +79,4 @@ impl Options {
     }
 }
 
-const KNOWN: &str =
-    "--quick, --many, --floor-twice, --scale, --repeats N, --arbstr FILE, and names of cases";
+const KNOWN: &str = "--quick, --many, --floor-twice, --scale, --repeats N, --arbstr FILE, --against FILE, and names of cases";

@@ -81,17 +81,28 @@ impl Stage {
 
     /// arbstr, with a database of its own.
     pub(crate) fn proxy_of(&mut self, setup: Setup) -> Result<Subject> {
+        self.arbstr(&self.options.arbstr.clone(), setup)
+    }
+
+    fn arbstr(&mut self, binary: &Path, setup: Setup) -> Result<Subject> {
         let folder = self.fresh_folder()?;
         if setup.rows > 0 {
             // A first start makes the tables that are to be filled.
-            self.start_arbstr(&folder, setup)?.stop()?;
+            self.start_arbstr(binary, &folder, setup)?.stop()?;
             ledger::fill(&folder.join("arbstr.db"), setup.rows)?;
         }
-        self.start_arbstr(&folder, setup)
+        self.start_arbstr(binary, &folder, setup)
     }
 
-    /// A floor in front of the provider.
-    pub(crate) fn floor(&self) -> Result<Subject> {
+    /// What arbstr is compared with: a bare forwarder, unless another arbstr was named.
+    pub(crate) fn floor(&mut self) -> Result<Subject> {
+        match self.options.against.clone() {
+            Some(binary) => self.arbstr(&binary, Setup::default()),
+            None => self.bare_floor(),
+        }
+    }
+
+    fn bare_floor(&self) -> Result<Subject> {
         let begun = Instant::now();
         let mut process = Process::role(&["floor".to_owned(), self.provider_address.to_string()])?;
         let address = process.read_address()?;
@@ -140,10 +151,10 @@ impl Stage {
         Ok(folder)
     }
 
-    fn start_arbstr(&self, folder: &Path, setup: Setup) -> Result<Subject> {
+    fn start_arbstr(&self, binary: &Path, folder: &Path, setup: Setup) -> Result<Subject> {
         let address = free_address()?;
         let config = write_config(folder, address, self.provider_address, setup)?;
-        let mut command = Command::new(&self.options.arbstr);
+        let mut command = Command::new(binary);
         command.arg("serve").arg("-c").arg(config);
         let (process, started_in) = start(command, address, &folder.join("log"))?;
         Ok(Subject {
