@@ -21,6 +21,7 @@ use bytes::Bytes;
 use hyper::Response;
 use hyper::header::{HeaderMap, HeaderName};
 
+use self::answer::Answered;
 use self::attempts::{InFlight, Planned, RequestOptions};
 use self::disconnect::{DetachOnDrop, Disconnect};
 use crate::api::ResponseBody;
@@ -29,6 +30,7 @@ use crate::app::{App, Live};
 use crate::arrival::Arrival;
 use crate::buffer_pool;
 use crate::clock;
+use crate::cohort;
 use crate::ledger::{Bill, RequestInfo, RequestOutcome, RequestRecord};
 
 /// One request as it came from a client.
@@ -74,11 +76,23 @@ async fn serve(
 ) -> Result<Response<ResponseBody>, ApiError> {
     let mut in_flight = begin(&app, inbound, disconnect)?;
     let end = in_flight.attempts().await;
-    in_flight.answer(end)
+    cohort::rejoin().await;
+    let Answered {
+        response,
+        completion,
+    } = in_flight.answer(end);
+    if let Some(completion) = completion {
+        completion.written().await;
+    }
+    Ok(response)
 }
 
 /// Plans a request. Apart from [`serve`], whose future would else carry what is needed only here.
-fn begin(app: &App, inbound: InboundRequest, disconnect: Disconnect) -> Result<InFlight, ApiError> {
+fn begin(
+    app: &App,
+    inbound: InboundRequest,
+    disconnect: Disconnect,
+) -> Result<Box<InFlight>, ApiError> {
     let live = app.keep_live();
     let request = Request::parse(inbound.endpoint, &inbound.body)
         .map_err(|error| ApiError::malformed(&error))?;
@@ -143,12 +157,12 @@ fn refuse(
         _ => info,
     };
     let error = ApiError::refused(error);
-    let record = RequestRecord::new(app, live, &inbound.arrival, info);
-    record.complete(
+    let mut record = RequestRecord::new(app, live, &inbound.arrival, info);
+    drop(record.complete(
         &RequestOutcome::Refused(error.status(), error.code().to_owned()),
         &Bill::default(),
         None,
-    );
+    ));
     error
 }
 

@@ -1,9 +1,11 @@
 //! The record of one request: who was asked, how it ended and what it cost.
 //!
+//! What goes on record is [`Pending`] until the requests that a thread has in hand are all at this point; nothing is sent before.
 //! A [`RequestRecord`] is opened before the first upstream byte, with who is asked first, and completed exactly once: by
 //! the stage that knows the outcome, or by `Drop` when a panic or a lost task took that stage away.
 
 mod bill;
+mod pending;
 mod telemetry;
 
 use std::borrow::Cow;
@@ -17,6 +19,7 @@ use arbstr_wire::{Endpoint, Request};
 use hyper::header::{HeaderMap, HeaderName};
 
 pub(crate) use self::bill::{Bill, sunk_cost};
+pub(crate) use self::pending::Pending;
 use self::telemetry::RequestTelemetry;
 use crate::app::{App, Live};
 use crate::arrival::Arrival;
@@ -151,8 +154,9 @@ impl RequestRecord {
     }
 
     /// Puts on record that an attempt begins, and the request with it if it is the first; its outcome follows by
-    /// [`Self::attempt_ended`].
-    pub(crate) fn attempt_started(&mut self, offer: Arc<Offer>, now: Instant) {
+    /// [`Self::attempt_ended`]. Nothing is to be sent before that is written.
+    #[must_use]
+    pub(crate) fn attempt_started(&mut self, offer: Arc<Offer>, now: Instant) -> Pending {
         self.attempts.push(RecordedAttempt {
             offer,
             outcome: Cow::Borrowed("in_progress"),
@@ -160,13 +164,21 @@ impl RequestRecord {
             started_after: now.saturating_duration_since(self.arrival.at),
             duration: Duration::ZERO,
         });
-        let mut records = Records::default();
-        if self.opened {
-            self.begin_attempt(&mut records);
-        } else {
-            self.open(&mut records);
+        let is_first = !std::mem::replace(&mut self.opened, true);
+        Pending::add(&self.store, |records| {
+            if is_first {
+                self.open(records);
+            } else {
+                self.begin_attempt(records);
+            }
+        })
+    }
+
+    /// Notes that the attempt that began last is being sent only now.
+    pub(crate) fn attempt_sent(&mut self, now: Instant) {
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.started_after = now.saturating_duration_since(self.arrival.at);
         }
-        self.store.append(&mut records);
     }
 
     /// Notes how the attempt that began last came out, and what it cost if it failed.
@@ -184,10 +196,8 @@ impl RequestRecord {
     /// Notes that nobody is going to be asked for this long, on purpose. The request is on record meanwhile.
     pub(crate) fn paused(&mut self, pause: Duration) {
         self.telemetry.paused(pause);
-        if !self.opened {
-            let mut records = Records::default();
-            self.open(&mut records);
-            self.store.append(&mut records);
+        if !std::mem::replace(&mut self.opened, true) {
+            drop(Pending::add(&self.store, |records| self.open(records)));
         }
     }
 
@@ -231,56 +241,14 @@ impl RequestRecord {
         u32::try_from(self.attempts.len().saturating_sub(1)).unwrap_or(u32::MAX)
     }
 
-    /// Completes the record.
+    /// Completes the record, once. Nothing that would end the request is to be sent before that is written.
     pub(crate) fn complete(
-        mut self,
-        outcome: &RequestOutcome,
-        bill: &Bill,
-        finish_reason: Option<&str>,
-    ) {
-        self.write_completion(outcome, bill, finish_reason);
-    }
-
-    /// Adds the opening, with the first attempt if it has begun.
-    fn open(&mut self, records: &mut Records) {
-        self.opened = true;
-        records.open_request(&Opening {
-            correlation_id: &*self.arrival.id,
-            timestamp_ms: self.arrival.timestamp_ms,
-            endpoint: endpoint_word(self.info.endpoint),
-            model: &self.info.model,
-            policy: self.info.policy.as_deref(),
-            streaming: self.info.streaming,
-            plan: self.info.plan.as_deref(),
-            asked: self.attempts.first().map(RecordedAttempt::asked),
-        });
-    }
-
-    /// Adds that the last attempt begins: the opening does not tell of it.
-    fn begin_attempt(&self, records: &mut Records) {
-        let Some((last, before)) = self.attempts.split_last() else {
-            return;
-        };
-        records.begin_attempt(&NextAttempt {
-            correlation_id: &*self.arrival.id,
-            timestamp_ms: clock::unix_ms(),
-            number: u32::try_from(self.attempts.len()).unwrap_or(u32::MAX),
-            asked: last.asked(),
-            failed: before.last().map(RecordedAttempt::row),
-        });
-    }
-
-    fn write_completion(
         &mut self,
         outcome: &RequestOutcome,
         bill: &Bill,
         finish_reason: Option<&str>,
-    ) {
+    ) -> Pending {
         self.completed = true;
-        let mut records = Records::default();
-        if !self.opened {
-            self.open(&mut records);
-        }
         let now = clock::now();
         let overhead = self.overhead(now);
         self.close_last_attempt(bill, now);
@@ -322,8 +290,40 @@ impl RequestRecord {
             attempts: self.attempts.iter().map(RecordedAttempt::row).collect(),
         };
         self.telemetry.ended(&self.info, &completion, overhead);
-        records.complete(&completion);
-        self.store.append(&mut records);
+        Pending::add(&self.store, |records| {
+            if !self.opened {
+                self.open(records);
+            }
+            records.complete(&completion);
+        })
+    }
+
+    /// Adds the opening, with the first attempt if it has begun.
+    fn open(&self, records: &mut Records) {
+        records.open_request(&Opening {
+            correlation_id: &*self.arrival.id,
+            timestamp_ms: self.arrival.timestamp_ms,
+            endpoint: endpoint_word(self.info.endpoint),
+            model: &self.info.model,
+            policy: self.info.policy.as_deref(),
+            streaming: self.info.streaming,
+            plan: self.info.plan.as_deref(),
+            asked: self.attempts.first().map(RecordedAttempt::asked),
+        });
+    }
+
+    /// Adds that the last attempt begins: the opening does not tell of it.
+    fn begin_attempt(&self, records: &mut Records) {
+        let Some((last, before)) = self.attempts.split_last() else {
+            return;
+        };
+        records.begin_attempt(&NextAttempt {
+            correlation_id: &*self.arrival.id,
+            timestamp_ms: clock::unix_ms(),
+            number: u32::try_from(self.attempts.len()).unwrap_or(u32::MAX),
+            asked: last.asked(),
+            failed: before.last().map(RecordedAttempt::row),
+        });
     }
 
     /// What arbstr added to an answered request; to be asked while the last attempt's duration is still that to its answer.
@@ -369,11 +369,11 @@ impl RecordedAttempt {
 impl Drop for RequestRecord {
     fn drop(&mut self) {
         if !self.completed {
-            self.write_completion(
+            drop(self.complete(
                 &RequestOutcome::Broke("internal".to_owned()),
                 &Bill::default(),
                 None,
-            );
+            ));
         }
     }
 }

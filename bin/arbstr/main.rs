@@ -8,6 +8,7 @@ mod arrival;
 mod buffer_pool;
 mod cli;
 mod clock;
+mod cohort;
 mod config;
 mod database;
 mod discover;

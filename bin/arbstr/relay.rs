@@ -293,12 +293,12 @@ impl StreamPump {
             bill.implausible =
                 permit.finish(end.permit_end(error.is_some()), &report, clock::now());
         }
-        if let Some(record) = self.record.take() {
-            record.complete(
+        if let Some(mut record) = self.record.take() {
+            drop(record.complete(
                 &end.request_outcome(audience, error),
                 &bill,
                 seen.finish_reason,
-            );
+            ));
         }
         self.context.live.log_changes();
         bytes

@@ -14,16 +14,29 @@ use super::headers::tell_cost;
 use crate::api::ResponseBody;
 use crate::api::error::ApiError;
 use crate::clock;
-use crate::ledger::{Bill, RequestOutcome, Winner, decimal};
+use crate::ledger::{Bill, Pending, RequestOutcome, Winner, decimal};
 use crate::relay::{self, StreamContext, StreamPump, StreamTimeouts};
 use crate::upstream::{OpenedStream, ResponseHead, attempt::GoodAnswer, reported_cost};
 
+/// The client's answer.
+pub(super) struct Answered {
+    pub(super) response: Response<ResponseBody>,
+    /// To be written before the answer is; `None` while a stream goes on.
+    pub(super) completion: Option<Pending>,
+}
+
+impl Answered {
+    fn completed(response: Response<ResponseBody>, completion: Pending) -> Self {
+        Self {
+            response,
+            completion: Some(completion),
+        }
+    }
+}
+
 impl InFlight {
     /// Turns the outcome into the client's answer and, unless a stream goes on, completes the record.
-    pub(super) fn answer(
-        mut self,
-        outcome: FlowOutcome,
-    ) -> Result<Response<ResponseBody>, ApiError> {
+    pub(super) fn answer(mut self: Box<Self>, outcome: FlowOutcome) -> Answered {
         match outcome {
             FlowOutcome::Served {
                 good,
@@ -31,16 +44,16 @@ impl InFlight {
                 permit,
             } => {
                 self.won(&offer, good.head());
-                Ok(match *good {
+                match *good {
                     GoodAnswer::Whole(head, body, answer) => {
                         self.whole(head, body, &answer, permit)
                     }
                     GoodAnswer::Stream(head, opened) => self.stream(&offer, head, *opened, permit),
-                })
+                }
             }
-            FlowOutcome::Unserved(finish) => Ok(self.unserved(finish)),
+            FlowOutcome::Unserved(finish) => self.unserved(finish),
             FlowOutcome::ShutDown => {
-                Ok(self.told_error(&RequestOutcome::ShutDown, ApiError::shutting_down()))
+                self.told_error(&RequestOutcome::ShutDown, ApiError::shutting_down())
             }
         }
     }
@@ -57,12 +70,12 @@ impl InFlight {
     }
 
     fn whole(
-        self,
+        mut self: Box<Self>,
         head: ResponseHead,
         body: Bytes,
         answer: &Answer,
         permit: Option<Permit>,
-    ) -> Response<ResponseBody> {
+    ) -> Answered {
         let mut bill = self.record.bill_answer(answer.usage, body.len() as u64);
         let mut headers = self.told(head.headers);
         if let Some(cost) = decimal(bill.cost) {
@@ -82,18 +95,19 @@ impl InFlight {
         } else {
             RequestOutcome::Complete
         };
-        self.record
+        let completion = self
+            .record
             .complete(&outcome, &bill, answer.finish_reason.as_deref());
-        response
+        Answered::completed(response, completion)
     }
 
     fn stream(
-        mut self,
+        mut self: Box<Self>,
         offer: &Offer,
         head: ResponseHead,
         opened: OpenedStream,
         permit: Option<Permit>,
-    ) -> Response<ResponseBody> {
+    ) -> Answered {
         let headers = self.told(head.headers);
         self.record.streams();
         let (provider, _) = self.live.provider(offer);
@@ -110,10 +124,13 @@ impl InFlight {
         };
         let pump = StreamPump::new(opened, self.record, permit, context);
         let body = ResponseBody::relayed(relay::Body::new(pump, on_disconnect));
-        respond(head.status, headers, body)
+        Answered {
+            response: respond(head.status, headers, body),
+            completion: None,
+        }
     }
 
-    fn unserved(self, finish: Finish) -> Response<ResponseBody> {
+    fn unserved(self: Box<Self>, finish: Finish) -> Answered {
         let now = clock::now();
         match finish {
             Finish::ReturnLast | Finish::Transparent(Failure::Answered) => self.transparent(),
@@ -160,7 +177,7 @@ impl InFlight {
     }
 
     /// The last provider's own status and error body, keys redacted.
-    fn transparent(mut self) -> Response<ResponseBody> {
+    fn transparent(mut self: Box<Self>) -> Answered {
         let Some(mut error) = self.last_error.take() else {
             return self.told_error(
                 &RequestOutcome::Broke("internal".to_owned()),
@@ -181,15 +198,15 @@ impl InFlight {
         let status_code = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
         let response = respond(status_code, headers, ResponseBody::whole(body));
         let outcome = RequestOutcome::Refused(status, self.upstream_error());
-        self.record.complete(&outcome, &Bill::default(), None);
-        response
+        let completion = self.record.complete(&outcome, &Bill::default(), None);
+        Answered::completed(response, completion)
     }
 
-    fn told_error(self, outcome: &RequestOutcome, error: ApiError) -> Response<ResponseBody> {
+    fn told_error(mut self: Box<Self>, outcome: &RequestOutcome, error: ApiError) -> Answered {
         let mut response = error.into_response();
         self.tell(response.headers_mut());
-        self.record.complete(outcome, &Bill::default(), None);
-        response
+        let completion = self.record.complete(outcome, &Bill::default(), None);
+        Answered::completed(response, completion)
     }
 
     fn reason(&self) -> String {

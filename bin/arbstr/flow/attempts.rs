@@ -79,20 +79,20 @@ impl RequestOptions {
 }
 
 impl InFlight {
-    /// A request that is planned.
+    /// A request that is planned. Boxed: it is handed on whole from stage to stage.
     pub(super) fn begin(
         app: &App,
         live: Arc<Live>,
         inbound: InboundRequest,
         disconnect: Disconnect,
         planned: Planned,
-    ) -> Self {
+    ) -> Box<Self> {
         let deadline = live
             .config
             .timeouts
             .total
             .map(|total| inbound.arrival.at + total);
-        Self {
+        Box::new(Self {
             live,
             inbound,
             disconnect,
@@ -102,7 +102,7 @@ impl InFlight {
             shutdown: app.shutdown.token(),
             options: planned.options,
             rolls: 0,
-        }
+        })
     }
 
     /// Asks one candidate after another until one gives a good answer or none is left.
@@ -135,7 +135,10 @@ impl InFlight {
         let offer = Arc::clone(&attempt.offer);
         let (provider, upstream) = live.provider(&offer);
         self.record
-            .attempt_started(Arc::clone(&offer), clock::now());
+            .attempt_started(Arc::clone(&offer), clock::now())
+            .written()
+            .await;
+        self.record.attempt_sent(clock::now());
         let (result, injected) = self.call(&attempt, provider, upstream).await;
         let now = clock::now();
         let end = match &result {
