@@ -62,22 +62,30 @@ fn kill_9_during_20_streams_leaves_20_interrupted_rows() {
 
 #[test]
 fn a_request_is_on_record_before_its_first_upstream_byte() {
-    let gate = Gate::new();
-    let provider = Provider::always(Answer::json(200, &completion(1, 1)).after(&gate));
-    let mut arbstr = Setup::of(&provider).start();
-    let mut client = arbstr.client();
-    client.request_chat(&ask("model-a"));
-    gate.wait_reached();
-    arbstr.kill_9();
-    let arbstr = arbstr.restart();
-    let settled = || {
-        arbstr.rows().len() == 1 && arbstr.rows()[0].verdict().1.as_deref() == Some("interrupted")
-    };
-    assert!(
-        wait_until(Duration::from_secs(5), settled),
-        "{:?}",
-        arbstr.rows()
-    );
+    // Alone, and so many that several are ready at once on one thread.
+    for count in [1, CLIENTS] {
+        let gate = Gate::new();
+        let provider = Provider::always(Answer::json(200, &completion(1, 1)).after(&gate));
+        let mut arbstr = Setup::of(&provider).start();
+        let mut clients: Vec<_> = (0..count).map(|_| arbstr.client()).collect();
+        for client in &mut clients {
+            client.request_chat(&ask("model-a"));
+        }
+        let all_are_sent = || provider.count() == count;
+        assert!(wait_until(Duration::from_secs(5), all_are_sent));
+        arbstr.kill_9();
+        let arbstr = arbstr.restart();
+        let settled = || {
+            let rows = arbstr.rows();
+            let mut verdicts = rows.iter().map(|row| row.verdict().1);
+            rows.len() == count && verdicts.all(|verdict| verdict.as_deref() == Some("interrupted"))
+        };
+        assert!(
+            wait_until(Duration::from_secs(5), settled),
+            "{:?}",
+            arbstr.rows()
+        );
+    }
 }
 
 #[test]
@@ -421,7 +429,7 @@ fn each_row_is_a_uuid_v7_of_its_own() {
 }
 
 #[test]
-fn whatever_was_sent_or_answered_before_a_kill_is_on_record() {
+fn whatever_was_answered_before_a_kill_is_on_record() {
     let provider = Provider::healthy(10, 4);
     let mut arbstr = Setup::of(&provider).start();
     let address = arbstr.address();
@@ -456,12 +464,6 @@ fn whatever_was_sent_or_answered_before_a_kill_is_on_record() {
         >= ids.len()
         && settled()));
     let rows = arbstr.rows();
-    let seen = provider.count();
-    assert!(
-        seen <= rows.len(),
-        "{} rows for {seen} requests",
-        rows.len()
-    );
     for (id, finished) in &ids {
         let row = rows
             .iter()
