@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::learn::faded;
 use crate::learn::save::{LoadError, Moment, Reader, Stored, Writer};
 
 /// A decayed histogram of times.
@@ -29,7 +30,7 @@ impl Latency {
     pub(crate) fn record(&mut self, time: Duration) {
         let ms = time.as_secs_f32() * 1000.0;
         for weight in &mut self.weights {
-            *weight *= FADE;
+            *weight = faded(*weight * FADE);
         }
         self.total = self.total.mul_add(FADE, 1.0);
         self.weights[bucket(ms)] += 1.0;

@@ -9,6 +9,7 @@
 //! with once it is a few times as likely as mere chance; until then the offer counts as a typical one.
 
 use super::demand::Prediction;
+use super::faded;
 
 /// An effect as a natural logarithm.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -42,11 +43,11 @@ impl Factor {
         let variance = self.variance(prior);
         let width = (variance + doubt).sqrt();
         let surprise = (observed - self.log).clamp(-STEP * width, STEP * width);
-        self.log += surprise * variance / (width * width);
+        self.log = faded(self.log + surprise * variance / (width * width));
         let noise = self.noise(prior);
         self.noise = noise + (doubt - noise) * DRIFT_WEIGHT;
         self.knowledge = (self.knowledge + 1.0 / doubt).min(MEMORY / doubt);
-        self.drift += (surprise / width - self.drift) * DRIFT_WEIGHT;
+        self.drift = faded(self.drift + (surprise / width - self.drift) * DRIFT_WEIGHT);
         if self.drift.abs() > DRIFT_LIMIT {
             self.drift = 0.0;
             self.knowledge = self.knowledge.min(AFTER_DRIFT / doubt);
@@ -62,7 +63,7 @@ impl Factor {
         let gain = |doubt: f32| variance / (variance + doubt.max(least));
         let share = gain(usual.vouched) - gain(usual.doubt);
         if share > 0.0 {
-            self.log -= self.log * share;
+            self.log = faded(self.log - self.log * share);
         }
     }
 

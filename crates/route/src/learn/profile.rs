@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::demand::{Clue, Expectation, Mean, Sample};
 use super::factor::{Factor, Prior};
+use super::faded;
 use super::typical::{Logs, Voice};
 use crate::estimate::to_number;
 
@@ -279,10 +280,10 @@ impl Tally {
 
     fn times(&self, share: f32) -> Self {
         Self {
-            good: self.good * share,
-            free: self.free * share,
-            billed: self.billed * share,
-            shares: self.shares * share,
+            good: faded(self.good * share),
+            free: faded(self.free * share),
+            billed: faded(self.billed * share),
+            shares: faded(self.shares * share),
             at: self.at,
         }
     }

@@ -5,6 +5,8 @@
 
 use std::array::from_fn;
 
+use crate::learn::faded;
+
 /// One number for each of what is learned: [`OUTPUT`], [`TEXT`], [`BILLING`], [`INPUT`].
 pub(crate) type Lanes = [f32; 4];
 
@@ -114,7 +116,7 @@ impl Node {
         });
         self.error = from_fn(|lane| {
             let moved = (error[lane] - self.error[lane]) / greatest(self.count[lane], 1.0);
-            self.error[lane] + evidence.told[lane] * moved
+            faded(self.error[lane] + evidence.told[lane] * moved)
         });
         if self.count[OUTPUT] > 0.0 && evidence.told[OUTPUT] > 0.0 {
             level.learn(error[OUTPUT]);
@@ -123,7 +125,7 @@ impl Node {
         let count: Lanes = from_fn(|lane| self.count[lane] + evidence.weight[lane]);
         let share: Lanes =
             from_fn(|lane| evidence.weight[lane] / greatest(count[lane], f32::MIN_POSITIVE));
-        self.value = from_fn(|lane| self.value[lane] + miss[lane] * share[lane]);
+        self.value = from_fn(|lane| faded(self.value[lane] + miss[lane] * share[lane]));
         self.count = count.map(|count| least(count, MEMORY));
         let tokens = if bounded[OUTPUT].to_bits() == evidence.value[OUTPUT].to_bits() {
             evidence.tokens
@@ -135,7 +137,7 @@ impl Node {
 
     /// Lets most of what is known go once the outputs keep falling to one side.
     fn follow(&mut self, miss: f32) {
-        self.drift += (miss - self.drift) * DRIFT_WEIGHT;
+        self.drift = faded(self.drift + (miss - self.drift) * DRIFT_WEIGHT);
         if self.drift.abs() > DRIFT_LIMIT && self.count[OUTPUT] > AFTER_DRIFT {
             self.drift = 0.0;
             self.count[OUTPUT] = AFTER_DRIFT;
@@ -149,7 +151,7 @@ impl Node {
             self.server = server;
         }
         let other = f32::from(self.server != server);
-        self.others += (other - self.others) * (1.0 / (count + 1.0));
+        self.others = faded(self.others + (other - self.others) * (1.0 / (count + 1.0)));
         if self.others > 0.5 {
             self.server = server;
             self.others = 1.0 - self.others;
@@ -193,9 +195,9 @@ impl Mean {
             bounded = value.clamp(self.value - reach, self.value + reach);
             let miss = bounded - self.value;
             let error = miss * miss * self.count / (self.count + 1.0);
-            self.error += (error - self.error) / self.count.max(1.0);
+            self.error = faded(self.error + (error - self.error) / self.count.max(1.0));
         }
-        self.value += (bounded - self.value) * weight / (self.count + weight);
+        self.value = faded(self.value + (bounded - self.value) * weight / (self.count + weight));
         self.count = (self.count + weight).min(MEMORY);
     }
 
@@ -210,7 +212,7 @@ impl Mean {
 impl Level {
     fn learn(&mut self, error: f32) {
         let weight = 1.0 / (self.count + LEVEL_WEIGHT);
-        self.error += (error - self.error) * weight;
+        self.error = faded(self.error + (error - self.error) * weight);
         self.count = (self.count + 1.0).min(MEMORY);
     }
 }
