@@ -36,6 +36,10 @@ use clap::Parser;
 
 use crate::cli::{Cli, Command, Failure};
 
+/// A request takes some fifty pieces of memory and gives them back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let env = |name: &str| std::env::var(name).ok();
