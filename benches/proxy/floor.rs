@@ -25,7 +25,7 @@ pub(crate) fn run(upstream: SocketAddr) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+    let listener = runtime.block_on(process::listen())?;
     process::announce(listener.local_addr()?)?;
     runtime.spawn(serve(listener, Authority::try_from(upstream.to_string())?));
     process::follow_parent(|| {});

@@ -9,9 +9,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use tokio::sync::Semaphore;
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
 
 use crate::figures;
 use crate::script::{self, PACE_MS, Shape, Tail};
@@ -76,7 +76,7 @@ impl Plan {
 
     fn from_args(args: &[String]) -> Result<(Self, SocketAddr, Tail)> {
         let [to, tail, shape, connections, until, rate, prompt] = args else {
-            anyhow::bail!("load takes TO TAIL SHAPE CONNECTIONS UNTIL RATE PROMPT");
+            bail!("load takes TO TAIL SHAPE CONNECTIONS UNTIL RATE PROMPT");
         };
         let until = match until.strip_suffix('x') {
             Some(count) => Until::Count(count.parse()?),
@@ -145,22 +145,25 @@ async fn drive(plan: Plan, to: SocketAddr, tail: Tail) -> Result<()> {
     }
     let started = Instant::now();
     let opened = Rc::new(Semaphore::new(0));
-    let tasks: Vec<_> = connections
-        .into_iter()
-        .enumerate()
-        .map(|(index, connection)| {
-            let pace = Pace::new(&plan, index, started);
-            tokio::task::spawn_local(drive_connection(connection, pace, Rc::clone(&opened)))
-        })
-        .collect();
+    let mut tasks = JoinSet::new();
+    for (index, connection) in connections.into_iter().enumerate() {
+        let pace = Pace::new(&plan, index, started);
+        tasks.spawn_local(drive_connection(connection, pace, Rc::clone(&opened)));
+    }
     if plan.shape == Shape::Idle {
         let all = u32::try_from(plan.connections)?;
-        let _permits = opened.acquire_many(all).await?;
+        tokio::select! {
+            permits = opened.acquire_many(all) => drop(permits?),
+            Some(ended) = tasks.join_next() => {
+                ended??;
+                bail!("a stream ended before all were open");
+            }
+        }
         println!("open");
     }
     let mut seen = Seen::default();
-    for task in tasks {
-        seen.merge(task.await??);
+    while let Some(task) = tasks.join_next().await {
+        seen.merge(task??);
     }
     let seconds = started.elapsed().as_secs_f64();
     report(&mut seen, seconds);

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use tokio::net::{TcpListener, TcpSocket};
 
 /// A child process, killed when dropped.
 #[derive(Debug)]
@@ -203,6 +204,13 @@ fn signal(name: &str, pids: &[u32]) -> Result<()> {
     // Its complaint about a process that has ended meanwhile is of no use.
     kill.stderr(Stdio::null()).status()?;
     Ok(())
+}
+
+/// Where a role listens. Thousands may come at once, so that many may wait, as they may at arbstr.
+pub(crate) async fn listen() -> Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    Ok(socket.listen(4096)?)
 }
 
 /// Tells the parent where this role listens.

@@ -30,7 +30,7 @@ pub(crate) fn run() -> Result<()> {
         .worker_threads(1)
         .enable_all()
         .build()?;
-    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+    let listener = runtime.block_on(process::listen())?;
     process::announce(listener.local_addr()?)?;
     let (release, released) = watch::channel(());
     runtime.spawn(serve(listener, Scripts::new(released)));
