@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use self::answer::Answer;
+use crate::server;
 
 /// How one built-in provider behaves, and what it charges.
 #[derive(Debug)]
@@ -45,10 +46,10 @@ struct Persona {
 ///
 /// # Errors
 /// When a loopback socket cannot be had.
-pub(crate) async fn start() -> std::io::Result<String> {
+pub(crate) fn start() -> std::io::Result<String> {
     let mut config = String::new();
     for persona in &PERSONAS {
-        let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+        let listener = server::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
         config.push_str(&persona.config(listener.local_addr()?));
         tokio::spawn(serve(listener, persona));
     }

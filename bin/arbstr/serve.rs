@@ -39,13 +39,13 @@ pub(crate) fn run(options: &Serve) -> Result<(), Failure> {
 
 async fn serve(options: &Serve) -> Result<(), Failure> {
     let (config, watcher) = if options.mock {
-        mock_config(options).await?
+        mock_config(options)?
     } else {
         file_config(options)?
     };
     let stop = stop_signals()
         .map_err(|error| Failure::Failed(format!("cannot listen for signals: {error}")))?;
-    let listener = bind(&config).await?;
+    let listener = bind(&config)?;
     let address = listener
         .local_addr()
         .map_err(|error| Failure::Failed(format!("cannot tell the address: {error}")))?;
@@ -98,9 +98,8 @@ fn file_config(options: &Serve) -> Result<(Config, Option<ConfigWatcher>), Failu
 }
 
 /// With `--mock` a file is read only when it is named, and its providers give way to the built-in ones.
-async fn mock_config(options: &Serve) -> Result<(Config, Option<ConfigWatcher>), Failure> {
+fn mock_config(options: &Serve) -> Result<(Config, Option<ConfigWatcher>), Failure> {
     let text = mock::start()
-        .await
         .map_err(|error| Failure::Failed(format!("cannot start mock providers: {error}")))?;
     let source = Source {
         file: Path::new("mock"),
@@ -118,9 +117,9 @@ async fn mock_config(options: &Serve) -> Result<(Config, Option<ConfigWatcher>),
     Ok((config, None))
 }
 
-async fn bind(config: &Config) -> Result<TcpListener, Failure> {
+fn bind(config: &Config) -> Result<TcpListener, Failure> {
     let address = config.server.listen;
-    let listener = TcpListener::bind(address).await.map_err(|error| {
+    let listener = server::listen(address).map_err(|error| {
         Failure::Failed(format!(
             "cannot listen on {address}: {error}; choose another with --listen ADDR"
         ))

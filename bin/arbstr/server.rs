@@ -8,11 +8,12 @@ mod stall;
 pub(crate) mod workers;
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -24,6 +25,21 @@ use self::workers::Workers;
 use crate::api::error::ApiError;
 use crate::app::App;
 use crate::clock;
+
+/// A socket on which connections wait to be accepted.
+///
+/// # Errors
+/// As for `bind(2)`.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // Or the connections of an arbstr that has just ended would keep the next one from starting.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Serves clients until `stop` is told, then shuts down in order: no new connections, a grace period for what runs, an
 /// error event for streams that run past it. Told again, it cuts the grace period short.
@@ -91,12 +107,16 @@ async fn speak(
     closing: Arc<Closing>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let mut due = pin!(sleep(HEAD_TIME));
+    let mut seen = Vec::new();
     let preface = tokio::select! {
         biased;
-        read = preface::read(&mut stream) => read?,
+        read = preface::read(&mut stream, &mut seen) => read?,
         () = closing.told() => return Ok(()),
         () = due.as_mut() => {
-            http1::refuse(&app, stream, ApiError::head_timeout()).await?;
+            // Who keeps a connection ready would take a word for the answer to the first request (RFC 9110, section 15.5.9).
+            if !seen.is_empty() {
+                http1::refuse(&app, stream, ApiError::head_timeout()).await?;
+            }
             return Ok(());
         }
     };
@@ -152,6 +172,9 @@ async fn finish(app: &App, workers: &mut Workers, mut stop: mpsc::Receiver<()>) 
     }
 }
 
+/// Connections that may wait to be accepted, as far as the system allows (`net.core.somaxconn`). To one more it does not answer:
+/// that client asks again after a second, and then after twice the time. The usual 128 come in a few milliseconds.
+const BACKLOG: u32 = 4096;
 /// How often it is said that clients cannot be accepted.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

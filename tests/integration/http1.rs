@@ -1,7 +1,7 @@
 //! HTTP/1 as clients speak it: framing, pipelines, what is refused, and what a connection that waits may cost.
 
 use std::fs;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -433,12 +433,7 @@ fn a_head_has_fifteen_seconds_and_a_blank_line_is_none() {
     let from = Instant::now();
     thread::scope(|scope| {
         // (sent first, sent then each second)
-        for (first, then) in [
-            ("", ""),
-            ("GET /hea", ""),
-            ("G", "E"),
-            (&*health, "GET /v1"),
-        ] {
+        for (first, then) in [("GET /hea", ""), ("G", "E"), (&*health, "GET /v1")] {
             let mut client = arbstr.client();
             let health = &health;
             scope.spawn(move || {
@@ -472,6 +467,18 @@ fn a_head_has_fifteen_seconds_and_a_blank_line_is_none() {
                 );
             });
         }
+        // Who keeps a connection ready has asked nothing, and would take a word for the answer to the first request.
+        let silent = arbstr.client();
+        scope.spawn(move || {
+            thread::sleep(Duration::from_secs(14).saturating_sub(from.elapsed()));
+            let closed = silent.try_reply("GET").map(|reply| reply.head);
+            assert_eq!(
+                closed.map_err(|error| error.kind()),
+                Err(ErrorKind::UnexpectedEof)
+            );
+            let waited = from.elapsed();
+            assert!(waited > Duration::from_secs(14), "after {waited:?}");
+        });
         // Who sent a blank line behind a body may take its time for the next request.
         for blank in [&["\r\n"][..], &["\r", "\n"], &["\n", "\r\n\r", "\n"]] {
             let mut client = arbstr.client();

@@ -1,5 +1,9 @@
 //! Faults that were found once, each by its name, so that none comes back.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use http_body_util::BodyExt as _;
 
 use crate::harness::{
@@ -301,6 +305,28 @@ fn in_turn(arbstr: &Arbstr, count: usize) -> Vec<String> {
         client = reply.again();
     }
     told
+}
+
+/// Of those that came while arbstr was busy for a moment, all but 128 had to ask the system again after a second, or more.
+#[test]
+fn many_clients_at_once_find_a_place() {
+    let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
+    let many = allowed.trim().parse().unwrap_or(128).min(400);
+    let arbstr = Setup::of(&Provider::healthy(10, 4)).start();
+    arbstr.signal("STOP");
+    let clients: Vec<_> = (0..many)
+        .map(|_| TcpStream::connect_timeout(&arbstr.address(), Duration::from_millis(500)))
+        .collect();
+    arbstr.signal("CONT");
+    for (number, client) in clients.into_iter().enumerate() {
+        let mut client = client.unwrap_or_else(|error| panic!("client {number}: {error}"));
+        client
+            .write_all(b"GET /health HTTP/1.0\r\nhost: localhost\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    }
 }
 
 fn over_http2(provider: &Http2Provider) -> Arbstr {

@@ -19,13 +19,12 @@ pub(super) enum Preface {
     Http2(Bytes),
 }
 
-/// Reads as much as it takes to tell.
+/// Reads as much as it takes to tell, which until then is in `seen`.
 ///
 /// # Errors
 /// As for a read.
-pub(super) async fn read(stream: &mut TcpStream) -> io::Result<Preface> {
-    let mut seen = Vec::new();
-    poll_fn(|cx| read_buffer::lend(|buffer| poll(stream, cx, buffer, &mut seen))).await
+pub(super) async fn read(stream: &mut TcpStream, seen: &mut Vec<u8>) -> io::Result<Preface> {
+    poll_fn(|cx| read_buffer::lend(|buffer| poll(stream, cx, buffer, seen))).await
 }
 
 fn poll(
