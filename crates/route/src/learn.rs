@@ -26,7 +26,7 @@ pub(crate) const fn faded(number: f32) -> f32 {
     }
 }
 
-/// Far below whatever makes a difference, and far enough above the least number for its square to be one.
+/// Far below whatever makes a difference, while its square is still above the subnormal numbers.
 const NEXT_TO_NOTHING: f32 = 1e-18;
 
 #[cfg(test)]
