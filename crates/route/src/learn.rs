@@ -63,11 +63,11 @@ mod tests {
         // Something else first, and then the same for ever.
         for answer in 0..60_000_u32 {
             let value = if answer == 0 { 1.0 } else { 0.0 };
-            let doubt = node.doubt(&level);
+            let trust = node.trust(&level);
             node.note_server(u32::from(answer == 0));
             node.learn(
                 &Evidence::of([Some(Clue::sure(value)); 4]),
-                &doubt,
+                &trust,
                 &mut level,
             );
             mean.learn(Some(Clue::sure(value)), 1.0);

@@ -103,8 +103,8 @@ impl Demand {
         let known = state.known();
         let before = state.nodes.len();
         let mut blend = Blend::default();
-        state.learn(keys, &evidence, server, now, |node, doubt| {
-            blend.add_but_for(server, node, doubt);
+        state.learn(keys, &evidence, server, now, |node, trust| {
+            blend.add_but_for(server, node, trust);
         });
         let after = state.nodes.len();
         drop(state);
@@ -174,7 +174,7 @@ impl Sample {
 }
 
 impl DemandState {
-    /// Takes an answer of `server` into account; `before` sees each node as it was, with the doubt of what it predicts.
+    /// Takes an answer of `server` into account; `before` sees each node as it was, with how far what it predicts can be trusted.
     pub(super) fn learn(
         &mut self,
         keys: &Keys,
@@ -188,11 +188,11 @@ impl DemandState {
         }
         for (key, level) in keys.iter().zip(&mut self.levels) {
             let node = self.nodes.entry(*key);
-            let doubt = node.doubt(level);
-            before(node, &doubt);
+            let trust = node.trust(level);
+            before(node, &trust);
             node.used = now;
             node.note_server(server);
-            node.learn(evidence, &doubt, level);
+            node.learn(evidence, &trust, level);
         }
     }
 
@@ -219,7 +219,7 @@ impl DemandState {
         let mut blend = Blend::default();
         for (key, level) in keys.iter().zip(&self.levels) {
             if let Some(node) = self.nodes.find(*key) {
-                blend.add(node, &node.doubt(level));
+                blend.add(node, &node.trust(level));
             }
         }
         blend

@@ -42,37 +42,29 @@ pub(super) struct Blend {
 }
 
 impl Blend {
-    /// Adds what a key predicts, with these variances.
-    pub(super) fn add(&mut self, node: &Node, doubt: &Lanes) {
-        self.add_apart(node, doubt, &[1.0; 4]);
+    /// Adds what a key predicts, which can be trusted so far.
+    pub(super) fn add(&mut self, node: &Node, trust: &Lanes) {
+        self.add_apart(node, trust, &[1.0; 4]);
     }
 
     /// As [`Self::add`], doubted so much more as too little of the evidence comes from others than `server`.
-    pub(super) fn add_but_for(&mut self, server: u32, node: &Node, doubt: &Lanes) {
+    pub(super) fn add_but_for(&mut self, server: u32, node: &Node, trust: &Lanes) {
         let share = node.share_apart(server);
         self.add_apart(
             node,
-            doubt,
+            trust,
             &node.count.map(|count| apart_from(count, share)),
         );
     }
 
-    fn add_apart(&mut self, node: &Node, doubt: &Lanes, apart: &Lanes) {
-        // As strongly as this the better predictor is preferred. Infinite doubt weighs nothing.
-        let weight = doubt.map(|doubt| {
-            let square = doubt * doubt;
-            1.0 / (square * square)
-        });
+    fn add_apart(&mut self, node: &Node, trust: &Lanes, apart: &Lanes) {
+        // The variance times the weight, which is the fourth power of the trust: as strongly the better predictor is preferred.
+        let doubted = trust.map(|trust| trust * trust * trust);
+        let weight: Lanes = from_fn(|lane| doubted[lane] * trust[lane]);
         self.weight = from_fn(|lane| self.weight[lane] + weight[lane]);
         self.value = from_fn(|lane| self.value[lane] + weight[lane] * node.value[lane]);
-        self.vouched = from_fn(|lane| {
-            let doubted = weight[lane] * doubt[lane];
-            self.vouched[lane] + if weight[lane] > 0.0 { doubted } else { 0.0 }
-        });
-        self.doubt = from_fn(|lane| {
-            let doubted = weight[lane] * doubt[lane] * apart[lane];
-            self.doubt[lane] + if weight[lane] > 0.0 { doubted } else { 0.0 }
-        });
+        self.vouched = from_fn(|lane| self.vouched[lane] + doubted[lane]);
+        self.doubt = from_fn(|lane| self.doubt[lane] + doubted[lane] * apart[lane]);
         self.output += weight[OUTPUT] * node.tokens;
     }
 
@@ -92,9 +84,9 @@ impl Blend {
                 node.error[lane] = prediction.doubt;
             }
         }
-        let mut doubt = node.doubt(&Level::default());
-        doubt[OUTPUT] = HINT_DOUBT * node.error[OUTPUT];
-        self.add(&node, &doubt);
+        let mut trust = node.trust(&Level::default());
+        trust[OUTPUT] = 1.0 / (HINT_DOUBT * node.error[OUTPUT]);
+        self.add(&node, &trust);
     }
 
     /// Whether any key had evidence of the output.
@@ -138,7 +130,9 @@ fn apart_from(count: f32, share: f32) -> f32 {
             LEAST_EVIDENCE
         }
     };
-    (1.0 + 1.0 / at_least(count * share)) / (1.0 + 1.0 / at_least(count))
+    let (some, all) = (at_least(count * share), at_least(count));
+    // (1 + 1/some) / (1 + 1/all)
+    ((some + 1.0) * all) / (some * (all + 1.0))
 }
 
 /// Output tokens of a request about which nothing is known.

@@ -101,30 +101,41 @@ impl Evidence {
 }
 
 impl Node {
-    /// Takes an answer in; `doubt` is what [`Self::doubt`] says before it.
-    pub(crate) fn learn(&mut self, evidence: &Evidence, doubt: &Lanes, level: &mut Level) {
-        let width = doubt.map(f32::sqrt);
+    /// Takes an answer in; `trust` is what [`Self::trust`] says before it.
+    pub(crate) fn learn(&mut self, evidence: &Evidence, trust: &Lanes, level: &mut Level) {
+        // Infinite where nothing is known, so that the first answer is taken as it is.
+        let narrowness = trust.map(f32::sqrt);
+        let width = narrowness.map(f32::recip);
         let bounded: Lanes = from_fn(|lane| {
             let reach = STEP * width[lane];
             let most = least(evidence.value[lane], self.value[lane] + reach);
             greatest(most, self.value[lane] - reach)
         });
         let miss: Lanes = from_fn(|lane| bounded[lane] - self.value[lane]);
+        let count: Lanes = from_fn(|lane| self.count[lane] + evidence.weight[lane]);
+        // Three divisions in one.
+        let divisors: [Lanes; 3] = [
+            self.count.map(|count| count + 1.0),
+            self.count.map(|count| greatest(count, 1.0)),
+            count.map(|count| greatest(count, LEAST_COUNT)),
+        ];
+        let [one_more, before, after] = divisors;
+        let all: Lanes = from_fn(|lane| 1.0 / (one_more[lane] * before[lane] * after[lane]));
         let error: Lanes = from_fn(|lane| {
-            let count = self.count[lane];
-            miss[lane] * miss[lane] * count / (count + 1.0)
+            let share = self.count[lane] * (all[lane] * before[lane] * after[lane]);
+            miss[lane] * miss[lane] * share
         });
+        let share: Lanes =
+            from_fn(|lane| evidence.weight[lane] * (all[lane] * one_more[lane] * before[lane]));
         self.error = from_fn(|lane| {
-            let moved = (error[lane] - self.error[lane]) / greatest(self.count[lane], 1.0);
+            let share = all[lane] * one_more[lane] * after[lane];
+            let moved = (error[lane] - self.error[lane]) * share;
             faded(self.error[lane] + evidence.told[lane] * moved)
         });
         if self.count[OUTPUT] > 0.0 && evidence.told[OUTPUT] > 0.0 {
             level.learn(error[OUTPUT]);
-            self.follow(miss[OUTPUT] / width[OUTPUT]);
+            self.follow(miss[OUTPUT] * narrowness[OUTPUT]);
         }
-        let count: Lanes = from_fn(|lane| self.count[lane] + evidence.weight[lane]);
-        let share: Lanes =
-            from_fn(|lane| evidence.weight[lane] / greatest(count[lane], f32::MIN_POSITIVE));
         self.value = from_fn(|lane| faded(self.value[lane] + miss[lane] * share[lane]));
         self.count = count.map(|count| least(count, MEMORY));
         let tokens = if bounded[OUTPUT].to_bits() == evidence.value[OUTPUT].to_bits() {
@@ -172,13 +183,19 @@ impl Node {
         }
     }
 
-    /// Variances of predictions by this key; infinite where it knows nothing.
-    pub(crate) fn doubt(&self, level: &Level) -> Lanes {
+    /// How far predictions by this key can be trusted: one over their variances; nothing where it knows nothing.
+    ///
+    /// ```text
+    ///   variance = max(mean of error and prior, least error) · (1 + 1/count)
+    /// ```
+    pub(crate) fn trust(&self, level: &Level) -> Lanes {
         let prior = [level.error, TEXT_ERROR, RATIO_ERROR, RATIO_ERROR];
         from_fn(|lane| {
             let (count, weight) = (self.count[lane], PRIOR_WEIGHTS[lane]);
-            let error = (self.error[lane] * count + prior[lane] * weight) / (count + weight);
-            greatest(error, LEAST_ERRORS[lane]) * (1.0 + 1.0 / count)
+            let all = count + weight;
+            let errors = self.error[lane] * count + prior[lane] * weight;
+            let errors = greatest(errors, LEAST_ERRORS[lane] * all);
+            (all * count) / (errors * (count + 1.0))
         })
     }
 }
@@ -250,6 +267,8 @@ const TEXT_ERROR: f32 = 1.0;
 const RATIO_ERROR: f32 = 0.05;
 /// Answers that a key remembers.
 const MEMORY: f32 = 300.0;
+/// What divides nothing, where there is nothing.
+const LEAST_COUNT: f32 = 1e-12;
 /// Standard deviations that one answer counts for at most.
 const STEP: f32 = 3.0;
 /// Counts go up to 2^64, and nobody bills so many times what others do.
@@ -275,8 +294,8 @@ mod tests {
             let (mut node, mut level) = (Node::default(), Level::default());
             let mut means = [Mean::default(); 4];
             for clues in answers {
-                let doubt = node.doubt(&level);
-                node.learn(&Evidence::of(clues), &doubt, &mut level);
+                let trust = node.trust(&level);
+                node.learn(&Evidence::of(clues), &trust, &mut level);
                 for (lane, prior) in [(TEXT, TEXT_ERROR), (BILLING, RATIO_ERROR), (INPUT, RATIO_ERROR)] {
                     means[lane].learn(clues[lane], prior);
                     let close = |a: f32, b: f32| (a - b).abs() <= 1e-3 * b.abs().max(1.0);
@@ -291,8 +310,8 @@ mod tests {
         fn no_answer_breaks_it(answers in prop::collection::vec((any::<f32>(), 0.0..1.0_f32), 0..80)) {
             let (mut node, mut level) = (Node::default(), Level::default());
             for (value, weight) in answers {
-                let doubt = node.doubt(&level);
-                node.learn(&Evidence::of([Some(Clue { value, weight }); 4]), &doubt, &mut level);
+                let trust = node.trust(&level);
+                node.learn(&Evidence::of([Some(Clue { value, weight }); 4]), &trust, &mut level);
                 let all = [node.value, node.count, node.error].concat();
                 prop_assert!(all.iter().all(|number| number.is_finite()), "{node:?}");
             }
