@@ -32,6 +32,8 @@ pub struct Permit {
     traits: Arc<RequestTraits>,
     /// What the answer was expected to take.
     expected: Tokens,
+    /// Its place was given back.
+    is_over: bool,
 }
 
 /// On what terms an attempt asks for leave.
@@ -98,6 +100,7 @@ impl Permit {
             slot,
             traits: Arc::clone(traits),
             expected,
+            is_over: false,
         })
     }
 
@@ -116,6 +119,7 @@ impl Permit {
         let sane = report.usage.filter(|usage| !usage.insane);
         let usage = (end == PermitEnd::Complete).then(|| sane.unwrap_or_default());
         let text = report.text_bytes;
+        self.give_back(end == PermitEnd::Complete);
         let sample = {
             let mut state = self.offer.lock();
             let transition = match end {
@@ -131,7 +135,7 @@ impl Permit {
                     state.profile.tally.fail(self.share_of(report), now);
                     state.answers.on_failure(&mut self.answers, now, &settings)
                 }
-                PermitEnd::ClientGone => None,
+                PermitEnd::ClientGone => state.answers.on_return(&mut self.answers),
             };
             transition
                 .into_iter()
@@ -142,13 +146,24 @@ impl Permit {
                 (usage, reported, sample)
             })
         };
-        if end == PermitEnd::Complete {
-            self.offer.provider.lock().limit.on_success();
-        }
         if let Some((usage, reported, sample)) = sample {
             self.learn(&usage, &reported, &sample, now);
         }
         implausible
+    }
+
+    /// Gives its place at the provider back, behind an answer that came to its end or without one.
+    fn give_back(&mut self, is_complete: bool) {
+        self.is_over = true;
+        let mut state = self.offer.provider.lock();
+        if is_complete {
+            state.limit.on_success();
+        }
+        state.limit.leave();
+        let transition = state.connections.on_return(&mut self.connections);
+        transition
+            .into_iter()
+            .for_each(|transition| self.offer.provider.report(transition));
     }
 
     /// Whom it is for.
@@ -293,14 +308,10 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        {
-            let mut state = self.offer.provider.lock();
-            state.limit.leave();
-            let transition = state.connections.on_return(&mut self.connections);
-            transition
-                .into_iter()
-                .for_each(|transition| self.offer.provider.report(transition));
+        if self.is_over {
+            return;
         }
+        self.give_back(false);
         let mut state = self.offer.lock();
         let transition = state.answers.on_return(&mut self.answers);
         transition

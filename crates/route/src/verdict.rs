@@ -413,6 +413,17 @@ impl AttemptOutcome {
     }
 }
 
+impl AttemptOutcome {
+    /// As [`Display`](fmt::Display) writes it; the usual ones take no memory.
+    #[must_use]
+    pub fn word(&self) -> Cow<'static, str> {
+        match self.status() {
+            Some(200) => Cow::Borrowed("status=200"),
+            _ => Cow::Owned(self.to_string()),
+        }
+    }
+}
+
 impl fmt::Display for AttemptOutcome {
     /// As a structured-fields parameter: `status=429`, `error=timeout`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

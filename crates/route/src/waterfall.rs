@@ -59,8 +59,6 @@ pub struct Attempt {
     pub last: bool,
     /// Put no `stream_options` in: this provider turns them down.
     pub omit_stream_options: bool,
-    /// How long to wait for a stream's first event when the config says `auto`.
-    pub first_event_auto: Duration,
     /// What it cost although it failed, where the provider tells; for whoever makes the attempt to fill in.
     pub sunk_cost: Option<Sats>,
     permit: Permit,
@@ -163,6 +161,12 @@ enum CandidateState {
 }
 
 impl Attempt {
+    /// How long to wait for a stream's first event when the config says `auto`.
+    #[must_use]
+    pub fn first_event_auto(&self) -> Duration {
+        self.offer.first_event_auto()
+    }
+
     /// The client left after having waited for `waited`. To be called at that moment, even if the attempt goes on: others
     /// are asked first for a while where that was an unusually long wait.
     pub fn on_client_gone(&self, waited: Duration, now: Instant) {
@@ -426,7 +430,6 @@ impl Waterfall {
             candidate,
             last: !self.somebody_else_is_ready(now),
             omit_stream_options: offer.refuses_stream_options(),
-            first_event_auto: offer.first_event_auto(),
             sunk_cost: None,
             offer,
             permit,

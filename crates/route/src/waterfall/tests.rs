@@ -852,7 +852,7 @@ fn a_learned_limit_sends_overflow_elsewhere_but_is_no_wall() {
 fn a_slow_thinker_gets_more_time_for_its_first_event() {
     let now = start();
     let market = market(&["a"]);
-    let limit = || Walk::new(&market, now).step().unwrap().first_event_auto;
+    let limit = || Walk::new(&market, now).step().unwrap().first_event_auto();
     assert_eq!(limit(), secs(12));
     for outcome in [AttemptOutcome::Timeout(TimeoutKind::FirstEvent), GOOD, GOOD] {
         let mut walk = Walk::new(&market, now);
