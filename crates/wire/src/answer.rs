@@ -20,11 +20,7 @@ pub struct Answer {
     /// Bytes of what it says, escapes and tool calls included.
     pub text_bytes: u64,
     /// The finish reason of choice 0.
-    pub finish_reason: Option<String>,
-    /// The provider's id for it.
-    pub id: Option<String>,
-    /// The model that answered, in the provider's words.
-    pub model: Option<String>,
+    pub finish_reason: Option<Cow<'static, str>>,
     /// Whether it has what such an answer is for: `choices`, or `data` for embeddings.
     pub has_result: bool,
 }
@@ -96,18 +92,22 @@ impl Answer {
                 Endpoint::Chat | Endpoint::Completions => outline.usage(),
             },
             text_bytes: outline.text_bytes,
-            finish_reason: outline
-                .finish
-                .and_then(|reason| reason.decode())
-                .map(Cow::into_owned),
-            id: outline.id().map(Cow::into_owned),
-            model: outline.model().map(Cow::into_owned),
+            finish_reason: outline.finish.and_then(|reason| reason.decode()).map(known),
             has_result: if endpoint == Endpoint::Embeddings {
                 outline.has_data
             } else {
                 outline.choices.is_some()
             },
         })
+    }
+}
+
+/// A reason to finish; those that the API has take no memory.
+fn known(reason: Cow<'_, str>) -> Cow<'static, str> {
+    let of_the_api = FINISH_REASONS.iter().find(|known| **known == reason);
+    match of_the_api {
+        Some(known) => Cow::Borrowed(*known),
+        None => Cow::Owned(reason.into_owned()),
     }
 }
 
@@ -137,6 +137,14 @@ fn embedding_usage(outline: &Outline<'_>) -> Option<Usage> {
     })
 }
 
+const FINISH_REASONS: [&str; 5] = [
+    "stop",
+    "length",
+    "tool_calls",
+    "content_filter",
+    "function_call",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,14 +172,7 @@ mod tests {
         let body = br#"{"id":"c1","object":"chat.completion","model":"gpt-4o-2024","choices":[{"index":1,"finish_reason":"length"},
             {"index":0,"message":{"content":"\"usage\":null"},"finish_reason":"stop"}],"error":null,"usage":{"prompt_tokens":9,"completion_tokens":2}}"#;
         let answer = Answer::read(Endpoint::Chat, body).unwrap();
-        assert_eq!(
-            (
-                answer.finish_reason.as_deref(),
-                answer.id.as_deref(),
-                answer.model.as_deref()
-            ),
-            (Some("stop"), Some("c1"), Some("gpt-4o-2024"))
-        );
+        assert_eq!(answer.finish_reason, Some(Cow::Borrowed("stop")));
         let usage = answer.usage.unwrap();
         assert_eq!(
             (usage.input, usage.output, answer.has_result),
