@@ -2,6 +2,7 @@
 //!
 //! From arguments to exit code: 0 ok, 1 failure, 2 usage or bad config.
 
+mod allocator;
 mod api;
 mod app;
 mod arrival;
@@ -35,10 +36,6 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::cli::{Cli, Command, Failure};
-
-/// A request takes some fifty pieces of memory and gives them back.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
