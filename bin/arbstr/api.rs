@@ -26,13 +26,11 @@ pub(crate) use self::request_body::{ReadResult, RequestBody, skip};
 pub(crate) use self::response_body::ResponseBody;
 use crate::app::App;
 use crate::arrival::Arrival;
-use crate::shutdown::ShutdownToken;
 
-/// Answers one request of one client, for which the process waits by `shutdown`.
+/// Answers one request of one client; whoever calls this keeps the process waiting for it.
 pub(crate) async fn answer(
     app: &Arc<App>,
     mut request: Request<&mut dyn RequestBody>,
-    shutdown: &ShutdownToken,
 ) -> Response<ResponseBody> {
     let arrival = Arrival::now();
     let origin = request.headers().get(header::ORIGIN).cloned();
@@ -47,7 +45,7 @@ pub(crate) async fn answer(
     let mut response = match answered {
         Ok(response) => response,
         Err(error) if request.body().is_over() => error.into_response(),
-        Err(error) => Box::pin(refuse_unread(error, &mut request, shutdown)).await,
+        Err(error) => Box::pin(refuse_unread(app, error, &mut request)).await,
     };
     gate::allow_origin(app, origin.as_ref(), response.headers_mut());
     if request.method() == Method::HEAD && request.version() == Version::HTTP_2 {
@@ -84,9 +82,9 @@ fn without_body(response: Response<ResponseBody>) -> Response<ResponseBody> {
 /// Refuses a request of which a part was not read yet. That is read for a moment: a client that is still sending, and has
 /// nobody to listen, may see no more than a broken connection.
 async fn refuse_unread(
+    app: &App,
     error: ApiError,
     request: &mut Request<&mut dyn RequestBody>,
-    shutdown: &ShutdownToken,
 ) -> Response<ResponseBody> {
     // A client that waits for `100 Continue` has sent nothing yet and is told at once.
     let waits = request.headers().contains_key(header::EXPECT);
@@ -94,7 +92,7 @@ async fn refuse_unread(
     let is_read = !waits
         && tokio::select! {
             is_read = skip(*body) => is_read,
-            () = shutdown.cut() => false,
+            () = app.shutdown.until_cut() => false,
         };
     let mut response = error.into_response();
     // Past the time the connection is closed under the client, as announced.
@@ -118,12 +116,12 @@ async fn route(
         )
     })?;
     let allow = route.allow();
-    let wanted = if request.method() == Method::HEAD {
-        &Method::GET
-    } else {
-        request.method()
+    let is_allowed = match *request.method() {
+        Method::POST => allow == POST,
+        Method::GET | Method::HEAD => allow == GET,
+        _ => false,
     };
-    if wanted.as_str() != allow.split(',').next().unwrap_or_default() {
+    if !is_allowed {
         return Err(ApiError::method_not_allowed(request.method(), &path, allow));
     }
     match route {
@@ -202,7 +200,7 @@ impl<'a> Route<'a> {
 
     fn allow(&self) -> &'static str {
         match self {
-            Self::Inference(_) | Self::Cost => "POST",
+            Self::Inference(_) | Self::Cost => POST,
             Self::Models
             | Self::Model(_)
             | Self::Stats
@@ -211,7 +209,7 @@ impl<'a> Route<'a> {
             | Self::Health
             | Self::Providers
             | Self::Metrics
-            | Self::Page(_) => "GET, HEAD",
+            | Self::Page(_) => GET,
         }
     }
 }
@@ -220,4 +218,7 @@ fn id_header(arrival: &Arrival) -> HeaderValue {
     HeaderValue::from_str(&arrival.id).expect("a UUID is a valid header value")
 }
 
+/// Methods, as `Allow` lists them.
+const POST: &str = "POST";
+const GET: &str = "GET, HEAD";
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-arbstr-request-id");

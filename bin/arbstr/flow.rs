@@ -60,11 +60,10 @@ pub(crate) async fn run(
     inbound: InboundRequest,
 ) -> Result<Response<ResponseBody>, ApiError> {
     let disconnect = Disconnect::default();
-    let token = app.shutdown.token();
     DetachOnDrop::new(
         serve(Arc::clone(app), inbound, disconnect.clone()),
         disconnect,
-        token,
+        &app.shutdown,
     )
     .await
 }
@@ -74,7 +73,8 @@ async fn serve(
     inbound: InboundRequest,
     disconnect: Disconnect,
 ) -> Result<Response<ResponseBody>, ApiError> {
-    let mut in_flight = begin(&app, inbound, disconnect)?;
+    let _member = cohort::join();
+    let mut in_flight = begin(app, inbound, disconnect)?;
     let end = in_flight.attempts().await;
     cohort::rejoin().await;
     let Answered {
@@ -89,7 +89,7 @@ async fn serve(
 
 /// Plans a request. Apart from [`serve`], whose future would else carry what is needed only here.
 fn begin(
-    app: &App,
+    app: Arc<App>,
     inbound: InboundRequest,
     disconnect: Disconnect,
 ) -> Result<Box<InFlight>, ApiError> {
@@ -99,13 +99,14 @@ fn begin(
     let policy = policy(&inbound.headers)?;
     let info = RequestInfo::of(&request, policy, &inbound.headers);
     let facts = Facts::of(&request, policy);
-    let plan = match live.market.plan(&facts, clock::now()) {
+    let now = clock::now();
+    let plan = match live.market.plan(&facts, now) {
         Ok(plan) => plan,
-        Err(error) => return Err(refuse(app, &live, &inbound, info, &error)),
+        Err(error) => return Err(refuse(&app, &live, &inbound, info, &error)),
     };
-    let shown = explain::plan_on_record(&plan);
+    let shown = explain::plan_on_record(&plan, now);
     let planned = Planned {
-        record: RequestRecord::new(app, &live, &inbound.arrival, info.planned(&plan, shown)),
+        record: RequestRecord::new(&app, &live, &inbound.arrival, info.planned(&plan, shown)),
         options: RequestOptions::of(&request),
         plan,
     };
@@ -153,7 +154,9 @@ fn refuse(
     error: &PlanError,
 ) -> ApiError {
     let info = match error {
-        PlanError::NothingAllowed { plan } => info.planned(plan, explain::plan_on_record(plan)),
+        PlanError::NothingAllowed { plan } => {
+            info.planned(plan, explain::plan_on_record(plan, clock::now()))
+        }
         _ => info,
     };
     let error = ApiError::refused(error);
@@ -162,6 +165,7 @@ fn refuse(
         &RequestOutcome::Refused(error.status(), error.code().to_owned()),
         &Bill::default(),
         None,
+        clock::now(),
     ));
     error
 }

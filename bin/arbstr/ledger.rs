@@ -182,11 +182,16 @@ impl RequestRecord {
     }
 
     /// Notes how the attempt that began last came out, and what it cost if it failed.
-    pub(crate) fn attempt_ended(&mut self, outcome: String, end: AttemptEnd, now: Instant) {
+    pub(crate) fn attempt_ended(
+        &mut self,
+        outcome: Cow<'static, str>,
+        end: AttemptEnd,
+        now: Instant,
+    ) {
         let Some(attempt) = self.attempts.last_mut() else {
             return;
         };
-        attempt.outcome = outcome.into();
+        attempt.outcome = outcome;
         attempt.end = end;
         attempt.duration = now
             .saturating_duration_since(self.arrival.at)
@@ -241,15 +246,15 @@ impl RequestRecord {
         u32::try_from(self.attempts.len().saturating_sub(1)).unwrap_or(u32::MAX)
     }
 
-    /// Completes the record, once. Nothing that would end the request is to be sent before that is written.
+    /// Completes the record of a request that ends `now`, once. Nothing that would end it is to be sent before that is written.
     pub(crate) fn complete(
         &mut self,
         outcome: &RequestOutcome,
         bill: &Bill,
         finish_reason: Option<&str>,
+        now: Instant,
     ) -> Pending {
         self.completed = true;
-        let now = clock::now();
         let overhead = self.overhead(now);
         self.close_last_attempt(bill, now);
         let winner = self.winner.as_ref();
@@ -289,7 +294,7 @@ impl RequestRecord {
             plan: None,
             attempts: self.attempts.iter().map(RecordedAttempt::row).collect(),
         };
-        self.telemetry.ended(&self.info, &completion, overhead);
+        self.telemetry.ended(&self.info, &completion, overhead, now);
         Pending::add(&self.store, |records| {
             if !self.opened {
                 self.open(records);
@@ -373,6 +378,7 @@ impl Drop for RequestRecord {
                 &RequestOutcome::Broke("internal".to_owned()),
                 &Bill::default(),
                 None,
+                clock::now(),
             ));
         }
     }

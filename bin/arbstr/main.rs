@@ -13,6 +13,7 @@ mod cohort;
 mod config;
 mod database;
 mod discover;
+mod due;
 mod flow;
 mod learned_state;
 mod ledger;

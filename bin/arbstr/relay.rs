@@ -284,20 +284,21 @@ impl StreamPump {
         let mut bill = self.bill(end.is_trusted());
         let bytes = self.with_trailer(&bill, write);
         let error = self.error_kind();
+        let now = clock::now();
         let seen = self.rewriter.observation();
         if let Some(permit) = self.permit.take() {
             let report = Report {
                 usage: seen.usage,
                 text_bytes: Some(seen.text_bytes),
             };
-            bill.implausible =
-                permit.finish(end.permit_end(error.is_some()), &report, clock::now());
+            bill.implausible = permit.finish(end.permit_end(error.is_some()), &report, now);
         }
         if let Some(mut record) = self.record.take() {
             drop(record.complete(
                 &end.request_outcome(audience, error),
                 &bill,
                 seen.finish_reason,
+                now,
             ));
         }
         self.context.live.log_changes();

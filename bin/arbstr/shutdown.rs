@@ -43,12 +43,28 @@ impl Shutdown {
         ShutdownToken(Arc::clone(&self.0))
     }
 
+    /// The same for work that does not leave who asks.
+    pub(crate) fn hold(&self) -> Hold<'_> {
+        self.0.held.fetch_add(1, Ordering::Relaxed);
+        Hold(&self.0)
+    }
+
     /// Breaks off whatever still runs.
     pub(crate) fn cut(&self) {
         self.0.is_cut.store(true, Ordering::Release);
         for waiting in &self.0.cut {
             waiting.notify_waiters();
         }
+    }
+
+    /// Whether the cut has come.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.0.is_cut()
+    }
+
+    /// Resolves when the cut comes; for work whose token somebody else holds.
+    pub(crate) async fn until_cut(&self) {
+        self.0.until_cut().await;
     }
 
     /// Resolves when nobody holds a token any more.
@@ -63,27 +79,42 @@ impl Shutdown {
     }
 }
 
-/// Held by a piece of work that the process waits for, and tells it when it is broken off.
-#[derive(Debug)]
-pub(crate) struct ShutdownToken(Arc<State>);
-
-impl ShutdownToken {
-    /// Whether the cut has come. Cheap enough for every chunk of every stream.
-    pub(crate) fn is_cut(&self) -> bool {
-        self.0.is_cut.load(Ordering::Acquire)
+impl State {
+    fn release(&self) {
+        if self.held.fetch_sub(1, Ordering::Release) == 1 {
+            self.released.notify_waiters();
+        }
     }
 
-    /// Resolves when the cut comes.
-    pub(crate) async fn cut(&self) {
-        let told = self.0.cut[workers::index()].notified();
+    fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Acquire)
+    }
+
+    async fn until_cut(&self) {
+        let told = self.cut[workers::index()].notified();
         if !self.is_cut() {
             told.await;
         }
     }
+}
 
-    /// The same, for what is polled by hand.
+/// Held by a piece of work that the process waits for, and tells it when it is broken off.
+#[derive(Debug)]
+pub(crate) struct ShutdownToken(Arc<State>);
+
+/// A [`ShutdownToken`] that is only lent.
+#[derive(Debug)]
+pub(crate) struct Hold<'a>(&'a State);
+
+impl ShutdownToken {
+    /// Whether the cut has come. Cheap enough for every chunk of every stream.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.0.is_cut()
+    }
+
+    /// Resolves when the cut comes; for what is polled by hand.
     pub(crate) fn into_cut(self) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
-        Box::pin(async move { self.cut().await })
+        Box::pin(async move { self.0.until_cut().await })
     }
 }
 
@@ -96,8 +127,12 @@ impl Clone for ShutdownToken {
 
 impl Drop for ShutdownToken {
     fn drop(&mut self) {
-        if self.0.held.fetch_sub(1, Ordering::Release) == 1 {
-            self.0.released.notify_waiters();
-        }
+        self.0.release();
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.release();
     }
 }

@@ -7,15 +7,14 @@ use arbstr_wire::Endpoint;
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap};
 use hyper::{Request, Response, StatusCode};
-use tokio::time::timeout_at;
 
 use super::error::{ApiError, json_response};
 use super::{RequestBody, ResponseBody, request_body};
 use crate::app::App;
 use crate::arrival::Arrival;
 use crate::buffer_pool;
-use crate::clock;
 use crate::flow;
+use crate::{clock, due};
 
 /// Reads the body and sends the request on its way.
 ///
@@ -73,26 +72,26 @@ async fn read(app: &App, request: &mut Request<&mut dyn RequestBody>) -> Result<
     }
     // One piece stays as it is.
     let mut body = Vec::new();
-    let started = clock::now();
+    let mut started = None;
     while !incoming.is_over() {
-        let due =
-            started + BODY_TIME + Duration::from_secs((body.len() / BODY_BYTES_PER_SEC) as u64);
+        let earned = Duration::from_secs((body.len() / BODY_BYTES_PER_SEC) as u64);
+        let due = || *started.get_or_insert_with(clock::now) + BODY_TIME + earned;
         let read = tokio::select! {
             biased;
-            read = timeout_at(due.into(), request_body::read(*incoming, &mut body)) => read,
+            read = due::before(due, request_body::read(*incoming, &mut body)) => read,
             // Polled, and so made, only where the client is waited for.
-            () = async { app.shutdown.token().cut().await } => return Err(ApiError::shutting_down()),
+            () = app.shutdown.until_cut() => return Err(ApiError::shutting_down()),
         };
         match read {
-            Ok(Ok(())) => make_room(&mut body, incoming.announced()),
-            Ok(Err(error)) => {
+            Some(Ok(())) => make_room(&mut body, incoming.announced()),
+            Some(Err(error)) => {
                 return Err(ApiError::invalid_request(
                     "unreadable_body",
                     None,
                     format!("the request body broke off: {error}"),
                 ));
             }
-            Err(_) => return Err(ApiError::request_timeout()),
+            None => return Err(ApiError::request_timeout()),
         }
         if body.len() > limit {
             return Err(too_large());

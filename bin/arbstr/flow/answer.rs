@@ -42,15 +42,16 @@ impl InFlight {
                 good,
                 offer,
                 permit,
-            } => {
-                self.won(&offer, good.head());
-                match *good {
-                    GoodAnswer::Whole(head, body, answer) => {
-                        self.whole(head, body, &answer, permit)
-                    }
-                    GoodAnswer::Stream(head, opened) => self.stream(&offer, head, *opened, permit),
+            } => match *good {
+                GoodAnswer::Whole(head, body, answer) => {
+                    self.won(offer, &head);
+                    self.whole(head, body, &answer, permit)
                 }
-            }
+                GoodAnswer::Stream(head, opened) => {
+                    self.won(Arc::clone(&offer), &head);
+                    self.stream(&offer, head, *opened, permit)
+                }
+            },
             FlowOutcome::Unserved(finish) => self.unserved(finish),
             FlowOutcome::ShutDown => {
                 self.told_error(&RequestOutcome::ShutDown, ApiError::shutting_down())
@@ -58,10 +59,10 @@ impl InFlight {
         }
     }
 
-    fn won(&mut self, offer: &Arc<Offer>, head: &ResponseHead) {
+    fn won(&mut self, offer: Arc<Offer>, head: &ResponseHead) {
         let sent_at = self.record.last_attempt_at();
         self.record.won(Winner {
-            offer: Arc::clone(offer),
+            offer,
             sent_at,
             latency: head.first_byte.saturating_duration_since(sent_at),
             reported_cost: reported_cost(&head.headers),
@@ -82,12 +83,13 @@ impl InFlight {
             tell_cost(&mut headers, cost.as_str());
         }
         let response = respond(head.status, headers, ResponseBody::whole(body));
+        let now = clock::now();
         if let Some(permit) = permit {
             let report = Report {
                 usage: answer.usage,
                 text_bytes: Some(answer.text_bytes),
             };
-            bill.implausible = permit.finish(PermitEnd::Complete, &report, clock::now());
+            bill.implausible = permit.finish(PermitEnd::Complete, &report, now);
         }
         self.live.log_changes();
         let outcome = if self.disconnect.is_gone() {
@@ -95,9 +97,9 @@ impl InFlight {
         } else {
             RequestOutcome::Complete
         };
-        let completion = self
-            .record
-            .complete(&outcome, &bill, answer.finish_reason.as_deref());
+        let completion =
+            self.record
+                .complete(&outcome, &bill, answer.finish_reason.as_deref(), now);
         Answered::completed(response, completion)
     }
 
@@ -120,7 +122,7 @@ impl InFlight {
             requires_done: provider.requires_done,
             timeouts: StreamTimeouts::new(provider.timeouts.idle, until, clock::now()),
             live: Arc::clone(&self.live),
-            shutdown: self.shutdown,
+            shutdown: self.app.shutdown.token(),
         };
         let pump = StreamPump::new(opened, self.record, permit, context);
         let body = ResponseBody::relayed(relay::Body::new(pump, on_disconnect));
@@ -198,14 +200,18 @@ impl InFlight {
         let status_code = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
         let response = respond(status_code, headers, ResponseBody::whole(body));
         let outcome = RequestOutcome::Refused(status, self.upstream_error());
-        let completion = self.record.complete(&outcome, &Bill::default(), None);
+        let completion = self
+            .record
+            .complete(&outcome, &Bill::default(), None, clock::now());
         Answered::completed(response, completion)
     }
 
     fn told_error(mut self: Box<Self>, outcome: &RequestOutcome, error: ApiError) -> Answered {
         let mut response = error.into_response();
         self.tell(response.headers_mut());
-        let completion = self.record.complete(outcome, &Bill::default(), None);
+        let completion = self
+            .record
+            .complete(outcome, &Bill::default(), None, clock::now());
         Answered::completed(response, completion)
     }
 

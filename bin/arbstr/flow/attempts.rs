@@ -1,7 +1,7 @@
 //! The attempts of one request: the waterfall says whom to ask, the upstream asks, the outcome goes back.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arbstr_price::Sats;
 use arbstr_route::{Attempt, AttemptOutcome, Finish, Offer, Permit, Plan, Step, Waterfall};
@@ -15,10 +15,9 @@ use crate::clock;
 use crate::config::{FirstEvent, Provider};
 use crate::ledger::{self, AttemptEnd, RequestRecord};
 use crate::relay::DisconnectPolicy;
-use crate::shutdown::ShutdownToken;
 use crate::upstream::attempt::{Call, GoodAnswer, Limits, attempt};
 use crate::upstream::error::AttemptError;
-use crate::upstream::{Upstream, reported_cost};
+use crate::upstream::reported_cost;
 
 /// What the request asks for, as far as its attempts must know it.
 #[derive(Debug, Clone, Copy)]
@@ -38,13 +37,13 @@ pub(super) struct Planned {
 
 /// One request on its way through its candidates: planned, not answered yet.
 pub(super) struct InFlight {
+    pub(super) app: Arc<App>,
     pub(super) live: Arc<Live>,
     pub(super) inbound: InboundRequest,
     pub(super) disconnect: Disconnect,
     pub(super) record: RequestRecord,
     pub(super) waterfall: Waterfall,
     pub(super) last_error: Option<AttemptError>,
-    pub(super) shutdown: ShutdownToken,
     options: RequestOptions,
     rolls: u64,
 }
@@ -81,7 +80,7 @@ impl RequestOptions {
 impl InFlight {
     /// A request that is planned. Boxed: it is handed on whole from stage to stage.
     pub(super) fn begin(
-        app: &App,
+        app: Arc<App>,
         live: Arc<Live>,
         inbound: InboundRequest,
         disconnect: Disconnect,
@@ -93,13 +92,13 @@ impl InFlight {
             .total
             .map(|total| inbound.arrival.at + total);
         Box::new(Self {
+            app,
             live,
             inbound,
             disconnect,
             record: planned.record,
             waterfall: Waterfall::new(planned.plan, deadline),
             last_error: None,
-            shutdown: app.shutdown.token(),
             options: planned.options,
             rolls: 0,
         })
@@ -108,16 +107,17 @@ impl InFlight {
     /// Asks one candidate after another until one gives a good answer or none is left.
     pub(super) async fn attempts(&mut self) -> FlowOutcome {
         loop {
-            if self.shutdown.is_cut() {
+            if self.app.shutdown.is_cut() {
                 return FlowOutcome::ShutDown;
             }
             if self.disconnect.is_gone() {
                 self.waterfall.on_client_gone();
             }
             let dice = self.roll();
-            match self.waterfall.next(clock::now(), dice) {
+            let now = clock::now();
+            match self.waterfall.next(now, dice) {
                 Step::Attempt(attempt) => {
-                    if let Some(served) = self.attempt(attempt).await {
+                    if let Some(served) = self.attempt(attempt, now).await {
                         return served;
                     }
                 }
@@ -130,16 +130,15 @@ impl InFlight {
         }
     }
 
-    async fn attempt(&mut self, mut attempt: Attempt) -> Option<FlowOutcome> {
-        let live = Arc::clone(&self.live);
+    async fn attempt(&mut self, mut attempt: Attempt, now: Instant) -> Option<FlowOutcome> {
         let offer = Arc::clone(&attempt.offer);
-        let (provider, upstream) = live.provider(&offer);
         self.record
-            .attempt_started(Arc::clone(&offer), clock::now())
+            .attempt_started(Arc::clone(&offer), now)
             .written()
             .await;
-        self.record.attempt_sent(clock::now());
-        let (result, injected) = self.call(&attempt, provider, upstream).await;
+        let sent_at = clock::now();
+        self.record.attempt_sent(sent_at);
+        let (result, injected) = self.call(&attempt, sent_at).await;
         let now = clock::now();
         let end = match &result {
             Ok(good) => AttemptEnd {
@@ -157,12 +156,13 @@ impl InFlight {
             },
             Err(error) => error.outcome(self.options.streaming, injected),
         };
-        live.meters
+        self.live
+            .meters
             .attempt_ended(offer.provider(), outcome.kind(), end.status);
-        self.record.attempt_ended(outcome.to_string(), end, now);
+        self.record.attempt_ended(outcome.word(), end, now);
         attempt.sunk_cost = end.sunk_cost;
         let after = self.waterfall.on_outcome(attempt, outcome, now);
-        live.log_changes();
+        self.live.log_changes();
         match result {
             Ok(good) => Some(FlowOutcome::Served {
                 good: Box::new(good),
@@ -171,7 +171,13 @@ impl InFlight {
             }),
             Err(error) => {
                 if let Some(tried) = self.waterfall.attempts().last() {
-                    explain::attempt_failed(&self.inbound.arrival, &live, &offer, &error, tried);
+                    explain::attempt_failed(
+                        &self.inbound.arrival,
+                        &self.live,
+                        &offer,
+                        &error,
+                        tried,
+                    );
                 }
                 self.last_error = Some(error);
                 None
@@ -183,9 +189,9 @@ impl InFlight {
     async fn call(
         &self,
         attempt: &Attempt,
-        provider: &Provider,
-        upstream: &Upstream,
+        sent_at: Instant,
     ) -> (Result<GoodAnswer, AttemptError>, bool) {
+        let (provider, upstream) = self.live.provider(&attempt.offer);
         let upstream_model = attempt.offer.upstream_model();
         let edits = Edits {
             model: (upstream_model != self.waterfall.plan().model).then_some(upstream_model),
@@ -201,13 +207,14 @@ impl InFlight {
             body: spliced.body,
             stream: self.options.streaming.then(|| self.rewriter(provider)),
             limits: self.limits(attempt, provider),
+            sent_at,
         };
         let result = tokio::select! {
             // An answer that is there is not asked whether anybody waits for it.
             biased;
             result = self::attempt(&mut call) => result,
             () = self.given_up(attempt, provider) => Err(AttemptError::cancelled()),
-            () = self.shutdown.cut() => Err(AttemptError::cancelled()),
+            () = self.app.shutdown.until_cut() => Err(AttemptError::cancelled()),
         };
         (result, spliced.injected_usage)
     }
@@ -240,7 +247,7 @@ impl InFlight {
         tokio::select! {
             () = tokio::time::sleep(duration) => {}
             () = self.disconnect.is_announced() => {}
-            () = self.shutdown.cut() => {}
+            () = self.app.shutdown.until_cut() => {}
         }
     }
 
@@ -261,7 +268,7 @@ impl InFlight {
         let (first, extended) = match timeouts.first_event {
             _ if !self.options.streaming || attempt.last => (timeouts.response, timeouts.response),
             FirstEvent::Fixed(limit) => (limit, limit),
-            FirstEvent::Auto => (attempt.first_event_auto, timeouts.response),
+            FirstEvent::Auto => (attempt.first_event_auto(), timeouts.response),
         };
         let until = timeouts.total.map(|total| self.inbound.arrival.at + total);
         Limits {

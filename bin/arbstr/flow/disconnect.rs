@@ -5,7 +5,7 @@
 //! the way the operator chose. On the usual path, where the client stays, nothing is spawned.
 
 use std::cell::RefCell;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,37 +13,35 @@ use std::task::{Context, Poll};
 
 use hyper::Response;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 use tokio_util::sync::ReusableBoxFuture;
 
 use crate::api::ResponseBody;
 use crate::api::error::ApiError;
 use crate::config::OnClientDisconnect;
 use crate::relay::DisconnectPolicy;
-use crate::shutdown::ShutdownToken;
+use crate::shutdown::Shutdown;
 
-/// Tells the work of a request that its client has gone.
+/// Tells the work of a request that its client has gone. Nobody is woken by that: the work is polled anew by the task that
+/// it moves to.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Disconnect(Arc<Signal>);
-
-#[derive(Debug, Default)]
-struct Signal {
-    gone: AtomicBool,
-    told: Notify,
-}
+pub(crate) struct Disconnect(Arc<AtomicBool>);
 
 impl Disconnect {
     /// Whether the client has gone.
     pub(crate) fn is_gone(&self) -> bool {
-        self.0.gone.load(Ordering::Acquire)
+        self.0.load(Ordering::Acquire)
     }
 
     /// Resolves when the client has gone.
     pub(crate) async fn is_announced(&self) {
-        let told = self.0.told.notified();
-        if !self.is_gone() {
-            told.await;
-        }
+        poll_fn(|_| {
+            if self.is_gone() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
     }
 
     /// Resolves when the client has gone and the attempt in flight should not be waited for any longer.
@@ -56,28 +54,27 @@ impl Disconnect {
     }
 
     fn announce(&self) {
-        self.0.gone.store(true, Ordering::Release);
-        self.0.told.notify_waiters();
+        self.0.store(true, Ordering::Release);
     }
 }
 
 /// The work of one request. Dropped before it is done, because its client left, it goes on in a task of its own.
-pub(super) struct DetachOnDrop {
+pub(super) struct DetachOnDrop<'a> {
     work: Option<Work>,
     disconnect: Disconnect,
-    shutdown: Option<ShutdownToken>,
+    shutdown: &'a Shutdown,
 }
 
 /// A future on the heap. Its place serves one request after another: it is the largest piece of a small one.
 type Work = ReusableBoxFuture<'static, Answered>;
 type Answered = Result<Response<ResponseBody>, ApiError>;
 
-impl DetachOnDrop {
-    /// `work` for a client whose leaving is announced to `disconnect`; `shutdown` keeps the process waiting for it.
+impl<'a> DetachOnDrop<'a> {
+    /// `work` for a client whose leaving is announced to `disconnect`; `shutdown` then waits for it.
     pub(super) fn new(
         work: impl Future<Output = Answered> + Send + 'static,
         disconnect: Disconnect,
-        shutdown: ShutdownToken,
+        shutdown: &'a Shutdown,
     ) -> Self {
         let work = match PLACES.with_borrow_mut(Vec::pop) {
             Some(mut place) => {
@@ -89,12 +86,12 @@ impl DetachOnDrop {
         Self {
             work: Some(work),
             disconnect,
-            shutdown: Some(shutdown),
+            shutdown,
         }
     }
 }
 
-impl Future for DetachOnDrop {
+impl Future for DetachOnDrop<'_> {
     type Output = Answered;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answered> {
@@ -113,16 +110,16 @@ impl Future for DetachOnDrop {
     }
 }
 
-impl Drop for DetachOnDrop {
+impl Drop for DetachOnDrop<'_> {
     fn drop(&mut self) {
         let (Some(work), Ok(runtime)) = (self.work.take(), Handle::try_current()) else {
             return;
         };
-        let shutdown = self.shutdown.take();
+        let token = self.shutdown.token();
         self.disconnect.announce();
         runtime.spawn(async move {
             drop(work.await);
-            drop(shutdown);
+            drop(token);
         });
     }
 }

@@ -14,36 +14,42 @@ use crate::upstream::error::{AttemptError, AttemptErrorKind};
 
 /// The plan as `/v1/cost` shows it, whole.
 pub(crate) fn plan(plan: &Plan) -> String {
-    written(plan, &plan.candidates.iter().collect::<Vec<_>>())
+    written(plan, plan.candidates.iter(), clock::now())
 }
 
 /// The plan as it goes on record and `/v1/requests/{id}` shows it: the best candidates, and how many are left out.
 ///
 /// Some places are kept for those that can be asked, should all of the best be passed over.
-pub(crate) fn plan_on_record(plan: &Plan) -> String {
+pub(crate) fn plan_on_record(plan: &Plan, now: Instant) -> String {
     let mut passed_over = 0;
-    let is_told = |candidate: &&Candidate| {
+    let is_told = move |candidate: &&Candidate| {
         passed_over += usize::from(candidate.skipped.is_some());
         candidate.skipped.is_none() || passed_over <= MOST_PASSED_OVER
     };
     let told = plan.candidates.iter().filter(is_told);
-    written(plan, &told.take(MOST_ON_RECORD).collect::<Vec<_>>())
+    written(plan, told.take(MOST_ON_RECORD), now)
 }
 
 /// Straight into one text, since each request has one: exact amounts by way of serde_json cost twice as much.
-fn written(plan: &Plan, candidates: &[&Candidate]) -> String {
-    let now = clock::now();
-    let mut json = Json(Vec::with_capacity(128 + CANDIDATE_BYTES * candidates.len()));
+fn written<'a>(
+    plan: &Plan,
+    candidates: impl Iterator<Item = &'a Candidate>,
+    now: Instant,
+) -> String {
+    let likely = plan.candidates.len().min(MOST_ON_RECORD);
+    let mut json = Json(Vec::with_capacity(128 + CANDIDATE_BYTES * likely));
     json.text(r#"{"model":"#, &plan.model);
     json.value(r#","policy":"#, plan.policy.as_deref());
     json.text(r#","strategy":"#, plan.strategy.as_str());
     json.raw(r#","candidates":["#);
-    for (index, candidate) in candidates.iter().enumerate() {
-        json.raw(if index == 0 { "" } else { "," });
+    let mut told = 0;
+    for candidate in candidates {
+        json.raw(if told == 0 { "" } else { "," });
         json.candidate(candidate, now);
+        told += 1;
     }
     json.raw("]");
-    let omitted = plan.candidates.len() - candidates.len();
+    let omitted = plan.candidates.len() - told;
     if omitted > 0 {
         json.count(r#","omitted":"#, Some(omitted as u64));
     }
@@ -161,6 +167,7 @@ impl Json {
     }
 
     /// An exact number, which a float would not be.
+    #[inline(always)]
     fn amount(&mut self, key: &str, amount: Option<Sats>) {
         self.raw(key);
         match amount {
@@ -169,6 +176,7 @@ impl Json {
         }
     }
 
+    #[inline(always)]
     fn count(&mut self, key: &str, count: Option<u64>) {
         self.raw(key);
         match count {
@@ -179,7 +187,7 @@ impl Json {
 
     fn text(&mut self, key: &str, text: &str) {
         let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
-        if text.bytes().all(is_plain) {
+        if text.bytes().fold(true, |all, byte| all & is_plain(byte)) {
             self.raw(key);
             self.raw("\"");
             self.raw(text);
@@ -194,6 +202,8 @@ impl Json {
         serde_json::to_writer(&mut self.0, &value).expect(GROWS);
     }
 
+    /// Inlined, since most of what it writes is known beforehand: that is copied without a call.
+    #[inline(always)]
     fn raw(&mut self, text: &str) {
         self.0.extend_from_slice(text.as_bytes());
     }

@@ -29,8 +29,8 @@ impl InFlight {
             .map_or(last.took, |winner| winner.latency);
         insert(headers, &PROVIDER, self.waterfall.offer_of(last).provider());
         insert(headers, &ATTEMPTS, &self.waterfall.attempts_header());
-        headers.insert(RETRIES, HeaderValue::from(self.record.retries()));
-        headers.insert(LATENCY, HeaderValue::from(clock::whole_ms(latency)));
+        insert_number(headers, &RETRIES, self.record.retries().into());
+        insert_number(headers, &LATENCY, clock::whole_ms(latency));
     }
 }
 
@@ -74,6 +74,11 @@ fn insert(headers: &mut HeaderMap, name: &HeaderName, value: &str) {
     }
 }
 
+/// `HeaderValue::from` would take memory twice for it.
+fn insert_number(headers: &mut HeaderMap, name: &HeaderName, number: u64) {
+    insert(headers, name, itoa::Buffer::new().format(number));
+}
+
 static OF_THE_CONNECTION: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -98,5 +103,5 @@ static OF_ITS_SITE: [HeaderName; 5] = [
 static PROVIDER: HeaderName = HeaderName::from_static("x-arbstr-provider");
 static ATTEMPTS: HeaderName = HeaderName::from_static("x-arbstr-attempts");
 static COST: HeaderName = HeaderName::from_static("x-arbstr-cost-sats");
-const RETRIES: HeaderName = HeaderName::from_static("x-arbstr-retries");
-const LATENCY: HeaderName = HeaderName::from_static("x-arbstr-latency-ms");
+static RETRIES: HeaderName = HeaderName::from_static("x-arbstr-retries");
+static LATENCY: HeaderName = HeaderName::from_static("x-arbstr-latency-ms");

@@ -87,18 +87,19 @@ impl RequestTelemetry {
             .saturating_sub(attempted + self.paused)
     }
 
-    /// Tells how it ended.
+    /// Tells how it ended, `now`.
     pub(super) fn ended(
         &self,
         info: &RequestInfo,
         row: &Completion<&str>,
         overhead: Option<Duration>,
+        now: Instant,
     ) {
         self.live
             .meters
             .request_ended(&info.model, info.streaming, row, overhead);
         log(info, row);
-        for doubt in self.live.meters.price_doubted(row, clock::now()) {
+        for doubt in self.live.meters.price_doubted(row, now) {
             tracing::warn!(
                 request_id = row.correlation_id,
                 provider = row.provider.unwrap_or("-"),

@@ -83,7 +83,7 @@ impl Visit for Pretty<'_> {
             return;
         }
         self.name(field);
-        if !value.is_empty() && value.bytes().all(is_plain) {
+        if !value.is_empty() && are_all(is_plain, value) {
             self.out.extend_from_slice(value.as_bytes());
         } else {
             self.out.push(b'"');
@@ -256,7 +256,7 @@ fn escape_for_machines(out: &mut Vec<u8>, text: &str) {
 /// Copies `text`, but for what `escape` writes in another way.
 fn write_escaped(out: &mut Vec<u8>, text: &str, escape: impl Fn(&mut Vec<u8>, char) -> bool) {
     let is_harmless = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
-    if text.bytes().all(is_harmless) {
+    if are_all(is_harmless, text) {
         out.extend_from_slice(text.as_bytes());
         return;
     }
@@ -265,6 +265,11 @@ fn write_escaped(out: &mut Vec<u8>, text: &str, escape: impl Fn(&mut Vec<u8>, ch
             out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
         }
     }
+}
+
+/// Looks at all bytes, even past one that is not: many at a time, that way.
+fn are_all(what: impl Fn(u8) -> bool, text: &str) -> bool {
+    text.bytes().fold(true, |all, byte| all & what(byte))
 }
 
 /// Characters that move the cursor, end the line, or turn the text around.

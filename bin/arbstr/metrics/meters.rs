@@ -1,11 +1,12 @@
 //! The counters of one market, ready for its requests.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use arbstr_route::ProviderSnapshot;
 use arbstr_store::Completion;
+use hashbrown::HashMap;
 use prometheus::{Histogram, IntCounter};
 
 use super::Metrics;

@@ -113,12 +113,12 @@ async fn exchange(
     // A page is soon there, whether its client still sends or not.
     let watches = head.request.method() == Method::POST;
     // Held until the answer is out.
-    let shutdown = app.shutdown.token();
+    let held = app.shutdown.hold();
     let response = {
         let request = head
             .request
             .map(|()| &mut *incoming as &mut dyn RequestBody);
-        let mut answering = pin!(api::answer(app, request, &shutdown));
+        let mut answering = pin!(api::answer(app, request));
         poll_fn(|cx| match answering.as_mut().poll(cx) {
             Poll::Ready(response) => Poll::Ready(Ok(response)),
             Poll::Pending if watches => outgoing.poll_left(cx).map(Err),
@@ -129,7 +129,7 @@ async fn exchange(
     asked.persists &=
         !closing.is_told() && !incoming.is_unreadable() && !says_close(response.headers());
     let persists = outgoing.answer(response, asked).await?;
-    drop(shutdown);
+    drop(held);
     incoming.unread(outgoing.take_early());
     Ok(persists && (incoming.is_over() || api::skip(incoming).await))
 }

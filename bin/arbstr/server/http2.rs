@@ -60,8 +60,8 @@ impl Http2 {
                     is_over: false,
                 };
                 let request = Request::from_parts(head, &mut body as &mut dyn RequestBody);
-                let shutdown = app.shutdown.token();
-                let response = api::answer(&app, request, &shutdown).await;
+                let _held = app.shutdown.hold();
+                let response = api::answer(&app, request).await;
                 Ok::<_, Infallible>(window::watch(response, limit))
             }
         });

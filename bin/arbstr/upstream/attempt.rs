@@ -14,7 +14,7 @@ use super::client::{OutgoingRequest, Response};
 use super::error::{AttemptError, AttemptErrorKind};
 use super::headers::Fields;
 use super::{Body, OpenedStream, ResponseHead, Upstream};
-use crate::clock;
+use crate::{clock, due};
 
 /// One request to one provider.
 pub(crate) struct Call<'a> {
@@ -30,6 +30,8 @@ pub(crate) struct Call<'a> {
     pub(crate) stream: Option<Box<Rewriter>>,
     /// How long each part may take.
     pub(crate) limits: Limits,
+    /// When that begins.
+    pub(crate) sent_at: Instant,
 }
 
 /// How long each part of an attempt may take.
@@ -68,8 +70,7 @@ impl GoodAnswer {
 /// Why the client must not see what came.
 pub(crate) async fn attempt(call: &mut Call<'_>) -> Result<GoodAnswer, AttemptError> {
     let rewriter = call.stream.take();
-    let sent_at = clock::now();
-    let due = call.limits.bounded(sent_at + call.limits.first);
+    let due = call.limits.bounded(call.sent_at + call.limits.first);
     let response = match timeout_at(due.into(), send(call)).await {
         Ok(sent) => sent?,
         Err(_) => {
@@ -112,9 +113,7 @@ pub(crate) async fn attempt(call: &mut Call<'_>) -> Result<GoodAnswer, AttemptEr
         };
     }
     match (content, rewriter) {
-        (Content::EventStream, Some(rewriter)) => {
-            open_stream(call, rewriter, head, body, sent_at).await
-        }
+        (Content::EventStream, Some(rewriter)) => open_stream(call, rewriter, head, body).await,
         // A provider that knows no streaming may answer a streaming request with one JSON completion. And without a
         // stream the bytes decide.
         (Content::Json | Content::Unsaid, _) | (Content::Other(_), None) => {
@@ -134,6 +133,11 @@ pub(crate) async fn attempt(call: &mut Call<'_>) -> Result<GoodAnswer, AttemptEr
 impl Limits {
     fn bounded(&self, due: Instant) -> Instant {
         self.until.map_or(due, |until| until.min(due))
+    }
+
+    /// When a body that begins to be waited for now must have gone on.
+    fn pause_ends(&self) -> Instant {
+        self.bounded(clock::now() + self.pause)
     }
 
     /// What to call a limit that was passed: the end of the whole request is not the provider's fault.
@@ -195,27 +199,26 @@ async fn open_stream(
     mut rewriter: Box<Rewriter>,
     head: ResponseHead,
     mut body: Body,
-    sent_at: Instant,
 ) -> Result<GoodAnswer, AttemptError> {
-    let limits = call.limits;
+    let (limits, sent_at) = (call.limits, call.sent_at);
     let mut due = limits.bounded(sent_at + limits.first);
     let mut held = HeldBack::default();
     loop {
-        let chunk = match timeout_at(due.into(), body.chunk()).await {
-            Err(_) => {
+        let chunk = match due::before(|| due, body.chunk()).await {
+            None => {
                 return Err(AttemptError::answered(
                     head,
                     limits.lost(AttemptErrorKind::FirstTimeout),
                 ));
             }
-            Ok(Some(Err(error))) => {
+            Some(Some(Err(error))) => {
                 return Err(AttemptError::answered(
                     head,
                     AttemptErrorKind::Broken(error),
                 ));
             }
-            Ok(None) => return Err(AttemptError::answered(head, AttemptErrorKind::NoEvent)),
-            Ok(Some(Ok(chunk))) => chunk,
+            Some(None) => return Err(AttemptError::answered(head, AttemptErrorKind::NoEvent)),
+            Some(Some(Ok(chunk))) => chunk,
         };
         let bytes = rewriter.push(chunk);
         let first = rewriter.first_event();
@@ -301,18 +304,13 @@ async fn read_to(body: &mut Body, limits: Limits, most: usize) -> Result<Bytes, 
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     loop {
-        match timeout_at(
-            limits.bounded(clock::now() + limits.pause).into(),
-            body.chunk(),
-        )
-        .await
-        {
-            Err(_) => return Err(limits.lost(AttemptErrorKind::PauseTimeout)),
-            Ok(Some(Err(error))) => return Err(AttemptErrorKind::Broken(error)),
-            Ok(None) if all.is_empty() => return Ok(first),
-            Ok(None) => return Ok(all.freeze()),
-            Ok(Some(Ok(chunk))) if first.is_empty() => first = chunk,
-            Ok(Some(Ok(chunk))) => {
+        match due::before(|| limits.pause_ends(), body.chunk()).await {
+            None => return Err(limits.lost(AttemptErrorKind::PauseTimeout)),
+            Some(Some(Err(error))) => return Err(AttemptErrorKind::Broken(error)),
+            Some(None) if all.is_empty() => return Ok(first),
+            Some(None) => return Ok(all.freeze()),
+            Some(Some(Ok(chunk))) if first.is_empty() => first = chunk,
+            Some(Some(Ok(chunk))) => {
                 if all.is_empty() {
                     all.extend_from_slice(&first);
                 }
@@ -329,13 +327,8 @@ async fn read_to(body: &mut Body, limits: Limits, most: usize) -> Result<Bytes, 
 async fn read_some(body: &mut Body, limits: Limits, most: usize) -> Bytes {
     let mut all = BytesMut::new();
     while all.len() < most {
-        match timeout_at(
-            limits.bounded(clock::now() + limits.pause).into(),
-            body.chunk(),
-        )
-        .await
-        {
-            Ok(Some(Ok(chunk))) => all.extend_from_slice(&chunk),
+        match due::before(|| limits.pause_ends(), body.chunk()).await {
+            Some(Some(Ok(chunk))) => all.extend_from_slice(&chunk),
             _ => break,
         }
     }

@@ -103,14 +103,13 @@ impl Connection {
         home: &Pool,
     ) -> Result<(Head, Http1Body), ExchangeError> {
         let mut exchange = Exchange {
-            connection: self,
+            connection: Some(self),
+            home,
             reader: HeadReader::reusing(buffer_pool::take_headers()),
             request: Unwritten::new(head, body),
             unwritable: None,
         };
-        let (head, rest) = std::future::poll_fn(|cx| exchange.poll(cx)).await?;
-        let body = exchange.into_body(&head, &rest, home);
-        Ok((head, body))
+        std::future::poll_fn(|cx| exchange.poll(cx)).await
     }
 
     /// Whether it is open and silent, as one must be that waits for its next request. `cx` is woken when that changes.
@@ -120,19 +119,22 @@ impl Connection {
 }
 
 /// A request on its way out and the head of its answer on its way in.
-struct Exchange {
-    connection: Connection,
+struct Exchange<'a> {
+    /// Until the answer has it.
+    connection: Option<Connection>,
+    home: &'a Pool,
     reader: HeadReader,
     request: Unwritten,
     /// A provider may refuse a request before it has read it all, and close: its answer counts more than the broken pipe.
     unwritable: Option<io::Error>,
 }
 
-impl Exchange {
-    /// The head, and what came behind it.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Head, Vec<u8>), ExchangeError>> {
+impl Exchange<'_> {
+    /// The head, and the body with what came of it.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Head, Http1Body), ExchangeError>> {
+        let connection = self.connection.as_mut().expect(NOT_OVER);
         if self.unwritable.is_none()
-            && let Poll::Ready(Err(error)) = self.request.poll_send(&mut self.connection.stream, cx)
+            && let Poll::Ready(Err(error)) = self.request.poll_send(&mut connection.stream, cx)
         {
             self.unwritable = Some(error);
         }
@@ -143,32 +145,35 @@ impl Exchange {
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut [u8],
-    ) -> Poll<Result<(Head, Vec<u8>), ExchangeError>> {
+    ) -> Poll<Result<(Head, Http1Body), ExchangeError>> {
+        let connection = self.connection.as_mut().expect(NOT_OVER);
         loop {
-            let cause = match ready!(self.connection.stream.poll_read(cx, buffer)) {
+            let cause = match ready!(connection.stream.poll_read(cx, buffer)) {
                 Ok(0) => self.unwritable.take().map_or(Cause::Closed, Cause::Broken),
                 Err(error) => Cause::Broken(error),
                 Ok(length) => match self.reader.push(&buffer[..length]) {
                     Ok(None) => continue,
                     Ok(Some((head, at))) => {
-                        return Poll::Ready(Ok((head, buffer[at..length].to_vec())));
+                        let body = self.body(&head, &buffer[at..length]);
+                        return Poll::Ready(Ok((head, body)));
                     }
                     Err(error) => Cause::Head(error),
                 },
             };
-            let is_stale = self.connection.was_used && !self.reader.has_begun();
+            let is_stale = connection.was_used && !self.reader.has_begun();
             return Poll::Ready(Err(ExchangeError { cause, is_stale }));
         }
     }
 
-    fn into_body(self, head: &Head, rest: &[u8], home: &Pool) -> Http1Body {
+    /// The body behind `head`, which begins with `rest`.
+    fn body(&mut self, head: &Head, rest: &[u8]) -> Http1Body {
         let mut body = Http1Body {
-            connection: Some(self.connection),
+            connection: self.connection.take(),
             body: BodyReader::new(head.framing),
             first: Vec::new(),
             error: None,
-            request: self.request,
-            home: head.persists.then(|| home.clone()),
+            request: std::mem::take(&mut self.request),
+            home: head.persists.then(|| self.home.clone()),
         };
         body.first = body.take_in(rest);
         body
@@ -283,5 +288,6 @@ impl WriteParts for Stream {
     }
 }
 
+const NOT_OVER: &str = "a future is not polled after it was ready";
 /// What one read takes at most; with what is gathered for the client this bounds what a stream has in hand.
 const READ_BYTES: usize = 32 * 1024;
