@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Instant;
 
+use tokio::task::coop::unconstrained;
 use tokio::time::sleep_until;
 
 /// What `future` gives, or `None` if it gives nothing before the moment that `due` tells. One that is ready at once costs
@@ -17,7 +18,8 @@ pub(crate) async fn before<F: Future>(
     if let Poll::Ready(output) = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
         return Some(output);
     }
-    let mut passed = pin!(sleep_until(due().into()));
+    // A future that has always something to do would leave the task no budget to see that the time is up.
+    let mut passed = pin!(unconstrained(sleep_until(due().into())));
     let mut is_polled = true;
     poll_fn(|cx| {
         // It has just been polled when this begins.
@@ -36,6 +38,8 @@ mod tests {
     use std::time::Duration;
 
     use tokio::sync::oneshot;
+    use tokio::task::coop::consume_budget;
+    use tokio::time::timeout;
 
     use super::before;
     use crate::clock;
@@ -59,5 +63,17 @@ mod tests {
         let (_send, never) = oneshot::channel::<()>();
         let due = || clock::now() + Duration::from_millis(5);
         assert_eq!(before(due, never).await, None);
+    }
+
+    #[tokio::test]
+    async fn the_busiest_future_is_ended_in_time() {
+        let busy = async {
+            loop {
+                consume_budget().await;
+            }
+        };
+        let due = || clock::now() + Duration::from_millis(5);
+        let ended = timeout(Duration::from_secs(20), before(due, busy)).await;
+        assert_eq!(ended, Ok(None::<()>));
     }
 }
