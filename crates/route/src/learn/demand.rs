@@ -26,7 +26,7 @@ mod table;
 
 pub(crate) use blend::{Expectation, Prediction};
 pub(super) use node::Evidence;
-pub(crate) use node::{BILLING, Clue, INPUT, Level, Mean, Node, OUTPUT, TEXT};
+pub(crate) use node::{BILLING, Clue, INPUT, Level, MEMORY, Mean, Node, OUTPUT, TEXT};
 pub(crate) use table::Table;
 
 /// What requests for one model gave so far.

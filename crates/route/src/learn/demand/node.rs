@@ -266,7 +266,7 @@ const LEAST_ERRORS: Lanes = [0.003, 0.0, 0.0, 0.0];
 const TEXT_ERROR: f32 = 1.0;
 const RATIO_ERROR: f32 = 0.05;
 /// Answers that a key remembers.
-const MEMORY: f32 = 300.0;
+pub(crate) const MEMORY: f32 = 300.0;
 /// What divides nothing, where there is nothing.
 const LEAST_COUNT: f32 = 1e-12;
 /// Standard deviations that one answer counts for at most.

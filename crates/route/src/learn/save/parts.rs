@@ -2,7 +2,7 @@
 
 use super::{LoadError, Moment, Reader, Writer};
 use crate::learn::demand::{
-    BILLING, DemandState, INPUT, Level, MOST_NODES, Mean, Node, OUTPUT, TEXT, Table,
+    BILLING, DemandState, INPUT, Level, MEMORY, MOST_NODES, Mean, Node, OUTPUT, TEXT, Table,
 };
 use crate::learn::explore::ExplorationBudget;
 use crate::learn::factor::Factor;
@@ -118,7 +118,7 @@ impl Stored for Node {
 
     fn read(from: &mut Reader<'_>, _: Moment) -> Result<Self, LoadError> {
         let mut node = Self::default();
-        node.count[OUTPUT] = from.amount()?;
+        node.count[OUTPUT] = from.amount()?.min(MEMORY);
         node.tokens = from.amount()?;
         node.value[OUTPUT] = from.log()?;
         node.error[OUTPUT] = from.amount()?;
@@ -128,7 +128,7 @@ impl Stored for Node {
         node.used = from.small()?;
         for lane in [TEXT, BILLING, INPUT] {
             node.value[lane] = from.log()?;
-            node.count[lane] = from.amount()?;
+            node.count[lane] = from.amount()?.min(MEMORY);
             node.error[lane] = from.amount()?;
         }
         Ok(node)
@@ -266,5 +266,33 @@ impl Stored for Vec<Holder> {
             }
         }
         Ok(holders)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::testing::start;
+
+    #[test]
+    fn what_no_key_can_have_counted_is_bounded_and_breaks_nothing() {
+        let moment = Moment {
+            now: start(),
+            since: Duration::ZERO,
+        };
+        let damaged = Node {
+            count: [f32::MAX; 4],
+            error: [f32::MAX; 4],
+            ..Node::default()
+        };
+        let mut writer = Writer::default();
+        damaged.write(&mut writer, moment);
+        let bytes = writer.finish();
+        let node = Node::read(&mut Reader::new(&bytes), moment).expect("its numbers are numbers");
+        assert_eq!(node.count, [MEMORY; 4]);
+        let trust = node.trust(&Level::default());
+        assert!(trust.iter().all(|trust| trust.is_finite()), "{trust:?}");
     }
 }
