@@ -3,7 +3,7 @@
 //! It is known as cohort scheduling (Larus and Parkes, USENIX 2002). One request after the other, each alternates between code of arbstr's,
 //! the kernel's and, woken by what was sent, the peer's, which put one another out of the processor's caches. Side by side, all
 //! requests are worked on, then all are sent, and one write puts them all on record ([`crate::ledger::Pending`]). Giving way costs
-//! a few hundred instructions a stage, which a request does not spend that its thread has no other beside.
+//! a few hundred instructions a stage, which a request does not spend beside which its thread has begun no other.
 //!
 //! A stage ends where something is about to leave, or where there is much to do ahead of that. More and shorter stages were
 //! tried, and stages kept apart by queues of their own: neither saved anything more.
@@ -28,7 +28,7 @@ impl Drop for Member {
     }
 }
 
-/// Resolves once all that were ready have had their turn: the end of a stage.
+/// Resolves once all that were ready have had their turn, at once if nobody else is there: the end of a stage.
 pub(crate) fn rejoin() -> impl Future<Output = ()> {
     let mut gave_way = false;
     poll_fn(move |cx| {
