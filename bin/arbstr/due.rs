@@ -1,4 +1,6 @@
 //! Waiting for no longer than a moment. Where nothing is waited for, that moment is not even asked for.
+//!
+//! For small futures: this holds what is moved into it twice. What is large, and always waited for, takes tokio's `timeout_at`.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;

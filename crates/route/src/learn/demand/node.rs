@@ -103,8 +103,8 @@ impl Evidence {
 impl Node {
     /// Takes an answer in; `trust` is what [`Self::trust`] says before it.
     pub(crate) fn learn(&mut self, evidence: &Evidence, trust: &Lanes, level: &mut Level) {
-        // Infinite where nothing is known, so that the first answer is taken as it is.
         let narrowness = trust.map(f32::sqrt);
+        // Infinite where nothing is known, so that the first answer is taken as it is.
         let width = narrowness.map(f32::recip);
         let bounded: Lanes = from_fn(|lane| {
             let reach = STEP * width[lane];
@@ -113,23 +113,20 @@ impl Node {
         });
         let miss: Lanes = from_fn(|lane| bounded[lane] - self.value[lane]);
         let count: Lanes = from_fn(|lane| self.count[lane] + evidence.weight[lane]);
-        // Three divisions in one.
-        let divisors: [Lanes; 3] = [
-            self.count.map(|count| count + 1.0),
-            self.count.map(|count| greatest(count, 1.0)),
-            count.map(|count| greatest(count, LEAST_COUNT)),
-        ];
-        let [one_more, before, after] = divisors;
+        // What is divided by one of these is multiplied with the other two and divided by all: one division for three.
+        let one_more = self.count.map(|count| count + 1.0);
+        let before = self.count.map(|count| greatest(count, 1.0));
+        let after = count.map(|count| greatest(count, LEAST_COUNT));
         let all: Lanes = from_fn(|lane| 1.0 / (one_more[lane] * before[lane] * after[lane]));
         let error: Lanes = from_fn(|lane| {
-            let share = self.count[lane] * (all[lane] * before[lane] * after[lane]);
-            miss[lane] * miss[lane] * share
+            let known = self.count[lane] * (all[lane] * before[lane] * after[lane]);
+            miss[lane] * miss[lane] * known
         });
         let share: Lanes =
             from_fn(|lane| evidence.weight[lane] * (all[lane] * one_more[lane] * before[lane]));
         self.error = from_fn(|lane| {
-            let share = all[lane] * one_more[lane] * after[lane];
-            let moved = (error[lane] - self.error[lane]) * share;
+            let part = all[lane] * one_more[lane] * after[lane];
+            let moved = (error[lane] - self.error[lane]) * part;
             faded(self.error[lane] + evidence.told[lane] * moved)
         });
         if self.count[OUTPUT] > 0.0 && evidence.told[OUTPUT] > 0.0 {
@@ -267,7 +264,7 @@ const TEXT_ERROR: f32 = 1.0;
 const RATIO_ERROR: f32 = 0.05;
 /// Answers that a key remembers.
 pub(crate) const MEMORY: f32 = 300.0;
-/// What divides nothing, where there is nothing.
+/// Stands for a count of nothing where something is divided by it.
 const LEAST_COUNT: f32 = 1e-12;
 /// Standard deviations that one answer counts for at most.
 const STEP: f32 = 3.0;
