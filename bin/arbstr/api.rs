@@ -108,8 +108,9 @@ async fn route(
     arrival: &Arrival,
     request: &mut Request<&mut dyn RequestBody>,
 ) -> Result<Response<ResponseBody>, ApiError> {
-    let path = request.uri().path().to_owned();
-    let route = Route::of(&path).ok_or_else(|| {
+    let uri = request.uri().clone();
+    let path = uri.path();
+    let route = Route::of(path).ok_or_else(|| {
         ApiError::not_found(
             "unknown_path",
             format!("there is nothing at {path}; see /v1/models, /v1/chat/completions"),
@@ -122,15 +123,15 @@ async fn route(
         _ => false,
     };
     if !is_allowed {
-        return Err(ApiError::method_not_allowed(request.method(), &path, allow));
+        return Err(ApiError::method_not_allowed(request.method(), path, allow));
     }
     match route {
         Route::Inference(endpoint) => chat::serve(app, arrival, endpoint, request).await,
         Route::Models => apart(app, models::list).await,
         Route::Model(id) => models::one(app, id),
-        Route::Stats => query::stats(app, request.uri().query()).await,
-        Route::Requests => query::list(app, request.uri().query()).await,
-        Route::Request(id) => query::request(app, id, request.uri().query()).await,
+        Route::Stats => query::stats(app, uri.query()).await,
+        Route::Requests => query::list(app, uri.query()).await,
+        Route::Request(id) => query::request(app, id, uri.query()).await,
         Route::Health => {
             let trusted = gate::has_token(app, request.headers());
             apart(app, move |app| health::health(app, trusted)).await

@@ -1,6 +1,7 @@
 //! A request's name and the moment it came, which everything later refers to.
 
-use std::sync::Arc;
+use std::fmt;
+use std::ops::Deref;
 
 use uuid::fmt::Hyphenated;
 use uuid::{NoContext, Timestamp, Uuid};
@@ -11,7 +12,7 @@ use crate::clock;
 #[derive(Debug, Clone)]
 pub(crate) struct Arrival {
     /// The UUIDv7 of `x-arbstr-request-id` and of the record.
-    pub(crate) id: Arc<str>,
+    pub(crate) id: RequestId,
     /// For durations.
     pub(crate) at: std::time::Instant,
     /// When all of it had come.
@@ -22,6 +23,32 @@ pub(crate) struct Arrival {
     pub(crate) random: u64,
 }
 
+/// The name of a request: a UUID as text, which each stage has its own copy of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RequestId([u8; Hyphenated::LENGTH]);
+
+impl RequestId {
+    fn of(id: Uuid) -> Self {
+        let mut text = [0; Hyphenated::LENGTH];
+        id.hyphenated().encode_lower(&mut text);
+        Self(text)
+    }
+}
+
+impl Deref for RequestId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        str::from_utf8(&self.0).expect("a UUID is ASCII")
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(formatter)
+    }
+}
+
 impl Arrival {
     /// A request that has just come.
     pub(crate) fn now() -> Self {
@@ -29,7 +56,7 @@ impl Arrival {
         let timestamp_ms = clock::unix_ms();
         let id = name(timestamp_ms);
         Self {
-            id: (&*id.hyphenated().encode_lower(&mut [0; Hyphenated::LENGTH])).into(),
+            id: RequestId::of(id),
             at,
             read_at: at,
             timestamp_ms,

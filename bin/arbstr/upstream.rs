@@ -15,7 +15,8 @@ use std::time::Instant;
 
 use arbstr_wire::{Endpoint, Rewriter};
 use bytes::Bytes;
-use hyper::{HeaderMap, Method, StatusCode};
+use hyper::header::{HeaderMap, HeaderValue};
+use hyper::{Method, StatusCode};
 
 pub(crate) use self::body::Body;
 pub(crate) use self::client::{Client, OutgoingRequest, tls_config};
@@ -48,6 +49,7 @@ pub(crate) struct OpenedStream {
 /// A provider's connections and what every request to it carries.
 #[derive(Debug)]
 pub(crate) struct Upstream {
+    name: Option<HeaderValue>,
     client: Client,
     chat: RequestTarget,
     completions: RequestTarget,
@@ -74,6 +76,7 @@ impl Upstream {
             RequestTarget::new(Method::POST, uri, &headers)
         };
         Ok(Self {
+            name: HeaderValue::from_str(&provider.name).ok(),
             client: Client::new(tls.clone(), provider.timeouts.connect),
             chat: posted(Endpoint::Chat),
             completions: posted(Endpoint::Completions),
@@ -81,6 +84,11 @@ impl Upstream {
             models: RequestTarget::new(Method::GET, provider.url.endpoint("/models"), &headers),
             headers,
         })
+    }
+
+    /// What the provider is called, where a header can say it.
+    pub(crate) const fn name(&self) -> Option<&HeaderValue> {
+        self.name.as_ref()
     }
 
     const fn target(&self, endpoint: Endpoint) -> &RequestTarget {

@@ -80,7 +80,7 @@ impl InFlight {
         let mut bill = self.record.bill_answer(answer.usage, body.len() as u64);
         let mut headers = self.told(head.headers);
         if let Some(cost) = decimal(bill.cost) {
-            tell_cost(&mut headers, cost.as_str());
+            tell_cost(&mut headers, &cost);
         }
         let response = respond(head.status, headers, ResponseBody::whole(body));
         let now = clock::now();

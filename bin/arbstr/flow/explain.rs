@@ -93,7 +93,7 @@ pub(crate) fn attempt_failed(
             .take(CAUSE_CHARS)
             .collect::<String>()
     });
-    let (request_id, provider, model) = (arrival.id.as_ref(), offer.provider(), offer.model());
+    let (request_id, provider, model) = (&*arrival.id, offer.provider(), offer.model());
     let duration_ms = whole_ms(tried.took);
     if matches!(error.kind, AttemptErrorKind::Cancelled) {
         tracing::debug!(

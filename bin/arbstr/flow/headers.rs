@@ -4,6 +4,7 @@
 //! the provider's own site or to its coding of the body, what only arbstr may say, and what echoes a key. How long the
 //! body is, arbstr knows better: a provider may frame it in two ways and mean only one (RFC 9112, section 6.3).
 
+use arbstr_price::Decimal;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::attempts::InFlight;
@@ -27,16 +28,23 @@ impl InFlight {
             .record
             .winner()
             .map_or(last.took, |winner| winner.latency);
-        insert(headers, &PROVIDER, self.waterfall.offer_of(last).provider());
-        insert(headers, &ATTEMPTS, &self.waterfall.attempts_header());
-        insert_number(headers, &RETRIES, self.record.retries().into());
-        insert_number(headers, &LATENCY, clock::whole_ms(latency));
+        let (_, upstream) = self.live.provider(self.waterfall.offer_of(last));
+        if let Some(name) = upstream.name() {
+            headers.insert(PROVIDER.clone(), name.clone());
+        }
+        if let Ok(attempts) = HeaderValue::try_from(self.waterfall.attempts_header()) {
+            headers.insert(ATTEMPTS.clone(), attempts);
+        }
+        headers.insert(RETRIES.clone(), number(self.record.retries().into()));
+        headers.insert(LATENCY.clone(), number(clock::whole_ms(latency)));
     }
 }
 
 /// Adds what the answer cost, in sats.
-pub(super) fn tell_cost(headers: &mut HeaderMap, sats: &str) {
-    insert(headers, &COST, sats);
+pub(super) fn tell_cost(headers: &mut HeaderMap, sats: &Decimal) {
+    if let Ok(sats) = HeaderValue::from_str(sats.as_str()) {
+        headers.insert(COST.clone(), sats);
+    }
 }
 
 /// Leaves what is for the client.
@@ -68,15 +76,17 @@ fn strip(headers: &mut HeaderMap, live: &Live) {
     }
 }
 
-fn insert(headers: &mut HeaderMap, name: &HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name.clone(), value);
-    }
-}
-
-/// `HeaderValue::from` would take memory twice for it.
-fn insert_number(headers: &mut HeaderMap, name: &HeaderName, number: u64) {
-    insert(headers, name, itoa::Buffer::new().format(number));
+/// `HeaderValue::from` would take memory twice for it; for one digit this takes none.
+fn number(number: u64) -> HeaderValue {
+    const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    let digit = usize::try_from(number).ok().and_then(|at| DIGITS.get(at));
+    digit.map_or_else(
+        || {
+            HeaderValue::from_str(itoa::Buffer::new().format(number))
+                .expect("digits are a valid header value")
+        },
+        |digit| HeaderValue::from_static(digit),
+    )
 }
 
 static OF_THE_CONNECTION: [HeaderName; 9] = [

@@ -1,6 +1,6 @@
 //! The bytes of one head, out of whatever pieces they come in.
 
-use memchr::memchr;
+use memchr::memchr_iter;
 
 /// Gathers heads, each with the blank line behind it. Blank lines before a head are passed over (RFC 9112, section 2.2).
 #[derive(Debug, Default)]
@@ -57,10 +57,10 @@ impl Gatherer {
     fn take_head(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         let room = &bytes[..bytes.len().min(MAX_HEAD + 1)];
-        while let Some(found) = memchr(b'\n', &room[at..]) {
-            let is_blank = !self.in_line && has_no_text(&room[at..at + found]);
+        for end in memchr_iter(b'\n', room) {
+            let is_blank = !self.in_line && has_no_text(&room[at..end]);
             self.in_line = false;
-            at += found + 1;
+            at = end + 1;
             if is_blank {
                 self.seen.extend_from_slice(&room[..at]);
                 return Some(at);
