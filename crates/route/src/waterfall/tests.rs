@@ -314,6 +314,24 @@ fn all_pauses_together_are_bounded() {
     assert_eq!(walk.waited, secs(24));
 }
 
+/// Requests paused before a second try that an open circuit then refused.
+#[test]
+fn nobody_waits_for_a_second_try_that_an_open_circuit_will_refuse() {
+    let now = start();
+    let market = market(&["a", "b"]);
+    let request = |now| {
+        let mut walk = Walk::new(&market, now);
+        let finish = walk.run(|_, _| status(500));
+        assert!(matches!(finish, Finish::AllFailed { .. }));
+        (walk.waited, walk.waterfall.attempts().len())
+    };
+    let (waited, attempts) = request(now);
+    assert!(!waited.is_zero() && attempts == 6, "closed: {attempts}");
+    let is_open = |state: &CircuitState| matches!(state, CircuitState::Open { .. });
+    assert!(circuits(&market, now + waited).iter().all(is_open));
+    assert_eq!(request(now + waited), (Duration::ZERO, 2));
+}
+
 #[test]
 fn too_long_a_request_is_returned_only_when_it_is_too_long_for_all() {
     let long = || coded(400, "context_length_exceeded");

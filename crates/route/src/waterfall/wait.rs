@@ -67,7 +67,7 @@ impl Waterfall {
         Some(Step::Wait(self.cut_to_deadline(pause, now)))
     }
 
-    /// The busy candidate whose pause is over first.
+    /// The busy candidate whose pause is over first. Whose circuit will still be open then is not waited for.
     pub(super) fn earliest_retry(&mut self, now: Instant, dice: u64) -> Option<(usize, Instant)> {
         let mut earliest: Option<(usize, Instant)> = None;
         for candidate in
@@ -80,7 +80,12 @@ impl Waterfall {
             let pauses = self
                 .paused
                 .saturating_add(due.saturating_duration_since(now));
-            if self.is_too_late(due) || pauses > LONGEST_WAIT {
+            let stays_open = !self.sole
+                && matches!(
+                    self.offer(candidate).obstacle(due, Urgency::Again),
+                    Some(Skip::CircuitOpen { .. })
+                );
+            if self.is_too_late(due) || pauses > LONGEST_WAIT || stays_open {
                 self.progress[candidate].state = CandidateState::Spent;
             } else if earliest.is_none_or(|(_, first)| due < first) {
                 earliest = Some((candidate, due));
