@@ -66,6 +66,21 @@ fn the_page_and_its_files_are_open_and_the_figures_are_not() {
     }
 }
 
+/// Chromium sends `Origin` with each module of a page. Behind nginx that is the outer address, and `Host` the inner one: the
+/// page stayed blank.
+#[test]
+fn the_page_and_its_modules_load_behind_a_proxy() {
+    let (_provider, arbstr) = guarded();
+    let outer = [("origin", "https://llm.example.com")];
+    for (path, ..) in files(&arbstr) {
+        assert_eq!(arbstr.call("GET", &path, &outer, b"").status, 200, "{path}");
+    }
+    let foreign = arbstr.call("GET", "/v1/stats", &outer, b"");
+    assert_eq!(foreign.status, 403);
+    let posted = arbstr.call("POST", "/dashboard/main.js", &outer, b"");
+    assert_eq!(posted.status, 403);
+}
+
 #[test]
 fn every_file_has_its_type_and_its_guards() {
     let (_provider, arbstr) = guarded();
