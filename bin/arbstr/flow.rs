@@ -99,7 +99,7 @@ fn begin(
     let policy = policy(&inbound.headers)?;
     let info = RequestInfo::of(&request, policy, &inbound.headers);
     let facts = Facts::of(&request, policy);
-    let now = clock::now();
+    let now = inbound.arrival.read_at;
     let plan = match live.market.plan(&facts, now) {
         Ok(plan) => plan,
         Err(error) => return Err(refuse(&app, &live, &inbound, info, &error)),

@@ -64,6 +64,12 @@ impl Splicer {
             None
         };
         let injected_usage = usage.is_some();
+        if model.is_none() && usage.is_none() {
+            return Spliced {
+                body: body.clone(),
+                injected_usage,
+            };
+        }
         let mut edits: Vec<(Range<usize>, &[u8])> = Vec::with_capacity(2);
         edits.extend(
             model
@@ -72,13 +78,8 @@ impl Splicer {
         );
         edits.extend(usage.map(|(range, text)| (range, text.as_bytes())));
         edits.sort_by_key(|(range, _)| range.start);
-        let body = if edits.is_empty() {
-            body.clone()
-        } else {
-            join(&pieces(body, &edits))
-        };
         Spliced {
-            body,
+            body: join(&pieces(body, &edits)),
             injected_usage,
         }
     }
