@@ -1,15 +1,17 @@
 //! The waterfall: which failures reach a client, which provider is asked next, and what is remembered of it.
 
+mod first_event;
 mod memory;
 mod sunk;
 mod table;
+mod told;
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::harness::{
     Answer, DONE, Gate, Provider, ProviderConfig, Reply, Setup, ask, ask_stream, chunk, completion,
-    event, finish, wait_until,
+    finish, wait_until,
 };
 
 /// `x-arbstr-attempts` taken apart: provider, `status` or `error`, value.
@@ -279,60 +281,6 @@ fn a_reset_of_a_reused_connection_is_no_attempt() {
 }
 
 #[test]
-fn nothing_is_committed_before_the_first_event() {
-    let gate = Gate::new();
-    let role = event(
-        r#"{"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#,
-    );
-    let answer = Answer::sse()
-        .send(": keep-alive\n\n")
-        .wait_for(&gate)
-        .send(&role)
-        .stall();
-    let provider = Provider::always(answer);
-    let arbstr = Setup::of(&provider).start();
-    let mut client = arbstr.client();
-    client.request_chat(&ask_stream("model-a"));
-    gate.wait_reached();
-    let early = thread::scope(|scope| {
-        let reply = scope.spawn(|| {
-            let reply = client.reply("POST");
-            (Instant::now(), reply)
-        });
-        thread::sleep(Duration::from_millis(250));
-        let opened = Instant::now();
-        gate.open();
-        let (came, mut reply) = reply.join().unwrap();
-        reply.read_until(&role);
-        assert!(
-            reply.text().starts_with(": keep-alive\n\n"),
-            "comments pass: {}",
-            reply.text()
-        );
-        came < opened
-    });
-    assert!(!early, "the head came before the first event");
-}
-
-#[test]
-fn json_in_place_of_a_stream_is_passed_on_as_json() {
-    let body = completion(9, 4);
-    let provider = Provider::always(Answer::json(200, &body));
-    let arbstr = Setup::of(&provider).start();
-    let mut reply = arbstr.chat(&ask_stream("model-a"));
-    assert_eq!((reply.finish(), reply.status), (body, 200));
-    assert!(reply.needs("content-type").starts_with("application/json"));
-    let row = arbstr.row(&reply.id());
-    row.assert_success();
-    assert_eq!(
-        (row.int("input_tokens"), row.int("output_tokens")),
-        (Some(9), Some(4))
-    );
-    // 9 in at 1000, 4 out at 2000 sats per million: 0.017 sats.
-    assert_eq!(row.int("cost_nanosats"), Some(17_000_000));
-}
-
-#[test]
 fn retry_after_is_kept_for_the_client_of_a_sole_provider() {
     let provider = Provider::always(Answer::fault(429, "busy").header("retry-after", "13"));
     let arbstr = Setup::of(&provider)
@@ -362,102 +310,6 @@ fn once_the_client_has_gone_nobody_else_is_asked() {
         row.assert_failure("client_disconnected");
         assert_eq!((bad.count(), good.count()), (1, 0), "{mode:?}");
     }
-}
-
-#[test]
-fn each_failed_attempt_is_one_warning_without_secrets() {
-    let bad = Provider::always(Answer::fault(500, "sk-bad-secret"));
-    let good = Provider::healthy(1, 1);
-    let arbstr = pair(&bad, &good).start();
-    let mut reply = arbstr.chat(&ask("model-a"));
-    assert_answer_of(&mut reply, "good", Mode::Json);
-    let id = reply.id();
-    let warned = || {
-        arbstr
-            .log()
-            .lines()
-            .filter(|line| line.contains("WARN") && line.contains(&id))
-            .count()
-    };
-    assert!(
-        wait_until(Duration::from_secs(1), || warned() == 1),
-        "{} warnings",
-        warned()
-    );
-    let log = arbstr.log();
-    let line = log
-        .lines()
-        .find(|line| line.contains("WARN") && line.contains(&id))
-        .unwrap();
-    for word in ["bad", "model-a", "500"] {
-        assert!(line.contains(word), "{word} in {line}");
-    }
-    assert!(
-        !log.contains("sk-bad-secret")
-            && !log.contains("sk-good-secret")
-            && !log.contains("Say hello."),
-        "{log}"
-    );
-}
-
-#[test]
-fn a_provider_that_echoes_a_key_is_redacted() {
-    let echo = r#"{"error":{"message":"Incorrect API key provided: sk-alpha-secret.","type":"invalid_request_error","code":"invalid_api_key"}}"#;
-    let html = format!("<html>{echo}</html>");
-    for (status, body, kind) in [
-        (401, echo, "application/json"),
-        (400, echo, "application/json"),
-        (500, html.as_str(), "text/html"),
-    ] {
-        let provider = Provider::always(
-            Answer::new(status)
-                .header("content-type", kind)
-                .with_length()
-                .send(body),
-        );
-        let arbstr = Setup::of(&provider)
-            .set("retry", "max_attempts = 1")
-            .start();
-        let mut reply = arbstr.chat(&ask("model-a"));
-        let json = reply.json();
-        assert_eq!(reply.status, status);
-        assert!(
-            json["error"]["message"]
-                .as_str()
-                .unwrap()
-                .contains("Incorrect API key provided"),
-            "{json}"
-        );
-        assert!(!reply.text().contains("sk-alpha-secret"), "{json}");
-        arbstr.row(&reply.id());
-        let database = std::fs::read(arbstr.database()).unwrap();
-        assert!(
-            !database
-                .windows(15)
-                .any(|window| window == b"sk-alpha-secret")
-        );
-        assert!(!arbstr.log().contains("sk-alpha-secret"));
-    }
-}
-
-#[test]
-fn an_error_that_is_no_json_is_wrapped_and_cut_short() {
-    let page = format!("<html>\"quoted\" {}</html>", "x".repeat(100_000));
-    let provider = Provider::always(
-        Answer::new(502)
-            .header("content-type", "text/html")
-            .with_length()
-            .send(&page),
-    );
-    let arbstr = Setup::of(&provider)
-        .set("retry", "max_attempts = 1")
-        .start();
-    let mut reply = arbstr.chat(&ask("model-a"));
-    let json = reply.json();
-    assert_eq!(reply.status, 502);
-    let message = json["error"]["message"].as_str().unwrap();
-    assert!(message.contains("<html>\"quoted\""), "{message}");
-    assert!(reply.body.len() < 2048, "{} bytes", reply.body.len());
 }
 
 #[test]
@@ -549,106 +401,6 @@ fn a_model_that_nobody_has_is_404_and_on_record() {
 }
 
 #[test]
-fn a_json_answer_may_take_longer_than_a_streams_limits() {
-    let provider = Provider::always(Answer::json(200, &completion(1, 1)).pause_before_body(1500));
-    let other = Provider::healthy(1, 1);
-    let arbstr = pair(&provider, &other)
-        .set("timeouts", "first_event = 1")
-        .set("timeouts", "idle = 1")
-        .start();
-    assert_answer_of(&mut arbstr.chat(&ask("model-a")), "bad", Mode::Json);
-    assert_eq!(other.count(), 0);
-}
-
-#[test]
-fn first_events_that_look_odd_are_still_good_ones() {
-    for first in [
-        r#"{"error":null,"choices":[{"index":0,"delta":{"content":"Hel"}}]}"#.to_owned(),
-        r#"{"choices":[{"index":0,"delta":{"content":"Hel"},"error":{"nested":true}}]}"#.to_owned(),
-        r#"{"choices":[],"prompt_filter_results":[],"x":"Hel"}"#.to_owned(),
-    ] {
-        let bad = Provider::always(
-            Answer::sse()
-                .send("data:\n\n: c\n\n")
-                .send(event(&first))
-                .send(finish("stop"))
-                .send(DONE),
-        );
-        let good = Provider::healthy(1, 1);
-        let arbstr = pair(&bad, &good).start();
-        let mut reply = arbstr.chat(&ask_stream("model-a"));
-        let text = reply.finish();
-        assert_eq!(reply.needs("x-arbstr-provider"), "bad", "{first}");
-        assert!(
-            text.contains(&event(&first)) && text.ends_with(DONE),
-            "{text}"
-        );
-        assert_eq!(good.count(), 0, "{first}");
-    }
-}
-
-#[test]
-fn a_first_event_that_quotes_a_long_prompt_in_its_error_goes_to_the_next() {
-    let error = format!(
-        r#"{{"error":{{"message":"cannot serve: {}","code":"prompt_refused"}}}}"#,
-        "word ".repeat(40_000)
-    );
-    let bad = Provider::always(Answer::sse().send(event(&error)));
-    let good = Provider::healthy(1, 1);
-    let arbstr = pair(&bad, &good).start();
-    assert_answer_of(
-        &mut arbstr.chat(&ask_stream("model-a")),
-        "good",
-        Mode::Stream,
-    );
-    assert_eq!((bad.count(), good.count()), (1, 1));
-}
-
-#[test]
-fn where_a_provider_does_not_say_what_it_sends_the_bytes_tell() {
-    let stream = [&chunk("Hel"), &finish("stop"), DONE].concat();
-    let later = format!("\u{feff}\n: hello\n\n{stream}");
-    let whole = completion(1, 1);
-    for label in [None, Some("text/plain"), Some("application/octet-stream")] {
-        for (body, kind) in [
-            (&stream, Some("text/event-stream")),
-            (&later, Some("text/event-stream")),
-            (&whole, label),
-        ] {
-            // The first bytes come alone, and tell nothing yet.
-            let (begin, rest) = body.split_at(body.ceil_char_boundary(2));
-            let answer = Answer::new(200).send(begin).pause(20).send(rest);
-            let answer = match label {
-                Some(label) => answer.header("content-type", label),
-                None => answer,
-            };
-            let provider = Provider::always(answer);
-            let arbstr = Setup::of(&provider).start();
-            let mut reply = arbstr.chat(&ask_stream("model-a"));
-            let text = reply.finish();
-            assert_eq!(
-                (reply.status, reply.header("content-type")),
-                (200, kind),
-                "{label:?} {text}"
-            );
-            assert!(text.starts_with(body.as_str()), "{label:?} {text}");
-        }
-        let bad = Provider::always(
-            Answer::new(200)
-                .header("content-type", label.unwrap_or(""))
-                .send("sorry"),
-        );
-        let good = Provider::healthy(1, 1);
-        let arbstr = pair(&bad, &good).start();
-        assert_answer_of(
-            &mut arbstr.chat(&ask_stream("model-a")),
-            "good",
-            Mode::Stream,
-        );
-    }
-}
-
-#[test]
 fn names_that_do_not_resolve_and_broken_tls_go_to_the_next() {
     let (plain, good) = (
         Provider::always(Answer::fault(400, "no TLS here")),
@@ -701,86 +453,6 @@ fn a_full_provider_overflows_to_the_next_cheapest() {
         assert_answer_of(&mut first.join().unwrap(), "bad", Mode::Json);
     });
     assert_answer_of(&mut arbstr.chat(&ask("model-a")), "bad", Mode::Json);
-}
-
-#[test]
-fn a_model_name_cannot_smuggle_a_header_or_a_log_line() {
-    let provider = Provider::healthy(1, 1);
-    let arbstr = Setup::of(&provider).start();
-    let mut reply = arbstr.chat(r#"{"model":"x\r\nx-evil: 1\r\n\r\n","messages":[]}"#);
-    reply.json();
-    assert_eq!((reply.status, reply.header("x-evil")), (404, None));
-    let id = reply.id();
-    assert!(wait_until(Duration::from_secs(1), || arbstr
-        .log()
-        .contains(&id)));
-    assert!(
-        !arbstr.log().lines().any(|line| line.starts_with("x-evil")),
-        "{}",
-        arbstr.log()
-    );
-}
-
-#[test]
-fn the_last_candidate_may_take_as_long_as_a_response() {
-    let slow = || {
-        Answer::sse()
-            .pause(1500)
-            .send(chunk("Hel"))
-            .send(finish("stop"))
-            .send(DONE)
-    };
-    let (bad, good) = (Provider::always(slow()), Provider::always(slow()));
-    let arbstr = pair(&bad, &good)
-        .set("timeouts", "first_event = 1")
-        .set("timeouts", "response = 4")
-        .start();
-    let mut reply = arbstr.chat(&ask_stream("model-a"));
-    assert_answer_of(&mut reply, "good", Mode::Stream);
-    let list = attempts(&reply);
-    assert_eq!(
-        (list[0].1.as_str(), list[0].2.as_str()),
-        ("error", "timeout")
-    );
-}
-
-#[test]
-fn error_events_from_all_are_one_503() {
-    let answer = Answer::sse()
-        .send(event(r#"{"error":{"message":"no","code":"overloaded"}}"#))
-        .send(DONE);
-    let (bad, good) = (Provider::always(answer.clone()), Provider::always(answer));
-    let arbstr = pair(&bad, &good).set("retry", "max_attempts = 2").start();
-    let mut reply = arbstr.chat(&ask_stream("model-a"));
-    assert_eq!(reply.json()["error"]["code"], "all_providers_failed");
-    assert_eq!(
-        (reply.status, tried(&reply)),
-        (503, vec!["bad".to_owned(), "good".to_owned()])
-    );
-}
-
-#[test]
-fn a_key_in_an_error_event_or_in_a_503_is_redacted() {
-    let echo = r#"{"error":{"message":"bad key sk-bad-secret or sk-good-secret","code":"sk-good-secret"}}"#;
-    let first = Provider::always(Answer::json(500, echo));
-    let second = Provider::always(Answer::json(401, echo));
-    let arbstr = pair(&first, &second)
-        .set("retry", "max_attempts = 2")
-        .start();
-    let text = arbstr.chat(&ask("model-a")).finish();
-    assert!(
-        text.contains("all_providers_failed")
-            && !text.contains("sk-bad-secret")
-            && !text.contains("sk-good-secret"),
-        "{text}"
-    );
-    let streaming = Provider::always(Answer::sse().send(chunk("Hel")).send(event(echo)));
-    let arbstr = pair(&streaming, &second).start();
-    let text = arbstr.chat(&ask_stream("model-a")).finish();
-    assert!(
-        text.contains("bad key") && !text.contains("sk-bad-secret"),
-        "{text}"
-    );
 }
 
 #[test]
