@@ -1066,6 +1066,25 @@ fn two_providers_cannot_have_one_name() {
         bad(&format!("{PROVIDER}{PROVIDER}")),
         "10: providers[1].name: found \"alpha\" a second time, expected a name that no other provider has"
     );
+    // Whatever else is wrong with either of them.
+    let faulty = PROVIDER.replace("url = \"https://a.example/v1\"", "kind = \"opne\"");
+    for (text, lines) in [
+        (
+            format!("{faulty}{PROVIDER}"),
+            ["4: providers[0].kind", "10: providers[1].name"],
+        ),
+        (
+            format!("{PROVIDER}{faulty}"),
+            ["10: providers[1].name", "11: providers[1].kind"],
+        ),
+    ] {
+        let said = bad(&text);
+        let places: Vec<&str> = said
+            .lines()
+            .filter_map(|line| Some(line.split_once(": found")?.0))
+            .collect();
+        assert_eq!(places, lines, "{said}");
+    }
 }
 
 #[test]

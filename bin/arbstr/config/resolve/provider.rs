@@ -1,6 +1,6 @@
 //! One provider with everything that applies to it: what its kind brings, its key and its time limits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -24,20 +24,20 @@ pub(super) fn resolve_all(
     values: &mut Values<'_>,
 ) -> Vec<Provider> {
     let mut providers: Vec<Provider> = Vec::new();
+    // Those of providers with other faults too.
+    let mut names = HashSet::new();
     for raw in raw {
-        let Some(provider) = resolve(raw, stream, general, values) else {
+        let name = raw.name.as_ref().and_then(|at| provider_name(at, values));
+        if let Some(name) = name.as_ref().filter(|name| !names.insert((*name).clone())) {
+            let place = raw.name.as_ref().map_or(&raw.place, |at| &at.place);
+            let found = format!("{} a second time", quote(name));
+            values.reject(place, found, "a name that no other provider has");
+        }
+        let Some(provider) = resolve(raw, name, stream, general, values) else {
             continue;
         };
         if let Some(preset) = values.choice(raw.kind.as_ref(), &PRESETS) {
             warn_of_lacks(raw, preset, &provider, has_dollars, values);
-        }
-        if providers
-            .iter()
-            .any(|earlier| earlier.name == provider.name)
-        {
-            let place = raw.name.as_ref().map_or(&raw.place, |at| &at.place);
-            let found = format!("{} a second time", quote(&provider.name));
-            values.reject(place, found, "a name that no other provider has");
         }
         providers.push(provider);
     }
@@ -47,11 +47,11 @@ pub(super) fn resolve_all(
 
 fn resolve(
     raw: &raw::Provider,
+    name: Option<String>,
     stream: &Stream,
     general: &Timeouts,
     values: &mut Values<'_>,
 ) -> Option<Provider> {
-    let name = raw.name.as_ref().and_then(|at| provider_name(at, values));
     let preset = values.choice(raw.kind.as_ref(), &PRESETS);
     let url = match (&raw.url, preset) {
         (Some(at), _) => base_url(at, values),
