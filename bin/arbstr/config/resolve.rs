@@ -100,7 +100,12 @@ fn server(raw: &raw::Server, options: &Options, values: &mut Values<'_>) -> Serv
         };
         if read.text.is_empty() || !read.text.bytes().all(|byte| byte.is_ascii_graphic()) {
             let expected = "one or more visible ASCII characters without blanks";
-            values.reject(&at.place, "a token that no client can send", expected);
+            let found = match read.variables.join(" and ") {
+                _ if !read.text.is_empty() => "a token that no client can send".to_owned(),
+                unnamed if unnamed.is_empty() => "an empty token".to_owned(),
+                variables => format!("{variables} set to nothing"),
+            };
+            values.reject(&at.place, found, expected);
             return None;
         }
         if read.variables.is_empty() {

@@ -891,6 +891,16 @@ fn says_what_is_wrong_with_the_server() {
         ("server = 1", "1: server: found the number 1, expected a table".into()),
         (
             "[server]\nauth_token = \"\"",
+            "2: server.auth_token: found an empty token, expected one or more visible ASCII characters without blanks".into(),
+        ),
+        (
+            "[server]\nauth_token = \"${EMPTY}\"",
+            "2: server.auth_token: found EMPTY set to nothing, \
+             expected one or more visible ASCII characters without blanks"
+                .into(),
+        ),
+        (
+            "[server]\nauth_token = \"two words\"",
             "2: server.auth_token: found a token that no client can send, \
              expected one or more visible ASCII characters without blanks"
                 .into(),
