@@ -68,7 +68,7 @@ pub(crate) struct Serve {
     #[arg(long)]
     pub(crate) mock: bool,
     /// Listen there instead of where the config says, for instance 127.0.0.1:9000
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = parse_listen)]
     pub(crate) listen: Option<SocketAddr>,
     /// Serve the network without server.auth_token: everybody who reaches arbstr spends your sats
     #[arg(long)]
@@ -161,6 +161,12 @@ fn printed(result: io::Result<()>) -> Result<(), Failure> {
     }
 }
 
+/// An address as the config takes it, and in the config's words when it is none.
+fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    let parsed = text.parse();
+    parsed.map_err(|_| format!("expected {}", config::LISTEN_EXPECTED))
+}
+
 const EXAMPLES: &str = "\
 Examples:
   arbstr serve --mock      try it: no config, no key, no network
@@ -233,6 +239,16 @@ mod tests {
         ] {
             let error = Cli::try_parse_from(&arguments).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn says_what_can_be_listened_on_in_the_words_of_the_config() {
+        for address in ["localhost:35001", "8080", "127.0.0.1", ""] {
+            let arguments = ["arbstr", "serve", "--listen", address];
+            let error = Cli::try_parse_from(arguments).unwrap_err().to_string();
+            let told = "expected an address and a port, such as \"127.0.0.1:8080\"";
+            assert!(error.contains(told), "{error}");
         }
     }
 

@@ -36,7 +36,7 @@ pub(crate) use self::locate::{LoadError, NoConfig, load, load_database_path, loc
 pub(crate) use self::nearest::nearest;
 pub(crate) use self::problem::Problems;
 pub(crate) use self::reference::page as reference_page;
-pub(crate) use self::resolve::{DEFAULT_DATABASE, DEFAULT_LISTEN};
+pub(crate) use self::resolve::{DEFAULT_DATABASE, DEFAULT_LISTEN, LISTEN_EXPECTED};
 use crate::secret::Secret;
 
 /// Looks an environment variable up.

@@ -138,10 +138,9 @@ fn listen(
     options: &Options,
     values: &mut Values<'_>,
 ) -> Option<(SocketAddr, Place)> {
-    const EXPECTED: &str = "an address and a port, such as \"127.0.0.1:8080\"";
     let given = match &raw.listen {
         Some(at) => values
-            .parsed(at, EXPECTED, |text| text.parse().ok())
+            .parsed(at, LISTEN_EXPECTED, |text| text.parse().ok())
             .map(|address| (address, at.place.clone())),
         None => {
             let key = "server.listen".to_owned();
@@ -316,6 +315,8 @@ pub(crate) const DEFAULT_DATABASE: &str = "./arbstr.db";
 /// Where arbstr listens unless it is told otherwise.
 pub(crate) const DEFAULT_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+/// What can be listened on, in the file and on the command line.
+pub(crate) const LISTEN_EXPECTED: &str = "an address and a port, such as \"127.0.0.1:8080\"";
 const DEFAULT_TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_secs(5),
     first_event: FirstEvent::Auto,
