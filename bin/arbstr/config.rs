@@ -34,7 +34,7 @@ use hyper::header::HeaderName;
 pub(crate) use self::base_url::BaseUrl;
 pub(crate) use self::locate::{LoadError, NoConfig, load, load_database_path, locate};
 pub(crate) use self::nearest::nearest;
-pub(crate) use self::problem::Problems;
+pub(crate) use self::problem::{Problem, Problems};
 pub(crate) use self::reference::page as reference_page;
 pub(crate) use self::resolve::{DEFAULT_DATABASE, DEFAULT_LISTEN, LISTEN_EXPECTED};
 use crate::secret::Secret;

@@ -243,6 +243,54 @@ fn every_problem_is_told_at_once() {
 }
 
 #[test]
+fn what_is_wrong_is_told_to_machines_too() {
+    let folder = Folder::new();
+    let text = GOOD
+        .replace("listen =", "lisen =")
+        .replace("input_rate = 10", "input_rate = -1");
+    let database = format!("[database]\npath = {:?}\n", folder.path()) + GOOD;
+    let bad = folder.write("bad.toml", &text);
+    let misplaced = folder.write("misplaced.toml", &database);
+    for (file, code, places) in [
+        (
+            bad.to_str().unwrap(),
+            2,
+            &[(2, "server.lisen"), (9, "providers[0].input_rate")][..],
+        ),
+        (misplaced.to_str().unwrap(), 1, &[(0, "database.path")]),
+        ("/no/such/file.toml", 2, &[(0, "")]),
+    ] {
+        let plain = run(&folder, &["check", "-c", file], &[]);
+        for arguments in [&["--json"][..], &["--json", "--online"]] {
+            let arguments = [&["check", "-c", file], arguments].concat();
+            let output = run(&folder, &arguments, &[]);
+            assert_eq!(
+                (output.status.code(), &output.stderr),
+                (Some(code), &plain.stderr)
+            );
+            let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(told["file"], file);
+            let problems = told["problems"].as_array().unwrap();
+            let found: Vec<(u64, &str)> = problems
+                .iter()
+                .map(|problem| {
+                    assert!(!problem["fault"].as_str().unwrap().is_empty(), "{told}");
+                    let line = problem["line"].as_u64().unwrap_or(0);
+                    (line, problem["key"].as_str().unwrap_or(""))
+                })
+                .collect();
+            assert_eq!(found, places, "{told}");
+        }
+    }
+    let none: serde_json::Value =
+        serde_json::from_slice(&run(&folder, &["check", "--json"], &[]).stdout).unwrap();
+    assert!(
+        none["file"].is_null() && none["problems"][0]["fault"].is_string(),
+        "{none}"
+    );
+}
+
+#[test]
 fn a_good_config_checks_out_and_shows_no_key() {
     let folder = Folder::new();
     let text = GOOD.replace("sk-alpha-secret", "${ALPHA_KEY}")

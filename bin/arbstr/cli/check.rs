@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::screen::Screen;
 use super::table::{Cell, Column, Table};
 use super::{Failure, json_line, printed};
-use crate::config::{self, Config, Env, Options, Provider};
+use crate::config::{self, Config, Env, LoadError, Options, Provider};
 use crate::database;
 
 /// `arbstr check`
@@ -32,7 +32,7 @@ pub(crate) struct Check {
     /// Print every key that a config can have, as Markdown, and check nothing
     #[arg(long, exclusive = true)]
     pub(crate) reference: bool,
-    /// Print as JSON: what the config comes to, or with --online what the providers say
+    /// Print as JSON: what the config comes to, or with --online what the providers say; of a bad config its problems
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -46,25 +46,15 @@ pub(crate) fn run(options: &Check, env: Env<'_>, out: &mut dyn Write) -> Result<
     if options.reference {
         return printed(out.write_all(config::reference_page().as_bytes()));
     }
-    let exists = |path: &Path| path.exists();
-    let file = config::locate(options.config.as_deref(), env, &exists)?;
-    let from_command_line = Options {
-        allow_open: options.allow_open,
-        ..Options::default()
+    let (file, config) = match load(options, env) {
+        Ok(loaded) => loaded,
+        Err(Rejected { failure, found }) => {
+            if options.json {
+                printed(json_line(&found, out))?;
+            }
+            return Err(failure);
+        }
     };
-    let config = config::load(&file, env, &from_command_line)?;
-    if let Some(obstacle) = database::obstacle(&config.database.path) {
-        let file = file.display();
-        return Err(Failure::Failed(format!(
-            "{file}: database.path: {obstacle}"
-        )));
-    }
-    if let Err(error @ (ReadError::NewerSchema { .. } | ReadError::Foreign { .. })) =
-        Reader::open(&config.database.path)
-    {
-        let file = file.display();
-        return Err(Failure::Failed(format!("{file}: database.path: {error}")));
-    }
     let screen = Screen::of_stdout();
     if !options.json {
         printed(print(&file, &config, screen, out))?;
@@ -84,6 +74,95 @@ pub(crate) fn run(options: &Check, env: Env<'_>, out: &mut dyn Write) -> Result<
     match report.failed() {
         None => Ok(()),
         Some(failed) => Err(Failure::Failed(failed)),
+    }
+}
+
+/// Reads the config and looks whether its database can be used.
+fn load(options: &Check, env: Env<'_>) -> Result<(PathBuf, Config), Rejected> {
+    let exists = |path: &Path| path.exists();
+    let file = config::locate(options.config.as_deref(), env, &exists).map_err(|error| {
+        let found = Problem::of_all(error.to_string());
+        Rejected::new(None, vec![found], error.into())
+    })?;
+    let from_command_line = Options {
+        allow_open: options.allow_open,
+        ..Options::default()
+    };
+    let config = config::load(&file, env, &from_command_line).map_err(|error| {
+        let problems = match &error {
+            LoadError::Bad(problems) => problems.list.iter().map(Problem::of).collect(),
+            LoadError::Unreadable { .. } => vec![Problem::of_all(error.to_string())],
+        };
+        Rejected::new(Some(&file), problems, error.into())
+    })?;
+    let path = &config.database.path;
+    let obstacle = database::obstacle(path).or_else(|| match Reader::open(path) {
+        Err(error @ (ReadError::NewerSchema { .. } | ReadError::Foreign { .. })) => {
+            Some(error.to_string())
+        }
+        _ => None,
+    });
+    match obstacle {
+        None => Ok((file, config)),
+        Some(obstacle) => {
+            let told = format!("{}: database.path: {obstacle}", file.display());
+            let problem = Problem {
+                line: None,
+                key: Some("database.path".to_owned()),
+                fault: obstacle,
+            };
+            let failure = Failure::Failed(told);
+            Err(Rejected::new(Some(&file), vec![problem], failure))
+        }
+    }
+}
+
+/// A config that cannot be used: for people, and for machines.
+struct Rejected {
+    failure: Failure,
+    found: Found,
+}
+
+/// What is wrong, for machines.
+#[derive(Serialize)]
+struct Found {
+    /// `null` when there is none.
+    file: Option<String>,
+    problems: Vec<Problem>,
+}
+
+#[derive(Serialize)]
+struct Problem {
+    line: Option<usize>,
+    /// `null` for the file as a whole.
+    key: Option<String>,
+    fault: String,
+}
+
+impl Rejected {
+    fn new(file: Option<&Path>, problems: Vec<Problem>, failure: Failure) -> Self {
+        let file = file.map(|file| file.display().to_string());
+        let found = Found { file, problems };
+        Self { failure, found }
+    }
+}
+
+impl Problem {
+    fn of(problem: &config::Problem) -> Self {
+        let key = &problem.place.key;
+        Self {
+            line: problem.place.line,
+            key: (!key.is_empty()).then(|| key.clone()),
+            fault: problem.fault.clone(),
+        }
+    }
+
+    fn of_all(fault: String) -> Self {
+        Self {
+            line: None,
+            key: None,
+            fault,
+        }
     }
 }
 
@@ -170,7 +249,8 @@ Examples:
   arbstr check --online --json
   arbstr check --reference
 
-Reports every problem of the file at once, with its line and key. Calls nobody, unless --online. Prints no key.";
+Reports every problem of the file at once, with its line and key; with --json also on stdout, as file and problems. \
+Calls nobody, unless --online. Prints no key.";
 
 #[cfg(test)]
 mod tests {
