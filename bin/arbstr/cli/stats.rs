@@ -12,6 +12,7 @@ use super::{Failure, json_line, printed};
 use crate::clock::{self, whole_ms};
 use crate::config::Env;
 use crate::records::figures::{self, StatsJson};
+use crate::records::parameters::InvalidParameter;
 use crate::records::timestamp;
 
 /// `arbstr stats`
@@ -43,12 +44,24 @@ pub(crate) fn run(
         parameters.add("group_by", group_by);
     }
     let query = parameters.stats(now_ms)?;
+    refuse_to_begin_after(now_ms, &query)?;
     let stats = options.query.open(env)?.stats(&query)?;
     printed(if options.json {
         json_line(&StatsJson::of(&stats, &query, now_ms), out)
     } else {
         print(&stats, &query, now_ms, Screen::of_stdout(), out)
     })
+}
+
+/// A range without an end goes until now, so it cannot begin later.
+fn refuse_to_begin_after(now_ms: i64, query: &StatsQuery) -> Result<(), InvalidParameter> {
+    let asked = &query.selection;
+    if asked.until_ms != i64::MAX || asked.since_ms <= now_ms {
+        return Ok(());
+    }
+    let (since, now) = (timestamp::iso(asked.since_ms), timestamp::iso(now_ms));
+    let fault = format!("found {since}, expected a time before now, which is {now}, or an --until");
+    Err(InvalidParameter::new("since", fault))
 }
 
 fn print(

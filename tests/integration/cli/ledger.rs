@@ -232,6 +232,10 @@ fn options_that_are_not_understood_are_told_by_their_name() {
             &["logs", "--since", "2026-01-02", "--until", "2026-01-01"],
             &["--until", "after since"],
         ),
+        (
+            &["stats", "--since", "2200-01-31"],
+            &["--since", "2200-01-31", "before now", "--until"],
+        ),
         (&["logs", "-n", "0"], &["--limit"]),
         (&["logs", "--format", "xml"], &["--format", "csv", "jsonl"]),
         (&["logs", "-f", "--until", "1h"], &["--until"]),
