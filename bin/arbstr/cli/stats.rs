@@ -166,7 +166,7 @@ fn times(totals: &Totals) -> Vec<Line> {
 
 fn by_group(by: GroupBy, stats: &Stats) -> Table {
     let mut table = Table::new(vec![
-        Column::text(title(by)),
+        Column::text(title(by)).of_anybody(),
         Column::number("REQUESTS"),
         Column::number("OK %").dispensable(3),
         Column::number("FAILED").dispensable(6),

@@ -28,6 +28,8 @@ pub(crate) struct Column {
     sample: &'static str,
     /// Whether texts may be cut where room is short.
     cuttable: bool,
+    /// The widest that its texts make the column where nothing is cut; a longer one pushes the rest of its row aside.
+    widest: usize,
 }
 
 /// One cell, ready to be shown.
@@ -116,9 +118,12 @@ impl Table {
         let mut shown: Vec<(usize, Measure)> = (0..self.columns.len())
             .map(|index| (index, measure(index)))
             .collect();
-        if let Some(room) = screen.width {
-            leave_out(&mut shown, &self.columns, room);
-            cut(&mut shown, &self.columns, room);
+        match screen.width {
+            Some(room) => {
+                leave_out(&mut shown, &self.columns, room);
+                cut(&mut shown, &self.columns, room);
+            }
+            None => bound(&mut shown, &self.columns),
         }
         let columns = self.columns.clone();
         Layout {
@@ -145,6 +150,7 @@ impl Column {
             dispensable: 0,
             sample: "",
             cuttable: true,
+            widest: usize::MAX,
         }
     }
 
@@ -157,12 +163,19 @@ impl Column {
             sample: "",
             // Part of a number would be another number.
             cuttable: false,
+            widest: usize::MAX,
         }
     }
 
     /// Wide enough for values like `sample`, of rows that are yet to come.
     pub(crate) const fn like(mut self, sample: &'static str) -> Self {
         self.sample = sample;
+        self
+    }
+
+    /// Holds texts that anybody may choose, so that no one of them makes every row as wide as itself.
+    pub(crate) const fn of_anybody(mut self) -> Self {
+        self.widest = WIDEST_OF_ANYBODY;
         self
     }
 
@@ -324,6 +337,13 @@ fn split_at_point(number: &str, room: usize) -> (usize, usize) {
     }
 }
 
+/// Keeps columns from being as wide as the longest text that somebody chose. Nothing is cut: that text's row is longer.
+fn bound(shown: &mut [(usize, Measure)], columns: &[Column]) {
+    for (index, measure) in shown {
+        measure.width = measure.width.min(columns[*index].widest);
+    }
+}
+
 /// Leaves columns out until the rest can be made to fit.
 fn leave_out(shown: &mut Vec<(usize, Measure)>, columns: &[Column], room: usize) {
     let least = |(index, measure): &(usize, Measure)| match columns[*index].cuttable {
@@ -365,6 +385,8 @@ fn total(widths: impl Iterator<Item = usize>) -> usize {
 const GAP: usize = 2;
 /// No text is cut below this.
 const NARROWEST: usize = 4;
+/// What clients name as they like makes no column wider than this.
+const WIDEST_OF_ANYBODY: usize = 40;
 /// A column goes before its neighbours' texts are cut below this.
 const COMFORT: usize = 12;
 
@@ -430,6 +452,24 @@ a-model-with-a…   -          -
             for line in shown(&sample(), Some(width)).lines() {
                 assert!(screen::width(line) <= width, "{width}: {line}");
             }
+        }
+    }
+
+    #[test]
+    fn a_text_of_anybodys_making_widens_its_own_row_alone() {
+        let columns = [Column::text("MODEL").of_anybody(), Column::number("N")];
+        let mut table = Table::new(columns.to_vec());
+        let long = "m".repeat(250);
+        for model in ["gpt-4o", &long] {
+            table.row([Cell::text(model), Cell::number(Some(7))]);
+        }
+        let expected = format!("{:40}  N\n{:40}  7\n{long}  7\n", "MODEL", "gpt-4o");
+        assert_eq!(shown(&table, None), expected);
+        // A terminal shows as much of it as there is room for.
+        for width in [30, 100, 300] {
+            let text = shown(&table, Some(width));
+            let widths: Vec<usize> = text.lines().map(screen::width).collect();
+            assert_eq!(widths, [width.min(253); 3], "{text}");
         }
     }
 

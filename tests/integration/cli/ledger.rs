@@ -187,6 +187,28 @@ fn tables_show_the_same_figures_and_nothing_that_a_terminal_obeys() {
     );
 }
 
+/// Clients name models as they like, and one of them could make every line 300 columns wide.
+#[test]
+fn a_long_name_lengthens_its_own_line_alone_in_a_pipe() {
+    let (_providers, arbstr) = market();
+    let long = "m".repeat(250);
+    for model in ["model-a", &long] {
+        arbstr.chat(&ask(model)).drain();
+    }
+    let settled = || {
+        let totals = arbstr.get("/v1/stats").json()["totals"].clone();
+        totals["requests"] == 2 && totals["in_progress"] == 0
+    };
+    assert!(wait_until(Duration::from_secs(3), settled));
+    for arguments in [&["logs"][..], &["stats", "-g", "model"]] {
+        let table = good(&mut arbstr.command(), arguments);
+        for line in table.lines() {
+            assert_eq!(line.chars().count() > 250, line.contains(&long), "{table}");
+        }
+        assert!(table.contains(&long), "nothing is cut: {table}");
+    }
+}
+
 #[test]
 fn csv_has_every_column_and_quotes_what_needs_it() {
     let (_providers, arbstr) = market();

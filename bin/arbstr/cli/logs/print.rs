@@ -125,7 +125,7 @@ fn columns() -> Vec<Column> {
         Column::text("TIME (UTC)")
             .whole()
             .like("2026-01-31 12:00:00"),
-        Column::text("MODEL").like("gpt-4o-mini"),
+        Column::text("MODEL").like("gpt-4o-mini").of_anybody(),
         Column::text("PROVIDER").like("a-provider"),
         Column::text("STREAM").dispensable(6),
         Column::number("INPUT").like("12345").dispensable(3),
