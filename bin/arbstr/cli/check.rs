@@ -229,8 +229,13 @@ fn print(file: &Path, config: &Config, screen: Screen, out: &mut dyn Write) -> i
 }
 
 fn table(providers: &[Provider]) -> Table {
-    let columns = ["PROVIDER", "TIER", "KEY", "URL", "MODELS"].map(Column::text);
-    let mut table = Table::new(columns.to_vec());
+    let mut table = Table::new(vec![
+        Column::text("PROVIDER"),
+        Column::text("TIER").dispensable(1),
+        Column::text("KEY"),
+        Column::text("URL"),
+        Column::text("MODELS"),
+    ]);
     for provider in providers {
         let models = provider.models_shown();
         let (key, url) = (provider.key_source.to_string(), provider.url.to_string());

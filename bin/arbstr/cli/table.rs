@@ -232,7 +232,7 @@ impl Layout {
     pub(crate) fn print_titles(&self, out: &mut dyn Write) -> io::Result<()> {
         let title = |(index, measure): &(usize, Measure)| {
             let column = &self.columns[*index];
-            let title = Cow::Borrowed(column.title);
+            let title = self.cut(column, column.title, measure);
             // A title belongs to the whole number, not to the part before its point.
             let (before, after) = match column.kind {
                 Kind::Text => (0, measure.width),
@@ -251,10 +251,7 @@ impl Layout {
         let cell = |(index, measure): &(usize, Measure)| {
             let cell = &row[*index];
             let column = &self.columns[*index];
-            let text = match self.screen.width {
-                Some(_) if column.cuttable => screen::fit(&cell.text, measure.width),
-                _ => Cow::Borrowed(cell.text.as_str()),
-            };
+            let text = self.cut(column, &cell.text, measure);
             let (before, after) = match column.kind {
                 Kind::Text => (0, measure.width),
                 Kind::Number => (measure.width - measure.fraction, measure.fraction),
@@ -262,6 +259,14 @@ impl Layout {
             (text, before, after, cell.tone.style())
         };
         self.print_line(self.shown.iter().map(cell), out)
+    }
+
+    /// `text` as far as its column goes, where that is to fit a screen.
+    fn cut<'a>(&self, column: &Column, text: &'a str, measure: &Measure) -> Cow<'a, str> {
+        match self.screen.width {
+            Some(_) if column.cuttable => screen::fit(text, measure.width),
+            _ => Cow::Borrowed(text),
+        }
     }
 
     /// Prints texts, each with the columns before and from its decimal point on; no blanks at the end of the line.
@@ -450,6 +455,20 @@ a-model-with-a…   -          -
         assert_eq!(shown(&sample(), Some(30)), expected);
         for width in 20..60 {
             for line in shown(&sample(), Some(width)).lines() {
+                assert!(screen::width(line) <= width, "{width}: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_title_is_cut_with_its_column() {
+        let columns = ["PROVIDER", "MODEL", "CIRCUIT"].map(Column::text);
+        let mut table = Table::new(columns.to_vec());
+        table.row(["a-provider", "gpt-4o-mini", "suspended 60 s"].map(Cell::text));
+        let expected = "PROV…  MODEL  CIRC…\na-pr…  gpt-…  susp…\n";
+        assert_eq!(shown(&table, Some(19)), expected);
+        for width in 16..45 {
+            for line in shown(&table, Some(width)).lines() {
                 assert!(screen::width(line) <= width, "{width}: {line}");
             }
         }
