@@ -178,9 +178,39 @@ impl Listing {
 
     /// Where those prices come from, in words.
     pub(super) fn source(&self) -> String {
+        self.source_of("prices", "by the config alone")
+    }
+
+    /// Where `what` is from; `otherwise`: what is to be said of it where no running arbstr tells.
+    fn source_of(&self, what: &str, otherwise: &str) -> String {
+        match self.answered() {
+            Err(why) => format!("{what} {otherwise}: {why}"),
+            Ok(()) => {
+                let missing = self.providers.iter().filter(|listed| listed.is_missing());
+                let names: Vec<&str> = missing.map(|listed| listed.name.as_str()).collect();
+                let but = match names.join(", ") {
+                    none if none.is_empty() => none,
+                    names => format!("; it does not have {names}"),
+                };
+                format!("{what} as http://{} has them now{but}", self.server)
+            }
+        }
+    }
+
+    /// Whether a running arbstr said anything of the providers listed; else why it did not. One that answers may have
+    /// others: it runs by another config, or with `--mock`.
+    fn answered(&self) -> Result<(), String> {
         match &self.no_answer {
-            None => format!("prices as http://{} has them now", self.server),
-            Some(no_answer) => format!("prices by the config alone: {}", no_answer.at(self.server)),
+            Some(no_answer) => Err(no_answer.at(self.server)),
+            None if !self.providers.is_empty()
+                && self.providers.iter().all(ProviderRow::is_missing) =>
+            {
+                let server = self.server;
+                Err(format!(
+                    "the arbstr at {server} has none of these providers"
+                ))
+            }
+            None => Ok(()),
         }
     }
 
@@ -201,11 +231,7 @@ impl Listing {
         }
         writeln!(out, "sats per 1,000,000 tokens, fee in sats per request\n")?;
         table.print(out, screen)?;
-        let source = match &self.no_answer {
-            None => format!("circuits as http://{} has them now", self.server),
-            Some(no_answer) => format!("circuits unknown: {}", no_answer.at(self.server)),
-        };
-        writeln!(out, "\n{source}")?;
+        writeln!(out, "\n{}", self.source_of("circuits", "unknown"))?;
         let discovered = |provider: &'_ ProviderRow| {
             let status = provider.discovery.as_ref()?;
             Some(format!("{}: {status}", provider.name))
@@ -244,6 +270,11 @@ impl ProviderRow {
             discovery: None,
             models: provider.models.iter().map(ModelRow::of).collect(),
         }
+    }
+
+    /// Whether no running arbstr told of it.
+    fn is_missing(&self) -> bool {
+        self.said.is_none()
     }
 
     /// One row for each model. On a terminal the provider is named once; in a pipe each row says it all.

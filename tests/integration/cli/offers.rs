@@ -157,6 +157,31 @@ fn whatever_else_answers_at_the_address_is_no_arbstr() {
     }
 }
 
+/// An arbstr that answered was said to have the circuits and prices of providers that it knows nothing of.
+#[test]
+fn an_arbstr_with_other_providers_is_not_taken_for_one_that_knows_these() {
+    let provider = Provider::healthy(1, 1);
+    let arbstr = Setup::new()
+        .provider(ProviderConfig::new("alpha", &provider).models(&["gpt-4o"]))
+        .start();
+    let none = "the arbstr at ADDRESS has none of these providers";
+    let some = "as http://ADDRESS has them now; it does not have beta";
+    for (name, told) in [("gamma", none), ("alpha", some)] {
+        let folder = Folder::new();
+        let config = CONFIG
+            .replace("127.0.0.1:1", &arbstr.address().to_string())
+            .replace("auth_token = \"${NO_SUCH_TOKEN}\"", "")
+            .replace("\"alpha\"", &format!("{name:?}"));
+        folder.write("arbstr.toml", &config);
+        let told = told.replace("ADDRESS", &arbstr.address().to_string());
+        for arguments in [&["providers"][..], &["cost", "-m", "gpt-4o"]] {
+            let table = good(&mut command(&folder), arguments);
+            let last = table.lines().last().unwrap();
+            assert!(last.contains(&told), "{table}");
+        }
+    }
+}
+
 #[test]
 fn a_cost_is_exact_and_the_cheapest_comes_first() {
     let folder = folder();
