@@ -58,6 +58,7 @@ pub(crate) fn providers(app: &Arc<App>) -> Response<ResponseBody> {
             tier: state.tier.as_str(),
             key: config.api_key.as_ref().map(|key| key.masked()),
             circuit: word(&state.connections),
+            probe_due_ms: probe_due_ms(&state.connections),
             suspended_ms: state.suspended_for.map(whole_ms),
             cooling_ms: state.cooling_for.map(whole_ms),
             in_flight: state.in_flight,
@@ -95,6 +96,7 @@ struct ProviderJson<'a> {
     tier: &'static str,
     key: Option<String>,
     circuit: &'static str,
+    probe_due_ms: Option<u64>,
     suspended_ms: Option<u64>,
     cooling_ms: Option<u64>,
     in_flight: u32,
@@ -113,6 +115,7 @@ struct OfferJson<'a> {
     base_fee: Option<Box<RawValue>>,
     price_age_secs: Option<u64>,
     circuit: &'static str,
+    probe_due_ms: Option<u64>,
     suspended_ms: Option<u64>,
     first_event_ms: Option<u64>,
     answer_ms: Option<u64>,
@@ -135,6 +138,7 @@ impl<'a> OfferJson<'a> {
             base_fee: exact(rates.map(|rates| rates.base_fee)),
             price_age_secs: age_secs(offer.priced_at, now),
             circuit: word(&offer.circuit),
+            probe_due_ms: probe_due_ms(&offer.circuit),
             suspended_ms: ms(offer.suspended_for),
             first_event_ms: ms(offer.stream_latency),
             answer_ms: ms(offer.json_latency),
@@ -147,16 +151,32 @@ impl<'a> OfferJson<'a> {
 }
 
 fn open_circuits(provider: &ProviderSnapshot) -> Vec<serde_json::Value> {
-    let connections = (provider.connections != CircuitState::Closed)
-        .then(|| json!({"provider": provider.name.as_ref(), "model": null, "state": word(&provider.connections)}));
-    let offers = provider
-        .offers
-        .iter()
-        .filter(|offer| offer.circuit != CircuitState::Closed);
-    let offers = offers.map(
-        |offer| json!({"provider": provider.name.as_ref(), "model": offer.model.as_ref(), "state": word(&offer.circuit)}),
-    );
-    connections.into_iter().chain(offers).collect()
+    let connections = (None, &provider.connections);
+    let offers = provider.offers.iter();
+    let offers = offers.map(|offer| (Some(offer.model.as_ref()), &offer.circuit));
+    std::iter::once(connections)
+        .chain(offers)
+        .filter(|(_, state)| **state != CircuitState::Closed)
+        .map(|(model, state)| {
+            json!({
+                "provider": provider.name.as_ref(),
+                "model": model,
+                "state": word(state),
+                "probe_due_ms": probe_due_ms(state),
+            })
+        })
+        .collect()
+}
+
+/// Until an open circuit lets a probe pass. 0 when it does: it stays open until a request comes that could be the probe.
+fn probe_due_ms(state: &CircuitState) -> Option<u64> {
+    match state {
+        CircuitState::Open { due_in } => {
+            let ms = due_in.as_nanos().div_ceil(1_000_000);
+            Some(u64::try_from(ms).unwrap_or(u64::MAX))
+        }
+        CircuitState::Closed | CircuitState::HalfOpen => None,
+    }
 }
 
 fn word(state: &CircuitState) -> &'static str {

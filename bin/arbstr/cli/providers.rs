@@ -77,6 +77,7 @@ pub(super) struct ProviderRow {
     #[serde(skip)]
     said: Option<Box<RawValue>>,
     circuit: Option<String>,
+    probe_due_ms: Option<u64>,
     suspended_ms: Option<u64>,
     cooling_ms: Option<u64>,
     in_flight: Option<u32>,
@@ -97,6 +98,7 @@ struct ModelRow {
     #[serde(default)]
     price_age_secs: Option<u64>,
     circuit: Option<String>,
+    probe_due_ms: Option<u64>,
     suspended_ms: Option<u64>,
     first_event_ms: Option<u64>,
     answer_ms: Option<u64>,
@@ -263,6 +265,7 @@ impl ProviderRow {
             key,
             said: None,
             circuit: None,
+            probe_due_ms: None,
             suspended_ms: None,
             cooling_ms: None,
             in_flight: None,
@@ -320,7 +323,15 @@ impl ProviderRow {
             .max(offer.and_then(|offer| offer.suspended_ms));
         let seconds = |ms: u64| ms.div_ceil(1000);
         if has("open") {
-            Cell::text("open").toned(Tone::Bad)
+            let due = self
+                .probe_due_ms
+                .max(offer.and_then(|offer| offer.probe_due_ms));
+            let told = match due {
+                Some(0) => "open, probe due".to_owned(),
+                Some(left) => format!("open {} s", seconds(left)),
+                None => "open".to_owned(),
+            };
+            Cell::text(&told).toned(Tone::Bad)
         } else if let Some(left) = suspended {
             Cell::text(&format!("suspended {} s", seconds(left))).toned(Tone::Doubtful)
         } else if has("half_open") {
@@ -356,6 +367,7 @@ impl ModelRow {
             cached_input_rate: exact(rates.map(|rates| rates.cached_rate())),
             base_fee: exact(rates.map(|rates| rates.base_fee)),
             circuit: None,
+            probe_due_ms: None,
             suspended_ms: None,
             price_age_secs: None,
             first_event_ms: None,
@@ -411,7 +423,11 @@ mod tests {
               {"model":"gpt-4o","upstream_model":"gpt-4o","input_rate":10000,"output_rate":30000,"cached_input_rate":5000,
                "base_fee":1,"circuit":"closed","suspended_ms":null,"first_event_ms":12,"answer_ms":null},
               {"model":"mini\u001b[31m","upstream_model":"m","input_rate":0.125,"output_rate":null,"cached_input_rate":null,
-               "base_fee":null,"circuit":"open","suspended_ms":null,"first_event_ms":null,"answer_ms":null}]},
+               "base_fee":null,"circuit":"open","suspended_ms":null,"first_event_ms":null,"answer_ms":null},
+              {"model":"waits","upstream_model":"w","input_rate":1,"output_rate":2,"cached_input_rate":1,"base_fee":0,
+               "circuit":"open","probe_due_ms":12001,"suspended_ms":null,"first_event_ms":null,"answer_ms":null},
+              {"model":"due","upstream_model":"d","input_rate":1,"output_rate":2,"cached_input_rate":1,"base_fee":0,
+               "circuit":"open","probe_due_ms":0,"suspended_ms":null,"first_event_ms":null,"answer_ms":null}]},
             {"name":"beta","url":"http://127.0.0.1:1","tier":"local","key":null,"circuit":"closed","suspended_ms":59001,
              "cooling_ms":null,"in_flight":0,"concurrency_limit":4,"models":[],"of_a_later_version":{"x":5},
              "discovery":{"models":0,"age_secs":5,"failing_secs":null,"error":null}}]}"#,
@@ -434,6 +450,8 @@ sats per 1,000,000 tokens, fee in sats per request
 PROVIDER  TIER      KEY         MODEL               INPUT  OUTPUT  CACHED  FEE  CIRCUIT
 alpha     standard  cashuA…***  gpt-4o          10000       30000    5000    1  closed
 alpha     standard  cashuA…***  mini\\u{1b}[31m      0.125       -       -    -  open
+alpha     standard  cashuA…***  waits               1           2       1    0  open 13 s
+alpha     standard  cashuA…***  due                 1           2       1    0  open, probe due
 beta      local     -           -                   -           -       -    -  suspended 60 s
 
 circuits as http://127.0.0.1:8080 has them now

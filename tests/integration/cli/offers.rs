@@ -120,11 +120,13 @@ fn a_running_server_tells_its_circuits() {
             .unwrap_or_else(|| panic!("{name} in {table}"));
         cells(line).last().map(|cell| (*cell).to_owned())
     };
-    assert_eq!(
-        (state("broken").as_deref(), state("good").as_deref()),
-        (Some("open"), Some("closed")),
-        "{table}"
-    );
+    let open = state("broken").unwrap();
+    let left = open
+        .strip_prefix("open ")
+        .and_then(|left| left.strip_suffix(" s"));
+    let left: u64 = left.unwrap_or_default().parse().expect(&table);
+    assert!((1..=30).contains(&left), "{table}");
+    assert_eq!(state("good").as_deref(), Some("closed"), "{table}");
     assert!(
         table.contains(&format!(
             "circuits as http://{} has them now",

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Mode, assert_answer_of, pair, tried};
 use crate::harness::{
     Answer, Gate, Provider, ProviderConfig, Setup, ask, ask_stream, chunk, completion, event,
+    wait_until,
 };
 
 #[test]
@@ -309,6 +310,40 @@ fn an_open_circuit_shows_in_health_and_is_told_once() {
         .filter(|line| line.to_lowercase().contains("circuit"))
         .count();
     assert_eq!(told, 1, "{}", arbstr.log());
+}
+
+#[test]
+fn an_open_circuit_tells_when_its_probe_is_due() {
+    let (bad, good) = (
+        Provider::always(Answer::fault(500, "x")),
+        Provider::healthy(1, 1),
+    );
+    for (open_secs, wait) in [("30", false), ("0.2", true)] {
+        let arbstr = pair(&bad, &good)
+            .set("circuit", "failures = 1")
+            .set("circuit", &format!("open_secs = {open_secs}"))
+            .start();
+        arbstr.chat(&ask("model-a")).finish();
+        let health = || arbstr.get("/health").json()["open_circuits"][0].clone();
+        if wait {
+            // Nobody comes, so it stays open and says that it is due.
+            let due = || health()["probe_due_ms"] == 0;
+            assert!(wait_until(Duration::from_secs(5), due), "{}", health());
+        }
+        let open = health();
+        let offer = arbstr.get("/providers").json()["data"][0]["models"][0].clone();
+        for told in [&open["probe_due_ms"], &offer["probe_due_ms"]] {
+            let told = told.as_u64().unwrap();
+            assert_eq!(told == 0, wait, "{open} {offer}");
+            assert!(told <= 30_000, "{open} {offer}");
+        }
+        assert_eq!(
+            (&open["state"], &offer["circuit"]),
+            (&"open".into(), &"open".into())
+        );
+        let closed = arbstr.get("/providers").json()["data"][1].clone();
+        assert!(closed["probe_due_ms"].is_null() && closed["models"][0]["probe_due_ms"].is_null());
+    }
 }
 
 #[test]
