@@ -108,6 +108,11 @@ impl Metrics {
         }
     }
 
+    /// Whether the config was good when it was last read.
+    pub(crate) fn is_last_reload_successful(&self) -> bool {
+        self.reload_succeeded.get() == 1
+    }
+
     /// Counts what a failed attempt cost all the same.
     fn add_sunk(&self, provider: &str, cost: Sats) {
         let mut all = self.sunk.lock().unwrap_or_else(PoisonError::into_inner);

@@ -480,6 +480,31 @@ fn a_reload_swaps_in_what_is_valid_and_disturbs_no_stream() {
     }
 }
 
+#[test]
+fn health_tells_of_a_config_that_was_not_taken_over() {
+    let provider = Provider::healthy(1, 1);
+    let arbstr = Setup::of(&provider).start();
+    let path = arbstr.folder().join("arbstr.toml");
+    // Requests are served as before, so a balancer has no reason to look elsewhere.
+    let tells = |successful: bool| {
+        let mut reply = arbstr.get("/health");
+        let health = reply.json();
+        assert_eq!((reply.status, &health["status"]), (200, &"ok".into()));
+        health["config"]["last_reload_successful"] == successful
+    };
+    assert!(tells(true));
+    let patience = Duration::from_secs(5);
+    for (from, to, successful) in [("[retry]", "[rety]", false), ("[rety]", "[retry]", true)] {
+        rewrite(&path, from, to);
+        arbstr.signal("HUP");
+        assert!(
+            wait_until(patience, || tells(successful)),
+            "{}",
+            arbstr.log()
+        );
+    }
+}
+
 /// What came before the watch over the file began, and after the file was read, was lost for good.
 #[test]
 fn a_change_in_the_first_moments_is_taken_over() {

@@ -30,6 +30,8 @@ pub(crate) fn health(app: &Arc<App>, trusted: bool) -> Response<ResponseBody> {
     let body = json!({
         "status": word,
         "open_circuits": providers.iter().flat_map(open_circuits).collect::<Vec<_>>(),
+        // Requests are served by the config before it: no reason to be degraded.
+        "config": {"last_reload_successful": app.metrics.is_last_reload_successful()},
         "store": {
             "database_ready": store.database_ready,
             "journal_ready": store.journal_ready,
