@@ -254,6 +254,36 @@ fn what_failed_attempts_cost_is_counted_apart() {
     }
 }
 
+/// As the manual says: requests there, answers here.
+#[test]
+fn a_cost_is_unknown_of_an_answer_here_and_of_any_request_in_the_totals() {
+    let bare = r#"{"id":"a","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":"b"},"finish_reason":"stop"}]}"#;
+    let providers = [
+        Provider::always(Answer::json(200, bare)),
+        Provider::always(Answer::fault(500, "x")),
+    ];
+    let arbstr = Setup::new()
+        .provider(ProviderConfig::new("mute", &providers[0]).no_rates())
+        .provider(ProviderConfig::new("broken", &providers[1]).models(&["model-b"]))
+        .start();
+    for model in ["model-a", "model-b", "nobody-has-it"] {
+        arbstr.chat(&ask(model)).drain();
+    }
+    let totals = || arbstr.get("/v1/stats").json()["totals"].clone();
+    let settled = || totals()["requests"] == 3 && totals()["in_progress"] == 0;
+    assert!(wait_until(Duration::from_secs(5), settled), "{}", totals());
+    assert_eq!(
+        (&totals()["cost_unknown"], &totals()["unsent"]),
+        (&2.into(), &1.into())
+    );
+    let seen = scrape(&arbstr);
+    assert_eq!(seen.sum("arbstr_cost_unknown_total", &[]), 1.0);
+    assert_eq!(
+        seen.sum("arbstr_cost_unknown_total", &[("provider", "mute")]),
+        1.0
+    );
+}
+
 #[test]
 fn a_list_that_is_read_shows_its_size_and_age() {
     let provider = Provider::by(|seen, _| {

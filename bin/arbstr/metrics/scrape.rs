@@ -88,7 +88,7 @@ fn spending(metrics: &Metrics) -> Vec<MetricFamily> {
         ),
         count(
             "arbstr_cost_unknown_total",
-            "Answers whose cost is not even estimated.",
+            "Answers whose cost is not even estimated; requests that ended without an answer are not among them.",
             |of| &of.unknown,
         ),
     ]
