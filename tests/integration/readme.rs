@@ -14,6 +14,8 @@ use crate::harness::{Client, Folder, command, wait_until};
 const README: &str = include_str!("../../README.md");
 const ADDRESS: &str = "127.0.0.1:8080";
 
+const QUICK_START: &str = include_str!("../../docs/quick-start.md");
+
 struct Step<'a> {
     command: String,
     output: Vec<&'a str>,
@@ -243,4 +245,23 @@ fn a_shown_line_is_held_against_the_printed_one() {
     for (shown, line, like) in cases {
         assert_eq!(is_like(shown, line), like, "{shown:?} {line:?}");
     }
+}
+
+/// What was only tried out would later be counted with what was really asked.
+#[test]
+fn a_newcomer_reads_where_the_records_of_the_mock_go() {
+    for (page, next) in [(README, "### The first request"), (QUICK_START, "## 2.")] {
+        let begins = page.split(next).next().unwrap_or_default();
+        for word in ["serve --mock", "`./arbstr.db`", "`arbstr.db*`"] {
+            assert!(begins.contains(word), "{word} in {begins}");
+        }
+    }
+    let mut newcomer = Newcomer {
+        folder: Folder::new(),
+        server: None,
+        address: None,
+    };
+    newcomer.serves("serve --mock");
+    let database = newcomer.folder.path().join("arbstr.db");
+    assert!(wait_until(Duration::from_secs(5), || database.exists()));
 }
