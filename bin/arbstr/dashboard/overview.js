@@ -148,7 +148,7 @@ function groupTables() {
       { head: "Success", kind: "num", cell: (row) => percent(row.success_rate) },
       { head: "Tokens in", kind: "num", cell: (row) => short(row.input_tokens) },
       { head: "Tokens out", kind: "num", cell: (row) => short(row.output_tokens) },
-      { head: "Spent, sats", label: "Spent", kind: "num strong", cell: (row, { decimals }) => spentCell(row, decimals) },
+      { head: "Spent, sats", label: "Spent", kind: "num strong", cell: (row, { decimals }) => spent(row, decimals) },
       { head: "Saved, sats", label: "Saved", kind: "num saved", cell: (row, { savedDecimals }) => (row.savings_known > 0 ? satsIn(row.savings_sats, savedDecimals) : "–") },
       { head: "First byte p50", label: "p50", kind: "num", cell: (row) => duration(row.latency_ms?.p50) },
       { head: "p95", kind: "num", cell: (row) => duration(row.latency_ms?.p95) },
@@ -162,7 +162,8 @@ function groupName(group, key) {
   return el("a", { href: `#/requests?${new URLSearchParams({ [group]: key })}` }, name(key));
 }
 
-function spentCell(row, decimals) {
+/** What was spent of a group's totals: the exact sum, and beside it what is an estimate or unknown. */
+export function spent(row, decimals) {
   const notes = [];
   if (row.cost_estimated > 0) notes.push(el("span", { class: "sub", title: "by estimate, beside the exact sum" }, `+ ≈ ${sats(row.estimated_cost_sats)}`));
   if (row.cost_unknown > 0) notes.push(el("span", { class: "sub", title: "requests whose cost nobody knows" }, `${count(row.cost_unknown)} unknown`));

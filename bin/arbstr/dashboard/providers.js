@@ -2,7 +2,8 @@
 
 import { get } from "./api.js";
 import { blank, el, fill, name, setText, Status } from "./dom.js";
-import { count, duration, exact, isKnown, percent, plural, sats, span } from "./format.js";
+import { commonDecimals, count, duration, exact, isKnown, percent, plural, span } from "./format.js";
+import { spent } from "./overview.js";
 import { Poll } from "./poll.js";
 import { Table } from "./table.js";
 
@@ -133,7 +134,7 @@ function facts(provider, day) {
     ["In flight", `${count(provider.in_flight)}${limit}`],
     ["Requests, 24 h", day ? count(day.requests) : "0"],
     ["Success", day ? percent(day.success_rate) : "–"],
-    ["Spent, sats", day && day.cost_known > 0 ? el("span", { title: `${exact(day.cost_sats)} sats` }, sats(day.cost_sats)) : "–"],
+    ["Spent, sats", day ? spent(day, commonDecimals([day.cost_sats])) : "–"],
     ["First byte", day ? duration(day.latency_ms?.p50) : "–"],
   ];
   if (discovery && discovery.age_secs !== null) parts.push(["List read", `${span(discovery.age_secs)} ago`]);
