@@ -75,11 +75,21 @@ export class Chart {
 
   /** Bars stand on one another: the first series lowest, each drawn up to the sum so far, the highest first. */
   #drawn() {
-    const { times, columns } = this.#data;
-    if (this.#kind === "lines") return [times, ...columns];
+    const { columns } = this.#data;
+    const middles = this.#middles();
+    if (this.#kind === "lines") return [middles, ...columns];
     const sums = columns[0].map(() => 0);
     const stacked = columns.map((column) => column.map((value, at) => (sums[at] += Math.max(value ?? 0, 0))));
-    return [times, ...stacked.reverse()];
+    return [middles, ...stacked.reverse()];
+  }
+
+  /**
+   * Where each step is drawn: in its middle, so that it fills the time between two ticks of the axis. A day stands on the
+   * tick with its date instead, which is its name rather than a moment.
+   */
+  #middles() {
+    const { times, step, utc } = this.#data;
+    return utc ? times : times.map((at) => at + step / 2);
   }
 
   #options(width) {
@@ -95,7 +105,7 @@ export class Chart {
       tzDate: (seconds) => (this.#data.utc ? window.uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC") : new Date(seconds * 1000)),
       scales: { x: { range: () => this.#reach() }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
       axes: [
-        { ...axis, grid: { show: false }, space: 64, values: TIMES },
+        { ...axis, grid: { show: false }, space: 64, gap: 10, values: TIMES, incrs: () => TICKS.filter((seconds) => seconds >= this.#data.step) },
         { ...axis, size: (_, labels) => widest(labels), values: (_, ticks) => ticks.map((tick) => this.#axis(tick)), space: 36 },
       ],
       cursor: { y: false, drag: { x: false, y: false }, points: { show: this.#kind === "lines" } },
@@ -116,10 +126,11 @@ export class Chart {
       .reverse();
   }
 
-  /** From half a step before the first to half a step after the last. */
+  /** From half a step before the middle of the first to half a step after that of the last. */
   #reach() {
-    const { times, step } = this.#data;
-    return [times[0] - step / 2, times[times.length - 1] + step / 2];
+    const { step } = this.#data;
+    const middles = this.#middles();
+    return [middles[0] - step / 2, middles[middles.length - 1] + step / 2];
   }
 
   #read(at) {
@@ -164,12 +175,21 @@ function widest(labels) {
   return 14 + longest * 6.6;
 }
 
+const MINUTE = 60;
+const HOUR = 3600;
+const DAY = 86_400;
 /** uPlot's rows: least step, text, then the text that is added where a year, month, day or hour begins. */
 const TIMES = [
-  [86_400 * 365, "{YYYY}", null, null, null, null, null, null, 1],
-  [86_400 * 28, "{MMM}", "\n{YYYY}", null, null, null, null, null, 1],
-  [86_400, "{D} {MMM}", "\n{YYYY}", null, null, null, null, null, 1],
-  [3600, "{HH}:00", null, null, "\n{D} {MMM}", null, null, null, 1],
-  [60, "{HH}:{mm}", null, null, "\n{D} {MMM}", null, null, null, 1],
+  [DAY * 365, "{YYYY}", null, null, null, null, null, null, 1],
+  [DAY * 28, "{MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+  [DAY, "{D} {MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+  [HOUR, "{HH}:00", null, null, "\n{D} {MMM}", null, null, null, 1],
+  [MINUTE, "{HH}:{mm}", null, null, "\n{D} {MMM}", null, null, null, 1],
+];
+/** Seconds there may be between two ticks: those that uPlot chooses from, without what is shorter than a step. */
+const TICKS = [
+  ...[1, 5, 10, 15, 30].map((each) => each * MINUTE), ...[1, 2, 3, 4, 6, 8, 12].map((each) => each * HOUR),
+  ...[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 30, 60, 90, 120, 180].map((each) => each * DAY),
+  ...[1, 2, 5, 10, 25].map((each) => each * 365 * DAY),
 ];
 const HEIGHT = 200;
