@@ -114,7 +114,7 @@ function makeCharts() {
       series: [{ label: "answered", color: "answered" }, { label: "failed", color: "failed" }],
     }),
     latency: new Chart({
-      title: "Time to first byte", kind: "lines", format: duration, axis: duration,
+      title: "Time to first byte", kind: "lines", format: duration, axis: (ms) => (ms < 1000 && !Number.isInteger(ms) ? "" : duration(ms)),
       series: [{ label: "p50", color: "p50" }, { label: "p95", color: "p95" }],
     }),
   };
