@@ -71,8 +71,8 @@ function kpis(totals) {
   const share = saved !== null && dearest > 0 ? saved / dearest : null;
   const first = totals.latency_ms ?? {};
   return [
-    kpi("Spent", amount(totals.cost_known > 0 ? totals.cost_sats : null), spendNote(totals), "lead"),
-    kpi("Saved", amount(saved), share === null ? "nothing to compare with" : `${percent(share)} below the dearest choice`, "lead saved"),
+    kpi("Spent", amount(totals.cost_known > 0 ? totals.cost_sats : null, totals), spendNote(totals), "lead"),
+    kpi("Saved", amount(saved, totals), share === null ? "nothing to compare with" : `${percent(share)} below the dearest choice`, "lead saved"),
     kpi("Requests", [count(totals.requests)], totals.in_progress > 0 ? `${count(totals.in_progress)} under way` : "none under way"),
     kpi("Success", [percent(totals.success_rate)], totals.failed > 0 ? plural(totals.failed, "failure") : "no failures", totals.failed > 0 ? "" : "calm"),
     kpi("First byte, p50", [duration(first.p50)], `p95 ${duration(first.p95)}`),
@@ -84,8 +84,12 @@ function kpi(label, value, note, look = "") {
   return el("div", { class: `kpi ${look}`, "data-kpi": label }, el("dt", {}, label), el("dd", { class: "value" }, value), el("dd", { class: "note" }, note));
 }
 
-function amount(value) {
-  if (value === null) return [el("span", { class: "unknown" }, "unknown")];
+/** A sum in sats; without one, whether nobody knows it, it is to come, or there was nothing to pay. */
+function amount(value, totals) {
+  if (value === null) {
+    const isUnknown = totals.cost_unknown > 0 || totals.cost_estimated > 0;
+    return [isUnknown ? el("span", { class: "unknown" }, "unknown") : el("span", { class: "muted" }, totals.in_progress > 0 ? "…" : "–")];
+  }
   return [el("span", { title: `${exact(value)} sats`, "data-exact": String(value) }, sats(value)), el("span", { class: "unit" }, "sats")];
 }
 
@@ -95,7 +99,9 @@ function spendNote(totals) {
   if (totals.cost_sunk > 0) parts.push(`${sats(totals.sunk_cost_sats)} more on failed attempts`);
   if (totals.cost_unknown > 0) parts.push(`${plural(totals.cost_unknown, "request")} of unknown cost`);
   if (totals.unsent > 0) parts.push(`${plural(totals.unsent, "request")} reached no provider`);
-  return parts.length > 0 ? parts.join(", ") : "every cost is known exactly";
+  if (parts.length > 0) return parts.join(", ");
+  if (totals.cost_known === 0) return "no request has ended yet";
+  return totals.in_progress > 0 ? "every cost so far is known exactly" : "every cost is known exactly";
 }
 
 function tokenNote(totals) {
