@@ -73,11 +73,11 @@ export class Chart {
     this.#plot = new window.uPlot(this.#options(width), this.#drawn(), this.#host);
   }
 
-  /** Bars stand on one another: the first series lowest, each drawn up to the sum so far, the highest first. */
+  /** The first series is drawn last, in front. Bars stand on one another: the first lowest, each drawn up to the sum so far. */
   #drawn() {
     const { columns } = this.#data;
     const middles = this.#middles();
-    if (this.#kind === "lines") return [middles, ...columns];
+    if (this.#kind === "lines") return [middles, ...columns.toReversed()];
     const sums = columns[0].map(() => 0);
     const stacked = columns.map((column) => column.map((value, at) => (sums[at] += Math.max(value ?? 0, 0))));
     return [middles, ...stacked.reverse()];
@@ -116,9 +116,12 @@ export class Chart {
 
   #strokes(color) {
     if (this.#kind === "lines") {
-      return this.#series.map(({ label, color: name }) => ({
-        label, stroke: color(name), width: 2, spanGaps: false, points: { size: 5, fill: color(name), show: sparse },
-      }));
+      // Those behind are wider, so that both are seen where they are equal.
+      return this.#series
+        .map(({ label, color: name }, at) => ({
+          label, stroke: color(name), width: 2 + 1.5 * at, spanGaps: false, points: { size: 5 + 3 * at, fill: color(name), show: sparse },
+        }))
+        .reverse();
     }
     const paths = window.uPlot.paths.bars({ size: [0.76, 44], radius: 0.12 });
     return this.#series
