@@ -139,7 +139,7 @@ export function isUnsent(row) {
 function time(row) {
   const at = row.timestamp;
   return el("a", { href: `#/requests/${encodeURIComponent(row.correlation_id)}`, title: new Date(at).toISOString() },
-    !isToday(at) && el("span", { class: "day" }, `${date(at)} `), el("time", { datetime: new Date(at).toISOString() }, clock(at)));
+    !isToday(at) && [el("span", { class: "day" }, date(at)), " "], el("time", { datetime: new Date(at).toISOString() }, clock(at)));
 }
 
 function tokens(row) {
