@@ -387,6 +387,15 @@ def a_server_that_goes_is_noticed_and_so_is_its_return(bench):
         house.stop()
 
 
+def a_script_that_does_not_come_is_told(bench):
+    without = lambda file: lambda page: page.route(f"**/{file}", lambda route: route.fulfill(status=404))
+    with bench.page(bench.full, init=without("table.js"), expected=["404"]) as page:
+        expect(page.get_by_text("one of them could not be loaded")).to_be_visible(timeout=5000)
+    with bench.page(bench.full, init=without("uPlot.iife.min.js"), expected=["404"]) as page:
+        expect(page.get_by_text("The library that draws this could not be loaded")).to_have_count(3)
+        expect(page.locator(".unloaded")).to_have_count(0)
+
+
 def a_store_that_is_behind_is_told(bench):
     store = {"database_ready": False, "journal_ready": True, "depth": 12, "lag_ms": 9000, "memory_only": 3, "dropped": 1, "last_error": "disk full"}
     health = {"status": "degraded", "open_circuits": [], "store": store}
@@ -500,6 +509,7 @@ TESTS = [
     the_keyboard_reaches_everything,
     text_has_contrast_and_controls_have_names,
     a_server_that_goes_is_noticed_and_so_is_its_return,
+    a_script_that_does_not_come_is_told,
     a_store_that_is_behind_is_told,
     a_hostile_name_stays_text,
     unknown_and_estimated_costs_are_told_apart,

@@ -70,6 +70,10 @@ export class Chart {
     this.#plot?.destroy();
     this.#plot = null;
     if (width === 0 || this.#data === null) return;
+    if (!window.uPlot) {
+      fill(this.#host, el("p", { class: "muted" }, "The library that draws this could not be loaded. Its figures are below."));
+      return;
+    }
     this.#plot = new window.uPlot(this.#options(width), this.#drawn(), this.#host);
   }
 

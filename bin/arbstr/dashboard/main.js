@@ -26,7 +26,7 @@ function route() {
   const parameters = new URLSearchParams(query);
   leave();
   leave = () => {};
-  main.replaceChildren();
+  main.replaceChildren(); // at first what stands there for a page whose scripts did not come
   mark(parts[0] ?? "overview");
   if (locked) return askToken();
   leave = view(parts, parameters);
