@@ -404,6 +404,11 @@ def a_store_that_is_behind_is_told(bench):
         expect(page.locator("#health")).to_have_text("Degraded")
         for text in ["12 records wait", "disk full", "held in memory only", "1 record lost"]:
             expect(page.locator("#notices")).to_contain_text(text)
+    health["open_circuits"] = [{"provider": "beta", "model": None, "state": "open"}, {"provider": "beta", "model": "m", "state": "half_open"}]
+    with bench.page(bench.full, init=answer) as page:
+        expect(page.get_by_role("link", name="Degraded")).to_have_attribute("title", "beta: circuit open\nbeta for m: being tried again")
+        page.get_by_role("link", name="Degraded").click()
+        expect(page.get_by_role("heading", name="Providers")).to_be_visible()
     fault = {"error": {"message": "records cannot be read now: locked", "type": "server_error", "code": "records_unavailable"}}
     answer = lambda page: page.route("**/v1/stats*", lambda route: route.fulfill(status=503, json=fault))
     with bench.page(bench.full, init=answer, expected=["503"]) as page:

@@ -2,7 +2,7 @@
 
 import { get, hasToken, keepToken, link } from "./api.js";
 import { blank, el, fill, setText } from "./dom.js";
-import { plural, span } from "./format.js";
+import { count, plural, span } from "./format.js";
 import { overview } from "./overview.js";
 import { Poll, pollAll } from "./poll.js";
 import { providers } from "./providers.js";
@@ -109,7 +109,7 @@ async function checkHealth(signal) {
 function showHealth() {
   const [look, text] = gone ? ["bad", "No answer"] : WORDS[health?.status] ?? ["", "…"];
   pill.className = `pill ${look}`;
-  setText(pill, text);
+  setPill(text, gone ? "" : reasons(health));
   const lines = gone ? [goneNotice()] : storeNotices(health?.store);
   // Drawn anew only when it says something new, or screen readers would repeat it.
   const said = lines.map((line) => line.textContent).join("\n");
@@ -117,6 +117,24 @@ function showHealth() {
     notices.dataset.said = said;
     fill(notices, lines);
   }
+}
+
+/** The word, leading to the providers and saying why where there is something to say. */
+function setPill(text, why) {
+  const said = [text, why].join("\n");
+  if (pill.dataset.said === said) return;
+  pill.dataset.said = said;
+  fill(pill, why === "" ? text : el("a", { href: "#/providers", title: why }, text));
+}
+
+/** Why it is not healthy; what is wrong with the records stands in the notices. */
+function reasons(told) {
+  const circuits = (told?.open_circuits ?? []).map(({ provider, model, state }) =>
+    `${provider}${model === null ? "" : ` for ${model}`}: ${state === "open" ? "circuit open" : "being tried again"}`);
+  const more = circuits.length - MOST_REASONS;
+  const lines = more > 0 ? [...circuits.slice(0, MOST_REASONS), `and ${count(more)} more`] : circuits;
+  if (circuits.length === 0 && told?.status === "unavailable") lines.push("no provider can be asked for any model");
+  return lines.join("\n");
 }
 
 function goneNotice() {
@@ -158,6 +176,7 @@ document.getElementById("skip").addEventListener("click", (event) => {
 
 const WORDS = { ok: ["good", "Healthy"], degraded: ["warn", "Degraded"], unavailable: ["bad", "Unavailable"] };
 const BEHIND_MS = 5000;
+const MOST_REASONS = 8;
 
 signOut.hidden = !hasToken();
 showHealth();
