@@ -430,6 +430,15 @@ def a_hostile_name_stays_text(bench):
         with bench.page(bench.full, path, width=390, init=answer) as page:
             expect(page.locator("bdi", has_text="<img src=x").first).to_be_visible()
             assert page.locator("main img, main script").count() == 0
+            assert "\u202e" not in page.locator("main").inner_text()
+            expect(page.locator("bdi", has_text="\\u{202e}").first).to_be_visible()
+    detail = bench.full.json(f"/v1/requests/{page_of['data'][0]['correlation_id']}")
+    detail.update(model=hostile, provider=hostile, error_message=hostile, success=False)
+    answer = lambda page: page.route("**/v1/requests/*", lambda route: route.fulfill(json=detail))
+    with bench.page(bench.full, f"#/requests/{detail['correlation_id']}", init=answer) as page:
+        page.get_by_text("The whole record").click()
+        assert json.loads(page.locator("details pre").inner_text()) == detail
+        assert "\u202e" not in page.locator("body").inner_text()
 
 
 def unknown_and_estimated_costs_are_told_apart(bench):

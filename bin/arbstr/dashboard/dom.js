@@ -1,6 +1,8 @@
-// Building blocks of the page. Text from data enters as text nodes only, so that no name can become markup.
+// Building blocks of the page. Text from data enters as text nodes only, so that no name can become markup, and through
+// `plain`, so that none can turn the text around.
 
 import { Gone, Refused } from "./api.js";
+import { plain } from "./format.js";
 
 /** An element with attributes, listeners (`on`) and children; empty children are left out. */
 export function el(tag, attributes = {}, ...children) {
@@ -8,7 +10,7 @@ export function el(tag, attributes = {}, ...children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (name === "on") listen(node, value);
     else if (value !== null && value !== undefined && value !== false) {
-      node.setAttribute(name, value === true ? "" : value);
+      node.setAttribute(name, value === true ? "" : SAID.has(name) ? plain(String(value)) : value);
     }
   }
   node.append(...present(children));
@@ -23,7 +25,8 @@ export function fill(node, ...children) {
 
 /** Sets the text, touching the page only when it differs. */
 export function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
+  const said = plain(text);
+  if (node.textContent !== said) node.textContent = said;
 }
 
 /** A name from outside, kept from reordering the text around it. */
@@ -102,5 +105,10 @@ function listen(node, listeners) {
 }
 
 function present(children) {
-  return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
+  return children.flat(Infinity)
+    .filter((child) => child !== null && child !== undefined && child !== false)
+    .map((child) => (child instanceof Node ? child : plain(String(child))));
 }
+
+/** Attributes that people read. */
+const SAID = new Set(["title", "aria-label"]);

@@ -100,6 +100,16 @@ export function isToday(ms) {
   return date(ms) === date(Date.now());
 }
 
+/** Text from outside, with what would turn it around or hide in it written out, as the log does: `\\u{202e}`. */
+export function plain(text) {
+  return text.replace(HIDDEN, (letter) => `\\u{${letter.codePointAt(0).toString(16)}}`);
+}
+
+/** JSON for reading, with the same written out as JSON writes it. */
+export function plainJson(value) {
+  return JSON.stringify(value, null, 2).replace(HIDDEN, (letter) => `\\u${letter.codePointAt(0).toString(16).padStart(4, "0")}`);
+}
+
 /** `amount` of a thing, in the right number. */
 export function plural(amount, one, many = `${one}s`) {
   return `${count(amount)} ${amount === 1 ? one : many}`;
@@ -121,4 +131,6 @@ function two(part) {
   return String(part).padStart(2, "0");
 }
 
+/** What the log calls hidden (bin/arbstr/log/line.rs), but for the ends of lines and tabs, which are harmless here. */
+const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
 const STEPS = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]];

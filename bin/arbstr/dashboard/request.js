@@ -2,7 +2,7 @@
 
 import { get, Refused } from "./api.js";
 import { blank, copyButton, el, fill, name, Status } from "./dom.js";
-import { clock, commonDecimals, count, date, duration, exact, isKnown, percent, plural, sats, satsIn, span } from "./format.js";
+import { clock, commonDecimals, count, date, duration, exact, isKnown, percent, plain, plainJson, plural, sats, satsIn, span } from "./format.js";
 import { Poll } from "./poll.js";
 import { badge, isUnsent, missing, outcome } from "./requests.js";
 import { Table } from "./table.js";
@@ -13,7 +13,7 @@ export function request(root, id) {
   const body = el("div", { class: "stack" });
   const path = `v1/requests/${encodeURIComponent(id)}`;
   root.append(el("p", { class: "back" }, el("a", { href: "#/requests" }, "← All requests")), status.node, body);
-  document.title = `Request ${id} · arbstr`;
+  document.title = `Request ${plain(id)} · arbstr`;
 
   const poll = new Poll(1, async (signal) => {
     const row = await get(path, {}, signal);
@@ -203,7 +203,7 @@ function expected(each, decimals) {
 }
 
 function rawCard(row) {
-  const text = JSON.stringify(row, null, 2);
+  const text = plainJson(row);
   return el("details", { class: "card" }, el("summary", {}, "The whole record"),
     el("pre", { tabindex: "0", "aria-label": "The record as JSON" }, text), copyButton("Copy", () => text));
 }
