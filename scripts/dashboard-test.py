@@ -379,10 +379,13 @@ def a_server_that_goes_is_noticed_and_so_is_its_return(bench):
             expect(page.get_by_text("arbstr does not answer")).to_be_visible(timeout=15_000)
             expect(page.locator("tbody tr")).to_have_count(2)
             expect(page.locator("#health")).to_have_text("No answer")
+            expect(page.get_by_text("What you see is what arbstr said last")).to_be_visible(timeout=10_000)
+            expect(page.get_by_role("button", name="Waiting")).to_be_visible()
             bench.shot(page, "gone-1280-light")
             house.start(house.port)
             expect(page.get_by_text("arbstr does not answer")).to_have_count(0, timeout=40_000)
             expect(page.locator("#health")).to_have_text(HEALTH)
+            expect(page.get_by_role("button", name="Live")).to_be_visible(timeout=10_000)
     finally:
         house.stop()
 

@@ -22,6 +22,11 @@ export const link = new EventTarget();
 let token = recall();
 let reached = true;
 
+/** Whether arbstr answered when it was asked last. */
+export function isReached() {
+  return reached;
+}
+
 /** Whether a token is kept. */
 export function hasToken() {
   return token !== null;

@@ -77,12 +77,12 @@ export class Status {
     this.#say("", "status");
   }
 
-  /** They could not be fetched; old ones stay, and the page's own notice tells when arbstr is gone. */
+  /** They could not be fetched; old ones stay, said to be old, and the page's own notice tells when arbstr is gone. */
   fail(error) {
     if (!(error instanceof Gone || error instanceof Refused)) console.error(error);
-    if (error instanceof Gone && this.#filled) return;
-    const text = error instanceof Gone ? "Nothing to show until arbstr answers." : error.message;
-    this.#say(text, error instanceof Gone ? "status" : "status notice bad");
+    if (!(error instanceof Gone)) return this.#say(error.message, "status notice bad");
+    if (this.#filled) this.#say("What you see is what arbstr said last.", "status notice");
+    else this.#say("Nothing to show until arbstr answers.", "status");
   }
 
   #say(text, look) {

@@ -139,7 +139,7 @@ function reasons(told) {
 
 function goneNotice() {
   return el("p", { class: "notice bad" },
-    "arbstr does not answer. What you see is what it said last; it is asked again every few seconds. ",
+    "arbstr does not answer; it is asked again every few seconds. ",
     el("button", { type: "button", class: "quiet", on: { click: pollAll } }, "Try now"));
 }
 

@@ -1,6 +1,6 @@
 // The list of requests: filtered, paged, and following new ones while its first page is shown.
 
-import { get } from "./api.js";
+import { get, isReached, link } from "./api.js";
 import { blank, el, fill, name, Status } from "./dom.js";
 import { clock, commonDecimals, count, date, duration, exact, isToday, plural, satsIn } from "./format.js";
 import { Poll } from "./poll.js";
@@ -53,10 +53,13 @@ export function requests(root, parameters) {
   function describe() {
     const can = cursors.length === 0 && filter.sort === "";
     follow.hidden = !can;
-    follow.classList.toggle("live", isLive());
+    follow.classList.toggle("live", isLive() && isReached());
     follow.setAttribute("aria-pressed", String(following));
-    follow.textContent = following ? "Live" : "Paused";
-    follow.title = following ? "New requests appear as they come. Press to hold the list still" : "Press to follow new requests";
+    const [word, title] = !following ? ["Paused", "Press to follow new requests"]
+      : isReached() ? ["Live", "New requests appear as they come. Press to hold the list still"]
+        : ["Waiting", "arbstr does not answer. New requests appear as soon as it does. Press to hold the list still"];
+    follow.textContent = word;
+    follow.title = title;
   }
 
   function toggle() {
@@ -74,7 +77,11 @@ export function requests(root, parameters) {
   }
 
   describe();
-  return () => poll.stop();
+  for (const change of CHANGES) link.addEventListener(change, describe);
+  return () => {
+    poll.stop();
+    for (const change of CHANGES) link.removeEventListener(change, describe);
+  };
 }
 
 /** A table of requests; its rows' context is `{ decimals }`. */
@@ -204,6 +211,7 @@ function nothing(filter) {
 }
 
 const FILTERS = ["model", "provider", "success", "streaming", "range", "sort"];
+const CHANGES = ["gone", "back"];
 const PAGE = 50;
 const FEW = 12;
 const MOST_NAMES = 500;
