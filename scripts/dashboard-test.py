@@ -274,6 +274,25 @@ def a_request_has_a_page_with_cost_attempts_and_plan(bench):
         expect(page.get_by_role("heading", name="No such request")).to_be_visible()
 
 
+def a_failure_is_told_in_words(bench):
+    row = bench.full.json("/v1/requests?limit=1")["data"][0]["correlation_id"]
+    detail = bench.full.json(f"/v1/requests/{row}")
+    first = detail["plan"]["candidates"][0]
+    tried = {"provider": first["provider"], "model": first["model"], "outcome": "status=401", "status": 401, "started_ms": 0, "duration_ms": 2, "cost_sats": None}
+    answer = lambda page: page.route(f"**/v1/requests/{row}", lambda route: route.fulfill(json=detail))
+    told = {"all_providers_failed": "Every provider that was asked failed. The client got status 503.",
+            "upstream_error: timeout": "The provider did not answer in time. The client got status 503.",
+            "never_heard_of": "never_heard_of (status 503)"}
+    for code, sentence in told.items():
+        detail.update(success=False, error_message=code, error_status=503, attempts=[tried, {**tried, "outcome": "error=timeout"}])
+        with bench.page(bench.full, f"#/requests/{row}", init=answer) as page:
+            expect(page.locator(".notice.bad")).to_have_text(sentence)
+            expect(page.locator(".attempts li").first).to_contain_text("answered 401 (key refused)")
+            plan = page.locator('table:has(caption:text("The plan")) tbody tr')
+            expect(plan.first).to_contain_text("tried 2 times: answered 401 (key refused), did not answer in time")
+            expect(plan.filter(has_text="tried")).to_have_count(1)
+
+
 def a_provider_has_a_card_with_prices_and_standing(bench):
     providers = bench.full.json("/providers")["data"]
     with bench.page(bench.full, "#/providers") as page:
@@ -520,6 +539,7 @@ TESTS = [
     a_hidden_page_asks_nothing,
     filters_and_pages_narrow_the_list,
     a_request_has_a_page_with_cost_attempts_and_plan,
+    a_failure_is_told_in_words,
     a_provider_has_a_card_with_prices_and_standing,
     the_token_is_asked_once_and_kept_in_the_tab,
     the_theme_follows_the_system_until_chosen,

@@ -119,6 +119,7 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         "vendor/uPlot.LICENSE.txt",
         "vendor/uPlot.iife.min.js",
         "vendor/uPlot.min.css",
+        "words.js",
     ]
 });
 

@@ -6,6 +6,7 @@ import { clock, commonDecimals, count, date, duration, exact, isKnown, percent, 
 import { Poll } from "./poll.js";
 import { badge, isUnsent, missing, outcome } from "./requests.js";
 import { Table } from "./table.js";
+import { attemptEnd } from "./words.js";
 
 /** Shows the request `id` in `root`; returns what ends it. */
 export function request(root, id) {
@@ -54,7 +55,7 @@ function head(row) {
 function problem(row) {
   const [look, , note] = outcome(row);
   const lines = [];
-  if (note !== null && look !== "running") lines.push([look, [name(note), row.error_status !== null && ` (status ${row.error_status})`]]);
+  if (note !== null && look !== "running") lines.push([look, name(note)]);
   if (row.cost_disagrees) lines.push(["warn", `The provider says this cost ${exact(row.provider_cost_sats)} sats: more than 1 % away from arbstr's figure.`]);
   if (row.uncovered_units) lines.push(["warn", "Units were used that no rate covers, such as cache writes, audio or images: the cost may be higher."]);
   if (row.implausible_usage) lines.push(["warn", "The token counts that the provider reported do not fit the text."]);
@@ -149,7 +150,7 @@ function attemptsCard(row) {
     bar.style.left = `${(each.started_ms / end) * 100}%`;
     bar.style.width = `${Math.max(0.6, ((each.duration_ms ?? 0) / end) * 100)}%`;
     return el("li", {},
-      el("span", { class: "who" }, name(each.provider), el("span", { class: "sub" }, name(each.outcome), each.cost_sats !== null && ` · cost ${exact(each.cost_sats)} sats`)),
+      el("span", { class: "who" }, name(each.provider), el("span", { class: "sub" }, name(attemptEnd(each.outcome)), each.cost_sats !== null && ` · cost ${exact(each.cost_sats)} sats`)),
       el("span", { class: "track", "aria-hidden": "true" }, bar),
       el("span", { class: "took" }, underway ? "…" : duration(each.duration_ms), el("span", { class: "sub" }, `from ${each.started_ms === 0 ? "0" : duration(each.started_ms)}`)));
   });
@@ -164,7 +165,7 @@ function planCard(row) {
   const table = new Table({
     caption: "The plan: who could have served this, cheapest first",
     key: (each) => `${each.provider} ${each.model}`,
-    look: (each) => (each.provider === row.provider && row.success ? "chosen" : ""),
+    look: (each) => (isServer(each, row) ? "chosen" : ""),
     columns: [
       { head: "Provider", kind: "text", cell: (each) => name(each.provider) },
       { head: "Model", kind: "text", cell: (each) => name(each.model) },
@@ -182,14 +183,32 @@ function planCard(row) {
 
 /** Why a candidate stands where it stands, and what came of it. */
 function standing(each, row) {
-  if (each.skipped !== null) return el("span", { class: "warn-text" }, "skipped: ", name(each.skipped));
-  const served = row.success && each.provider === row.provider;
+  const served = isServer(each, row);
+  const failed = served ? [] : triesOf(each, row).filter((tried) => tried.outcome !== "in_progress");
+  const skipped = each.skipped !== null && el("span", { class: "warn-text" }, "skipped: ", name(each.skipped));
+  if (skipped && failed.length === 0) return skipped;
   const notes = [
     isKnown(each.success_rate) && `${percent(each.success_rate)} succeed`,
     isKnown(each.latency_ms) && `first byte ${duration(each.latency_ms)}`,
   ].filter(Boolean);
-  return [served ? "served it" : each.ranked ?? "could serve", served && each.ranked && el("span", { class: "sub" }, name(each.ranked)),
+  const fate = served ? "served it" : failed.length > 0 && el("span", { class: "bad-text" }, fateOf(failed));
+  return [fate || (each.ranked ?? "could serve"), skipped, fate && each.ranked && el("span", { class: "sub" }, name(each.ranked)),
     notes.length > 0 && el("span", { class: "sub" }, notes.join(", "))];
+}
+
+/** What came of the attempts at a candidate that did not serve the request. */
+function fateOf(failed) {
+  const end = ({ outcome }) => (outcome.startsWith("status=2") ? "its answer did not come to its end" : attemptEnd(outcome));
+  const ends = [...new Set(failed.map(end))].join(", ");
+  return failed.length === 1 ? `tried: ${ends}` : `tried ${count(failed.length)} times: ${ends}`;
+}
+
+function triesOf(each, row) {
+  return (row.attempts ?? []).filter((tried) => tried.provider === each.provider && tried.model === each.model);
+}
+
+function isServer(each, row) {
+  return row.success && each.provider === row.provider;
 }
 
 function expected(each, decimals) {

@@ -5,6 +5,7 @@ import { blank, el, fill, name, Status } from "./dom.js";
 import { clock, commonDecimals, count, date, duration, exact, isToday, plural, satsIn } from "./format.js";
 import { Poll } from "./poll.js";
 import { Table } from "./table.js";
+import { failure } from "./words.js";
 
 /** Shows the list in `root`; returns what ends it. */
 export function requests(root, parameters) {
@@ -107,11 +108,11 @@ export function requestTable(caption) {
 export function outcome(row) {
   if (row.success) return ["good", "Answered", null];
   switch (row.error_message) {
-    case "in_progress": return ["running", "Under way", "not over yet"];
-    case "client_disconnected": return ["warn", "Client left", "the client went before the end"];
-    case "interrupted": return ["bad", "Interrupted", "arbstr ended while it was under way"];
-    case "stream_incomplete": return ["bad", "Incomplete", "the provider ended the stream without [DONE]"];
-    default: return ["bad", row.error_status ? `Failed ${row.error_status}` : "Failed", row.error_message];
+    case "in_progress": return ["running", "Under way", "It is not over yet."];
+    case "client_disconnected": return ["warn", "Client left", "The client went before the end."];
+    case "interrupted": return ["bad", "Interrupted", "arbstr ended while it was under way."];
+    case "stream_incomplete": return ["bad", "Incomplete", "The provider ended the stream without [DONE]."];
+    default: return ["bad", row.error_status ? `Failed ${row.error_status}` : "Failed", failure(row)];
   }
 }
 
