@@ -302,6 +302,23 @@ def a_provider_has_a_card_with_prices_and_standing(bench):
             expect(card.locator(".pill")).not_to_be_empty()
             expect(card.locator("tbody tr")).to_have_count(len(provider["models"]))
             expect(card.locator("tbody tr").first).to_contain_text(f"{provider['models'][0]['output_rate']:,}")
+    # One that only refuses has no request to its name, as another answers in its place.
+    refusing = bench.full.json("/providers")
+    for model in refusing["data"][0]["models"]:
+        model["success_rate"] = 0.0
+    refusing["data"][0].update(circuit="closed", suspended_ms=None, cooling_ms=None, name='a"b')
+    for model in refusing["data"][0]["models"]:
+        model.update(circuit="closed", suspended_ms=None)
+    metrics = ['# TYPE arbstr_attempts_total counter', *(f'arbstr_attempts_total{{outcome="{outcome}",provider="a\\"b",status="{status}"}} {times}'
+               for outcome, status, times in [("status", 401, 3), ("timeout", "none", 1200)]), 'arbstr_other_total{provider="a"} 7', ""]
+    def refuse(page):
+        page.route("**/providers", lambda route: route.fulfill(json=refusing))
+        page.route("**/metrics", lambda route: route.fulfill(body="\n".join(metrics), content_type="text/plain"))
+    with bench.page(bench.full, "#/providers", init=refuse) as page:
+        card = page.locator("section.provider").first
+        expect(card.locator(".pill")).to_have_text("Failing")
+        expect(card).to_contain_text("1,200 × did not answer in time, 3 × answered 401 (key refused)")
+        expect(card).to_contain_text("1,203 of 1,203")
     found = bench.full.json("/providers")
     found["btc_price"] = {"usd": 97000.5, "age_secs": 320, "failing_secs": None, "error": None}
     found["data"][0]["discovery"] = {"models": 345, "age_secs": 4000, "failing_secs": 60, "error": "answered 503"}

@@ -103,6 +103,7 @@ macro_rules! assets {
 static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     assets![
         "api.js",
+        "attempts.js",
         "chart.js",
         "dashboard.css",
         "dom.js",

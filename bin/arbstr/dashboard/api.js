@@ -65,14 +65,19 @@ export async function get(path, parameters = {}, signal = undefined) {
   throw new Refused(response.status, body?.error);
 }
 
-async function ask(url, signal) {
-  const abort = new AbortController();
-  const late = setTimeout(() => abort.abort(), PATIENCE_MS);
-  signal?.addEventListener("abort", () => abort.abort(), { once: true });
-  const headers = token === null ? {} : { authorization: `Bearer ${token}` };
+/** GETs text from `path`; null where it cannot be had: what stands in front of arbstr may keep a path to itself. */
+export async function getText(path, signal) {
   try {
-    const response = await fetch(url, { headers, cache: "no-store", signal: abort.signal });
-    const text = await response.text();
+    const [response, text] = await fetchText(address(path), signal);
+    return response.ok ? text : null;
+  } catch {
+    return null;
+  }
+}
+
+async function ask(url, signal) {
+  try {
+    const [response, text] = await fetchText(url, signal);
     const body = parse(text);
     // A gateway in front of arbstr that cannot reach it answers in its place, and not in JSON.
     if (body === undefined) throw new Gone(`${response.status} from a server that is not arbstr`);
@@ -82,6 +87,17 @@ async function ask(url, signal) {
     if (signal?.aborted) throw error;
     note(false);
     throw error instanceof Gone ? error : new Gone("arbstr does not answer");
+  }
+}
+
+async function fetchText(url, signal) {
+  const abort = new AbortController();
+  const late = setTimeout(() => abort.abort(), PATIENCE_MS);
+  signal?.addEventListener("abort", () => abort.abort(), { once: true });
+  const headers = token === null ? {} : { authorization: `Bearer ${token}` };
+  try {
+    const response = await fetch(url, { headers, cache: "no-store", signal: abort.signal });
+    return [response, await response.text()];
   } finally {
     clearTimeout(late);
   }

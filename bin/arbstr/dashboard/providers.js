@@ -1,6 +1,7 @@
 // The providers: what each charges, whether it serves now, and what was learned about it.
 
 import { get } from "./api.js";
+import { attempts } from "./attempts.js";
 import { blank, el, fill, name, setText, Status } from "./dom.js";
 import { commonDecimals, count, duration, exact, isKnown, percent, plural, span } from "./format.js";
 import { spent } from "./overview.js";
@@ -13,21 +14,29 @@ export function providers(root) {
   const grid = el("div", { class: "cards" });
   const cards = new Map();
   const dollar = el("p", { class: "muted" });
+  let tried = { at: -Infinity, found: null };
   root.append(el("div", { class: "head" }, el("h1", {}, "Providers"), dollar), status.node, grid);
 
   const poll = new Poll(3, async (signal) => {
-    const [{ data, btc_price: price }, day] = await Promise.all([get("providers", {}, signal), dayOf(signal)]);
+    const [{ data, btc_price: price }, day] = await Promise.all([get("providers", {}, signal), dayOf(signal), tries(signal)]);
     status.ok();
     setText(dollar, worth(price));
     if (data.length === 0) return fill(grid, blank("No providers", el("p", {}, "Add a [[providers]] section to the config.")));
     for (const each of data) {
       if (!cards.has(each.name)) cards.set(each.name, new Card(each.name));
-      cards.get(each.name).show(each, day.get(each.name));
+      cards.get(each.name).show(each, day.get(each.name), tried.found?.get(each.name));
     }
     const nodes = data.map((each) => cards.get(each.name).node);
     if (nodes.some((node, at) => grid.children[at] !== node) || grid.children.length !== nodes.length) fill(grid, nodes);
   }, (error) => status.fail(error)).start();
   return () => poll.stop();
+
+  /** Attempts are asked for less often: everything that is measured comes with them. */
+  async function tries(signal) {
+    if (performance.now() - tried.at < TRIES_MS) return;
+    const found = await attempts(signal);
+    if (!signal.aborted) tried = { at: performance.now(), found };
+  }
 }
 
 /** What dollars are worth, where prices are in dollars. */
@@ -57,6 +66,8 @@ class Card {
   #models;
   #all = false;
   #offers = [];
+  #seen = null;
+  #failsNow = false;
   #more = el("button", { type: "button", class: "quiet more", on: { click: () => { this.#all = !this.#all; this.#list(); } } });
 
   constructor(title) {
@@ -66,14 +77,24 @@ class Card {
       this.#lines, this.#day, this.#models.node, this.#more);
   }
 
-  show(provider, day) {
-    const [look, word] = standing(provider);
+  show(provider, day, tried) {
+    this.#watch(tried);
+    const isFailing = this.#failsNow || succeedsNever(provider);
+    const [look, word] = standing(provider, isFailing);
     this.#pill.className = `pill ${look}`;
     this.#pill.textContent = word;
-    fill(this.#lines, about(provider), [...troubles(provider), ...doubts(day)].map((line) => el("p", { class: "notice warn" }, line)));
-    fill(this.#day, facts(provider, day));
+    const lines = [...troubles(provider), isFailing && failing(word, tried), ...doubts(day)].filter(Boolean);
+    fill(this.#lines, about(provider), lines.map((line) => el("p", { class: "notice warn" }, line)));
+    fill(this.#day, facts(provider, day, tried, isFailing));
     this.#offers = provider.models;
     this.#list();
+  }
+
+  /** Whether several attempts failed since the last that did not, while the page was open; what was learned follows only slowly. */
+  #watch(tried) {
+    if (!tried) return;
+    if (this.#seen === null || tried.good !== this.#seen.good) this.#seen = tried;
+    this.#failsNow = tried.faults - this.#seen.faults >= SEVERAL;
   }
 
   /** The models: those in trouble or in use first where there are too many to show. */
@@ -88,7 +109,13 @@ class Card {
   }
 }
 
-function standing(provider) {
+/** Whether all is lost that is known of its models: not one attempt of late succeeded. */
+function succeedsNever(provider) {
+  const known = provider.models.map((each) => each.success_rate).filter(isKnown);
+  return known.length > 0 && known.every((share) => share === 0);
+}
+
+function standing(provider, isFailing) {
   if (provider.circuit === "open") return ["bad", "Circuit open"];
   if (provider.circuit === "half_open") return ["warn", "Trying again"];
   if (provider.suspended_ms !== null) return ["warn", "Set aside"];
@@ -96,7 +123,7 @@ function standing(provider) {
   const broken = provider.models.filter((each) => each.circuit !== "closed").length;
   if (broken > 0 && broken === provider.models.length) return ["bad", "Circuits open"];
   if (broken > 0) return ["warn", `${plural(broken, "circuit")} open`];
-  return ["good", "Serving"];
+  return isFailing ? ["warn", FAILING] : ["good", "Serving"];
 }
 
 function about(provider) {
@@ -127,18 +154,29 @@ function doubts(day) {
   return kinds.filter(([found]) => found > 0).map(([found, what]) => `In the last 24 hours, ${plural(found, "answer", "answers")}: ${what}.`);
 }
 
-function facts(provider, day) {
+/** That attempts fail, and how; `word`: its standing. */
+function failing(word, tried) {
+  const again = word === FAILING ? ", and it is asked again" : "";
+  return `No attempt at it succeeded of late${again}.${tried?.failures ? ` Since the start of arbstr: ${tried.failures}.` : ""}`;
+}
+
+function facts(provider, day, tried, isFailing) {
   const limit = provider.concurrency_limit === null ? "" : ` of ${count(provider.concurrency_limit)}`;
   const discovery = provider.discovery;
   const parts = [
     ["In flight", `${count(provider.in_flight)}${limit}`],
-    ["Requests, 24 h", day ? count(day.requests) : "0"],
-    ["Success", day ? percent(day.success_rate) : "–"],
+    ["Requests, 24 h", day ? count(day.requests) : "0", "those that it answered, or was the last to be tried for"],
+    ["Answered", day ? percent(day.success_rate) : "–", "of the requests that are over"],
     ["Spent, sats", day ? spent(day, commonDecimals([day.cost_sats])) : "–"],
     ["First byte", day ? duration(day.latency_ms?.p50) : "–"],
   ];
+  if (tried) {
+    const failed = tried.all - tried.good;
+    parts.push(["Failed attempts", [`${count(failed)} of ${count(tried.all)}`, !isFailing && failed > 0 && el("span", { class: "sub" }, tried.failures)],
+      "since arbstr started, before an answer had begun; also for requests that another provider answered then"]);
+  }
   if (discovery && discovery.age_secs !== null) parts.push(["List read", `${span(discovery.age_secs)} ago`]);
-  return parts.map(([label, value]) => el("div", {}, el("dt", {}, label), el("dd", {}, value)));
+  return parts.map(([label, value, title]) => el("div", { title }, el("dt", {}, label), el("dd", {}, value)));
 }
 
 function modelTable(title) {
@@ -154,7 +192,7 @@ function modelTable(title) {
       { head: "Fee", kind: "num", cell: (row) => rate(row.base_fee) },
       { head: "First event", kind: "num", cell: (row) => latency(row, row.first_event_ms) },
       { head: "Answer", kind: "num", cell: (row) => latency(row, row.answer_ms) },
-      { head: "Success", kind: "num learned", cell: (row) => percent(row.success_rate) },
+      { head: "Good attempts", label: "Good tries", kind: "num learned", cell: (row) => percent(row.success_rate) },
       { head: "Verbosity", kind: "num learned", cell: verbosity },
     ],
   });
@@ -186,4 +224,7 @@ function rate(value) {
   return value === null ? el("span", { class: "unknown" }, "unknown") : exact(value);
 }
 
+const FAILING = "Failing";
+const SEVERAL = 2;
 const FEW = 8;
+const TRIES_MS = 10_000;
