@@ -123,7 +123,7 @@ export class Chart {
       // Those behind are wider, so that both are seen where they are equal.
       return this.#series
         .map(({ label, color: name }, at) => ({
-          label, stroke: color(name), width: 2 + 1.5 * at, spanGaps: false, points: { size: 5 + 3 * at, fill: color(name), show: sparse },
+          label, stroke: color(name), width: 2 + 1.5 * at, spanGaps: false, points: { size: 4 + 5 * at, fill: color(name), show: sparse },
         }))
         .reverse();
     }
