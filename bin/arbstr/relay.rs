@@ -5,12 +5,15 @@
 //! operator chose. Whatever happens, the pump completes the record exactly once.
 //!
 //! ```text
-//!           poll_step: Released*             [DONE] | clean end | break | timeout | cut
-//!  Body ──► StreamPump ────────────────────────────────────────────────────────────────► Ended (record completed)
-//!   │                                                                                      ▲
-//!   └─ dropped (client left) ─► drain(StreamPump): the same steps, nobody listens ─────────┘
-//!                            └► abort: record completed, upstream closed
+//!           poll_step: Released*             [DONE] | whole             end: the last bytes can be sent
+//!  Body ──► StreamPump ─────────────────────────────────────► Ending ───────────────────────► record completed
+//!   │          │                                                                                  ▲
+//!   │          └─ broken | silent | out of time | cut ──────► Ended ──────────────────────────────┤
+//!   └─ dropped (client left) ─► drain(StreamPump): the same steps, nobody listens ────────────────┤
+//!                            └► abort: upstream closed ───────────────────────────────────────────┘
 //! ```
+//!
+//! A record says that its client got everything: it is completed only when the last bytes can be sent, and before they are.
 
 pub(crate) mod drain;
 mod timeouts;
@@ -19,7 +22,7 @@ mod upstream_end;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use arbstr_price::Decimal;
 use arbstr_route::{Permit, Report};
@@ -61,20 +64,56 @@ impl Body {
         }
     }
 
-    /// The next bytes for the client, never empty; `None` when the stream is over.
-    pub(crate) fn poll_released(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    /// What comes next.
+    pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
         let Some(pump) = &mut self.pump else {
-            return Poll::Ready(None);
+            return Poll::Ready(Piece::Over);
         };
-        match pump.poll_step(cx, Audience::Present) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(PumpStep::Released(bytes)) => Poll::Ready(Some(bytes)),
-            Poll::Ready(PumpStep::Ended(bytes)) => {
-                self.pump = None;
-                Poll::Ready(Some(bytes).filter(|bytes| !bytes.is_empty()))
-            }
-        }
+        pump.poll_step(cx, Audience::Present)
+            .map(|step| match step {
+                PumpStep::Released(bytes) => Piece::Data(bytes),
+                PumpStep::Ending => Piece::Ending,
+                PumpStep::Ended(bytes) => {
+                    self.pump = None;
+                    if bytes.is_empty() {
+                        Piece::Over
+                    } else {
+                        Piece::Data(bytes)
+                    }
+                }
+            })
     }
+
+    /// The last bytes, after [`Piece::Ending`]. The record is complete from then on.
+    pub(crate) fn end(&mut self) -> Bytes {
+        let pump = self.pump.take();
+        pump.map_or_else(Bytes::new, |mut pump| pump.end(Audience::Present))
+    }
+
+    /// The next bytes, never empty; `None` when the stream is over. For one who cannot tell what can be sent, but asks beyond
+    /// some bytes only once the first of them can: the provider's last byte comes alone, and the record is completed when
+    /// somebody asks beyond it.
+    pub(crate) fn poll_released(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        Poll::Ready(match ready!(self.poll_piece(cx)) {
+            Piece::Data(bytes) => Some(bytes),
+            Piece::Ending => {
+                let before_end = self.pump.as_mut().and_then(|pump| pump.before_end());
+                before_end.or_else(|| Some(self.end()).filter(|bytes| !bytes.is_empty()))
+            }
+            Piece::Over => None,
+        })
+    }
+}
+
+/// A piece of a stream on its way to its client.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    /// Bytes, never empty.
+    Data(Bytes),
+    /// What is left are the last bytes, few of them, for [`Body::end`] to give once they can be sent.
+    Ending,
+    /// There is no more.
+    Over,
 }
 
 impl Drop for Body {
@@ -95,6 +134,8 @@ pub(crate) struct StreamPump {
     context: StreamContext,
     cut: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
     watches_cut: bool,
+    /// All has come that there is, and only the last of it is still `released`.
+    is_ending: bool,
 }
 
 /// What a stream was begun with.
@@ -115,7 +156,9 @@ pub(crate) struct StreamContext {
 pub(crate) enum PumpStep {
     /// Bytes for the client, never empty.
     Released(Bytes),
-    /// The last bytes, possibly none; the record is complete.
+    /// It is whole; [`StreamPump::end`] gives the last bytes.
+    Ending,
+    /// It broke off. The last bytes, possibly none; the record is complete.
     Ended(Bytes),
 }
 
@@ -145,13 +188,17 @@ impl StreamPump {
             cut: context.shutdown.clone().into_cut(),
             context,
             watches_cut: false,
+            is_ending: false,
         }
     }
 
     /// Takes the stream one step further.
     pub(crate) fn poll_step(&mut self, cx: &mut Context<'_>, audience: Audience) -> Poll<PumpStep> {
+        if self.is_ending {
+            return Poll::Ready(PumpStep::Ending);
+        }
         if self.rewriter.is_done() {
-            return Poll::Ready(self.done(cx, audience));
+            return Poll::Ready(self.done(cx));
         }
         if !self.released.is_empty() {
             return Poll::Ready(PumpStep::Released(std::mem::take(&mut self.released)));
@@ -169,7 +216,7 @@ impl StreamPump {
                     let bytes = self.rewriter.push(chunk);
                     if self.rewriter.is_done() {
                         self.released = bytes;
-                        return Poll::Ready(self.done(cx, audience));
+                        return Poll::Ready(self.done(cx));
                     }
                     if !bytes.is_empty() {
                         return Poll::Ready(PumpStep::Released(bytes));
@@ -185,8 +232,24 @@ impl StreamPump {
         }
     }
 
+    /// Completes the record of a stream that is whole, and gives the last bytes.
+    pub(crate) fn end(&mut self, audience: Audience) -> Bytes {
+        let trailer = self.conclude(&UpstreamEnd::Whole, audience, Rewriter::trailer);
+        join(std::mem::take(&mut self.released), trailer)
+    }
+
+    /// Of what [`Self::end`] would give, the provider's part, its last byte alone; `None` when that is gone.
+    fn before_end(&mut self) -> Option<Bytes> {
+        let length = self.released.len();
+        (length > 0).then(|| self.released.split_to((length - 1).max(1)))
+    }
+
     /// Completes the record of a stream that nobody will read on; a shutdown is told as one.
     pub(crate) fn abandon(mut self) {
+        if self.is_ending {
+            self.end(Audience::Gone);
+            return;
+        }
         let end = if self.context.shutdown.is_cut() {
             UpstreamEnd::ShutDown
         } else {
@@ -227,21 +290,35 @@ impl StreamPump {
     }
 
     /// The upstream's `[DONE]` has come: the trailer follows it in the same write.
-    fn done(&mut self, cx: &mut Context<'_>, audience: Audience) -> PumpStep {
+    fn done(&mut self, cx: &mut Context<'_>) -> PumpStep {
         if let Some(upstream) = self.upstream.take() {
             drain::give_back(upstream, cx);
         }
-        let trailer = self.conclude(&UpstreamEnd::Whole, audience, Rewriter::trailer);
-        PumpStep::Ended(join(std::mem::take(&mut self.released), trailer))
+        self.ending()
+    }
+
+    /// It is whole. What is released goes ahead, but for as much as can be sent at once.
+    fn ending(&mut self) -> PumpStep {
+        self.is_ending = true;
+        self.upstream = None;
+        match self.released.len().saturating_sub(LAST_BYTES) {
+            0 => PumpStep::Ending,
+            ahead => PumpStep::Released(self.released.split_to(ahead)),
+        }
     }
 
     /// The upstream ended cleanly, with or without `[DONE]`.
     fn ended(&mut self, audience: Audience) -> PumpStep {
         let (tail, stream_end) = self.rewriter.finish();
-        let end = match stream_end {
-            StreamEnd::Done => UpstreamEnd::Whole,
-            StreamEnd::CompleteWithoutDone if self.context.requires_done => UpstreamEnd::Unmarked,
-            StreamEnd::CompleteWithoutDone => UpstreamEnd::Whole,
+        match stream_end {
+            StreamEnd::CompleteWithoutDone if self.context.requires_done => {
+                let trailer = self.conclude(&UpstreamEnd::Unmarked, audience, Rewriter::trailer);
+                PumpStep::Ended(join(tail, trailer))
+            }
+            StreamEnd::Done | StreamEnd::CompleteWithoutDone => {
+                self.released = tail;
+                self.ending()
+            }
             StreamEnd::Incomplete => {
                 let message = "the provider ended the stream before it was complete";
                 let PumpStep::Ended(rest) =
@@ -249,11 +326,9 @@ impl StreamPump {
                 else {
                     return PumpStep::Ended(tail);
                 };
-                return PumpStep::Ended(join(tail, rest));
+                PumpStep::Ended(join(tail, rest))
             }
-        };
-        let trailer = self.conclude(&end, audience, Rewriter::trailer);
-        PumpStep::Ended(join(tail, trailer))
+        }
     }
 
     /// The stream ends here, and the client is told so; after the provider's own error event there is nothing to add.
@@ -372,4 +447,7 @@ fn join(first: Bytes, second: Bytes) -> Bytes {
     both.freeze()
 }
 
+/// Of the provider's bytes these at most are held back until they can be sent: one read may bring a thousand events and the
+/// end, of which a client may take none.
+const LAST_BYTES: usize = 4096;
 const SHUTTING_DOWN: &str = "arbstr is shutting down and its grace period is over";

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-use crate::relay;
+use crate::relay::{self, Piece};
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -30,6 +30,24 @@ impl ResponseBody {
     /// A stream that is relayed as it comes.
     pub(crate) fn relayed(body: relay::Body) -> Self {
         Self(Kind::Relayed(Box::new(body)))
+    }
+}
+
+impl ResponseBody {
+    /// What comes next.
+    pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
+        match &mut self.0 {
+            Kind::Whole(body) => Poll::Ready(body.take().map_or(Piece::Over, Piece::Data)),
+            Kind::Relayed(body) => body.poll_piece(cx),
+        }
+    }
+
+    /// The last bytes, after [`Piece::Ending`].
+    pub(crate) fn end(&mut self) -> Bytes {
+        match &mut self.0 {
+            Kind::Whole(_) => Bytes::new(),
+            Kind::Relayed(body) => body.end(),
+        }
     }
 }
 

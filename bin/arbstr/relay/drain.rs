@@ -51,6 +51,10 @@ async fn read_on(mut pump: StreamPump, drain_max: Duration) {
         while left > 0 {
             match std::future::poll_fn(|cx| pump.poll_step(cx, Audience::Gone)).await {
                 PumpStep::Released(bytes) => left = left.saturating_sub(bytes.len()),
+                PumpStep::Ending => {
+                    pump.end(Audience::Gone);
+                    return true;
+                }
                 PumpStep::Ended(_) => return true,
             }
             // A provider that always has more must not keep the time limit from being looked at.

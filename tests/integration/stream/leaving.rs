@@ -1,5 +1,10 @@
 //! Clients that leave: what becomes of the upstream, the cost and the row.
 
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -257,3 +262,66 @@ const CLIENTS: usize = 1_000;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 const LEFT: &str = "client left its stream";
+
+/// What was gathered for a client was taken for sent: one that reads nothing, and was cut off for it, was a success if the
+/// end of its stream was among what arbstr still held.
+#[test]
+fn only_a_client_that_got_done_is_a_success() {
+    const STEP: usize = 4 * 1024;
+    let size = Arc::new(AtomicUsize::new(16 * 1024 * 1024));
+    let next_size = Arc::clone(&size);
+    let provider = Provider::by(move |_, _| {
+        let text = chunk(&"x".repeat(STEP - chunk("").len()));
+        let count = next_size.fetch_add(STEP, Ordering::Relaxed) / STEP;
+        Answer::sse()
+            .send(text.repeat(count))
+            .send(finish("stop"))
+            .send(DONE)
+    });
+    let arbstr = Setup::of(&provider)
+        .set("timeouts", "client_stall = 1")
+        .start();
+    let sleeper = || {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a small buffer");
+        socket
+            .connect(&arbstr.address().into())
+            .expect("arbstr listens");
+        let mut socket = TcpStream::from(socket);
+        let body = ask_stream("model-a");
+        let (address, length) = (arbstr.address(), body.len());
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: {address}\r\ncontent-length: {length}"
+        );
+        socket
+            .write_all(format!("{head}\r\n\r\n{body}").as_bytes())
+            .expect("it is taken");
+        socket
+    };
+    let wake = |mut socket: TcpStream| {
+        let mut got = Vec::new();
+        // A connection that is reset was read to where it was.
+        let _ = socket.read_to_end(&mut got);
+        String::from_utf8(got).expect("text")
+    };
+    let first = sleeper();
+    arbstr.wait_for_log("the client reads nothing", 1);
+    let room = wake(first).len();
+    size.store(room.saturating_sub(12 * STEP), Ordering::Relaxed);
+    let sleepers: Vec<TcpStream> = (0..20).map(|_| sleeper()).collect();
+    thread::sleep(Duration::from_millis(2_500));
+    let mut kinds = BTreeSet::new();
+    for socket in sleepers {
+        let got = wake(socket);
+        let id = got.split("x-arbstr-request-id: ").nth(1).expect("a head");
+        let verdict = arbstr.row(&id[..36]).verdict();
+        let expected = match got.contains(DONE) {
+            true => (true, None),
+            false => (false, Some("client_disconnected".to_owned())),
+        };
+        assert_eq!(verdict, expected, "after {} bytes", got.len());
+        kinds.insert(verdict.0);
+    }
+    assert!(kinds.contains(&false), "nobody was cut off");
+}

@@ -12,13 +12,15 @@ use arbstr_http1::server::{Content, Ending, write_chunk, write_head, write_last_
 use bytes::Bytes;
 use hyper::body::Body as _;
 use hyper::{Response, StatusCode};
-use tokio::io::{AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use tokio::io::{AsyncWrite as _, AsyncWriteExt as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::WriteHalf;
 
 use super::date;
 use crate::api::ResponseBody;
 use crate::buffer_pool;
+use crate::relay::Piece;
 use crate::server::stall::StallGuard;
 use crate::unwritten::{Unwritten, WriteParts};
 
@@ -168,23 +170,32 @@ impl<'a> Outgoing<'a> {
         is_over: &mut bool,
     ) -> Poll<io::Result<()>> {
         loop {
-            let out = self.unwritten.head_mut();
-            while !*is_over && out.len() < MOST_GATHERED {
-                match Pin::new(&mut *body).poll_frame(cx) {
-                    Poll::Pending => break,
-                    Poll::Ready(frame) => {
-                        let data = frame.and_then(|frame| match frame {
-                            Ok(frame) => frame.into_data().ok(),
-                            Err(never) => match never {},
-                        });
-                        *is_over = data.is_none();
-                        match (data, content) {
-                            (Some(data), Content::Chunked) => write_chunk(out, &data),
-                            (Some(data), _) => out.extend_from_slice(&data),
-                            (None, Content::Chunked) => write_last_chunk(out),
-                            (None, _) => {}
-                        }
+            while !*is_over && self.unwritten.head_mut().len() < MOST_GATHERED {
+                let Poll::Ready(piece) = body.poll_piece(cx) else {
+                    break;
+                };
+                let data = match piece {
+                    Piece::Data(data) => data,
+                    Piece::Ending if self.is_behind() => break,
+                    Piece::Ending if self.has_room()? => body.end(),
+                    Piece::Ending if !self.unwritten.is_sent() => break,
+                    Piece::Ending => {
+                        ready!(self.poll_room(cx))?;
+                        continue;
                     }
+                    Piece::Over => {
+                        *is_over = true;
+                        if content == Content::Chunked {
+                            write_last_chunk(self.unwritten.head_mut());
+                        }
+                        break;
+                    }
+                };
+                let out = self.unwritten.head_mut();
+                if content == Content::Chunked {
+                    write_chunk(out, &data);
+                } else {
+                    out.extend_from_slice(&data);
                 }
             }
             if self.unwritten.is_sent() {
@@ -196,6 +207,34 @@ impl<'a> Outgoing<'a> {
             }
             ready!(self.poll_flush(cx))?;
         }
+    }
+
+    /// Whether more waits to be sent than may go along with the end of a stream.
+    fn is_behind(&mut self) -> bool {
+        self.unwritten.sent() > 0 || self.unwritten.head_mut().len() > MOST_BEFORE_END
+    }
+
+    /// Whether the client takes the end of a stream now: the system says so while a third of the socket's buffer is free.
+    /// That all before was taken proves little, it may have filled the buffer.
+    fn has_room(&self) -> io::Result<bool> {
+        let socket: &TcpStream = self.socket.as_ref();
+        let mut asked = [PollFd::new(socket, PollFlags::OUT)];
+        rustix::event::poll(&mut asked, Some(&Timespec::default()))?;
+        let told = asked[0].revents();
+        if told.intersects(PollFlags::ERR | PollFlags::HUP) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(told.contains(PollFlags::OUT))
+    }
+
+    /// Ready when it is time to ask again for room, which there was none of.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let socket: &TcpStream = self.socket.as_ref();
+        // What the runtime took the socket for is out of date: the last write filled it to the brim.
+        let is_full = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        let _ = socket.try_io(Interest::WRITABLE, is_full);
+        let ready = socket.poll_write_ready(cx);
+        self.stall.watch(cx, ready, false)
     }
 
     /// Writes what there is.
@@ -235,5 +274,7 @@ impl WriteParts for Socket<'_, '_> {
 
 /// A stream gives no more at once while its client has so much to take.
 const MOST_GATHERED: usize = 32 * 1024;
+/// What may leave in one write with the end of a stream.
+const MOST_BEFORE_END: usize = 4096;
 /// Of the next requests.
 const MOST_EARLY: usize = 4096;
