@@ -14,20 +14,21 @@ use hyper::Request;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
 
 use self::guard::Guard;
+use self::window::StreamTasks;
 use super::closing::Closing;
 use crate::api::{self, ReadResult, RequestBody};
 use crate::app::App;
 
 /// How its connections are served.
-pub(super) struct Http2(http2::Builder<TokioExecutor>);
+pub(super) struct Http2(http2::Builder<StreamTasks>);
 
 impl Http2 {
     pub(super) fn new() -> Self {
-        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        let mut http2 = http2::Builder::new(StreamTasks);
         http2
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS)
