@@ -194,7 +194,10 @@ impl Observer {
         }
         let said_before = self.text_bytes;
         let (edit, taught) = self.read(data, hide_usage);
-        if !taught {
+        if taught {
+            // It may have brought names that the likes of the one remembered take back.
+            self.template.forget();
+        } else {
             let said = self.text_bytes - said_before;
             self.template.adopt(data, said, &edit);
         }

@@ -58,14 +58,19 @@ impl Template {
 
     /// Remembers a chunk from which nothing was learned, how much it says, and what a client must not see of it.
     pub(super) fn adopt(&mut self, chunk: &[u8], text_bytes: u64, edit: &Edit) {
+        self.forget();
         self.hole_count = 0;
         self.text_bytes = text_bytes;
-        self.chunk.clear();
         self.cuts.clear();
         if chunk.len() <= MAX_LENGTH && *edit != Edit::Drop {
             self.chunk.extend_from_slice(chunk);
             self.cuts.extend(edit.cuts().cloned());
         }
+    }
+
+    /// Remembers none.
+    pub(super) fn forget(&mut self) {
+        self.chunk.clear();
     }
 
     /// How much a recognised chunk of that length says: it differs in its strings alone.

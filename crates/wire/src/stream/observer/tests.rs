@@ -241,3 +241,16 @@ fn counts_what_a_stream_says_recognised_or_not() {
     let said: usize = words.iter().map(|word| word.len()).sum();
     assert_eq!(seen(&events).observation().text_bytes, said as u64);
 }
+
+#[test]
+fn a_name_that_an_event_with_usage_brought_is_taken_back() {
+    let chunk = |text: &str| {
+        format!(
+            r#"{{"id":"c1","model":"m1","choices":[{{"index":0,"delta":{{"content":"{text}"}},"finish_reason":null}}]}}"#
+        )
+    };
+    let usage = r#"{"id":"c2","model":"m2","choices":[],"usage":{"prompt_tokens":1}}"#;
+    let observer = seen(&[&chunk("a"), &chunk("b"), usage, &chunk("c")]);
+    let seen = observer.observation();
+    assert_eq!((seen.id, seen.model), (Some("c1"), Some("m1")));
+}
