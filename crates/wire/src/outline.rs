@@ -10,6 +10,16 @@ use crate::json::{Cursor, JsonError, Kind, Str, whole_number};
 use crate::text_bytes;
 use crate::usage::{ReportedCost, Usage, is_other_tier};
 
+/// The members whose strings [`Outline::read`] looks into, in quotes: another text there means another thing.
+pub(crate) const READ_STRINGS: [&[u8]; 6] = [
+    b"\"id\"",
+    b"\"model\"",
+    b"\"object\"",
+    b"\"error\"",
+    b"\"service_tier\"",
+    b"\"finish_reason\"",
+];
+
 /// The members of interest of one JSON object.
 #[derive(Debug, Default)]
 pub(crate) struct Outline<'a> {

@@ -30,7 +30,7 @@ pub(super) fn any_in(data: &[u8], null_usage: bool) -> bool {
         || has_value(data, &needles.usage, |value| {
             !null_usage && value.starts_with(b"null")
         })
-        || has_value(data, &needles.error, |value| value.starts_with(b"null"))
+        || says_error(data, &needles.error)
         || escaped_key_in(data)
 }
 
@@ -49,6 +49,16 @@ fn has_value(data: &[u8], key: &Finder<'_>, is_empty: impl Fn(&[u8]) -> bool) ->
         let rest = data[at + length..].trim_ascii_start();
         rest.strip_prefix(b":")
             .is_some_and(|value| !is_empty(value.trim_ascii_start()))
+    })
+}
+
+/// Whether the word stands somewhere as a key with a value that is not null, or as a value: what an `object` may be.
+fn says_error(data: &[u8], word: &Finder<'_>) -> bool {
+    let length = word.needle().len();
+    word.find_iter(data).any(|at| {
+        let rest = data[at + length..].trim_ascii_start();
+        rest.strip_prefix(b":")
+            .is_none_or(|value| !value.trim_ascii_start().starts_with(b"null"))
     })
 }
 
@@ -90,6 +100,8 @@ mod tests {
             r#"{"finish_reason":nul}"#,
             r#"{"error":{"message":"x"}}"#,
             r#"{"error":"x"}"#,
+            r#"{"object":"error"}"#,
+            "{\"object\" : \"error\"\n,\"error\":null}",
             r#"{"\u0075sage":{}}"#,
             r#"{"finish\u005Freason":"stop"}"#,
             r#"{"usag\u0065":{}}"#,

@@ -9,21 +9,19 @@
 //!   └────────────── same ────────────────────┘ hole └────────────── same ──────────────────┘
 //! ```
 //!
-//! Which strings vary is found out as chunks come. Names that the observer reads are never holes.
+//! Which strings vary is found out as chunks come. What the observer reads is never a hole.
 
 use std::ops::Range;
 
 use super::observer::Edit;
 use crate::json::pass_string;
+use crate::outline::READ_STRINGS;
 
 /// Chunks larger than this are not worth remembering.
 const MAX_LENGTH: usize = 1024;
 
 /// Strings that may vary.
 const MAX_HOLES: usize = 4;
-
-/// Members whose strings are read, so that another text means another thing.
-const READ_KEYS: [&[u8]; 3] = [b"\"id\"", b"\"model\"", b"\"finish_reason\""];
 
 /// A chunk that taught nothing, and where its likes differ from it.
 #[derive(Debug, Default)]
@@ -152,7 +150,7 @@ impl Template {
         let key = before
             .strip_suffix(b":")
             .map_or(&b""[..], <[u8]>::trim_ascii_end);
-        !is_key && !READ_KEYS.iter().any(|read| key.ends_with(read))
+        !is_key && !READ_STRINGS.iter().any(|read| key.ends_with(read))
     }
 
     /// The cuts, moved by what the strings before them are longer or shorter.

@@ -23,6 +23,8 @@ fn event() -> impl Strategy<Value = String> {
         "data: {\"error\":null,\"id\":\"\",\"model\":\"\",\"created\":0}\n\n",
         "data: {\"created\":12,\"id\":\"c2\",\"usage\":{}}\n\n",
         "event: error\nid: 4\ndata: {\"error\":\"text\"}\nretry: 10\n\n",
+        "data: {\"object\":\"ping\",\"message\":\"a\"}\n\n",
+        "data: {\"object\":\"error\",\"message\":\"b\"}\n\n",
         "data: {\"usage\":null\n\n",
         "data: {\"usage\":{\"prompt_tokens\":1}} x\n\n",
         "data: [1,\"usage\"]\n\n",
@@ -69,10 +71,17 @@ fn alike() -> impl Strategy<Value = String> {
         ",\"usage\":null",
         ",\"usage\":{\"prompt_tokens\":4}",
     ]);
+    let error = prop::sample::select(vec![
+        "",
+        "",
+        ",\"error\":\"\"",
+        ",\"error\":\"\"",
+        ",\"error\":\"boom\"",
+    ]);
     let names = prop::sample::select(vec![("c1", "m"), ("c1", "m"), ("c2", "m"), ("", "")]);
-    (names, text.clone(), reason, usage, text).prop_map(|((id, model), content, reason, usage, padding)| {
+    (names, text.clone(), reason, usage, error, text).prop_map(|((id, model), content, reason, usage, error, padding)| {
         format!(
-            "data: {{\"id\":\"{id}\",\"model\":\"{model}\",\"choices\":[{{\"delta\":{{\"content\":\"{content}\"}},\"finish_reason\":{reason}}}]{usage},\"p\":\"{padding}\"}}\n\n"
+            "data: {{\"id\":\"{id}\",\"model\":\"{model}\",\"choices\":[{{\"delta\":{{\"content\":\"{content}\"}},\"finish_reason\":{reason}}}]{usage}{error},\"p\":\"{padding}\"}}\n\n"
         )
     })
 }

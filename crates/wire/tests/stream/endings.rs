@@ -521,3 +521,45 @@ fn an_error_event_tells_no_secret() {
         "untouched where nobody names a secret"
     );
 }
+
+#[test]
+fn an_error_that_looks_like_the_events_before_it_tells_no_secret() {
+    let key = "sk-live-0123456789abcdef";
+    let chunk = |text: &str, error: &str| {
+        format!(
+            "data: {{\"id\":\"c1\",\"model\":\"mm\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":null}}],\"error\":\"{error}\"}}\n\n"
+        )
+    };
+    let object = |kind: &str, message: &str| {
+        format!("data: {{\"object\":\"{kind}\",\"message\":\"{message}\"}}\n\n")
+    };
+    let named = |text: &str| HI.replace("hi", text);
+    for stream in [
+        [chunk("a", ""), chunk("b", ""), chunk("c", key)],
+        [chunk("a", ""), chunk("a", ""), chunk("a", key)],
+        [
+            object("ping", "a"),
+            object("ping", "b"),
+            object("error", key),
+        ],
+        [
+            named("a"),
+            named("b"),
+            format!(
+                "data: {{\"id\":\"c1\",\"model\":\"m1\",\"object\":\"error\",\"message\":\"{key}\"}}\n\n"
+            ),
+        ],
+    ] {
+        let stream = stream.concat();
+        for size in [1, 40, 10_000] {
+            let mut rewriter = Rewriter::new(ASKED).redacting(Arc::new(vec![key.to_owned()]));
+            let mut client = Vec::new();
+            for piece in stream.as_bytes().chunks(size) {
+                client.extend_from_slice(&rewriter.push(Bytes::copy_from_slice(piece)));
+            }
+            assert_eq!(String::from_utf8(client).unwrap(), stream.replace(key, ""));
+            assert!(rewriter.observation().error.is_some(), "{stream}");
+            assert_eq!(rewriter.first_event(), FirstEvent::Good);
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use arbstr_wire::{ReportedCost, Usage};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, Value};
 
 /// What a plain reading finds.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -125,8 +125,8 @@ impl Plain {
         let Some(members) = Members::of(&text) else {
             return;
         };
-        self.errors += usize::from(members.last("error", |value| value != "null").is_some());
         let choices = members.last("choices", |value| value.starts_with('['));
+        self.errors += usize::from(is_error(&members, choices.is_some()));
         let choices: Vec<&RawValue> = choices
             .map(|choices| serde_json::from_str(choices).expect("part of valid JSON"))
             .unwrap_or_default();
@@ -161,6 +161,19 @@ impl Plain {
         self.usage = usage
             .map(|usage| usage.or_reported_cost(stated_cost(&members)))
             .or(self.usage);
+    }
+}
+
+/// An `error` that says something, or stands in the place of an answer, as an object does that calls itself one.
+fn is_error(members: &Members, has_choices: bool) -> bool {
+    let of_name = members.last("object", |value| value.starts_with('"')) == Some("\"error\"");
+    let empty = ["\"\"", "{}", "[]", "false"];
+    match members.last("error", |value| value != "null") {
+        Some(error) => {
+            let error: Value = serde_json::from_str(error).expect("part of valid JSON");
+            !has_choices || !empty.contains(&&*error.to_string())
+        }
+        None => of_name && !has_choices,
     }
 }
 

@@ -1,5 +1,7 @@
 //! What one event teaches the observer.
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn seen(events: &[&str]) -> Observer {
@@ -253,4 +255,134 @@ fn a_name_that_an_event_with_usage_brought_is_taken_back() {
     let observer = seen(&[&chunk("a"), &chunk("b"), usage, &chunk("c")]);
     let seen = observer.observation();
     assert_eq!((seen.id, seen.model), (Some("c1"), Some("m1")));
+}
+
+#[test]
+fn an_error_that_looks_like_the_events_before_it_is_one() {
+    let chunk = |text: &str, error: &str| {
+        format!(
+            r#"{{"id":"c1","model":"mm","choices":[{{"index":0,"delta":{{"content":"{text}"}},"finish_reason":null}}],"error":"{error}"}}"#
+        )
+    };
+    let object = |name: &str, kind: &str, message: &str| {
+        format!(r#"{{"id":"{name}","model":"mm","object":"{kind}","message":"{message}"}}"#)
+    };
+    let [pings, many]: [Vec<String>; 2] =
+        [2, 20].map(|count| vec![r#"{"object":"ping","message":"a"}"#.to_owned(); count]);
+    let error = r#"{"object":"error","message":"boom"}"#.to_owned();
+    for (before, error) in [
+        (vec![chunk("a", "")], chunk("a", "boom")),
+        (vec![chunk("a", ""), chunk("b", "")], chunk("c", "boom")),
+        (vec![object("c1", "ping", "a")], object("c1", "error", "b")),
+        (vec![chunk("a", ""); 2], object("c1", "error", "boom")),
+        (pings, error.clone()),
+        (many, error),
+    ] {
+        let before: Vec<&str> = before.iter().map(String::as_str).collect();
+        let mut observer = seen(&before);
+        assert_eq!(observer.error_events(), 0, "{before:?}");
+        observer.observe(error.as_bytes());
+        assert_eq!(observer.error_events(), 1, "{error} after {before:?}");
+        let seen = observer.observation().error.unwrap();
+        assert!(["boom", "b"].contains(&&*seen.message), "{seen:?}");
+    }
+}
+
+/// What a member may say, the usual first. All of it has been seen, or is one step beside what has.
+const MEMBERS: [(&str, &[&str]); 11] = [
+    ("id", &[r#""c1""#, r#""c2""#, r#""""#, "null"]),
+    ("model", &[r#""m1""#, r#""m2""#, r#""""#]),
+    ("object", &[r#""ping""#, r#""error""#, r#""""#, "{}"]),
+    (
+        "error",
+        &[
+            r#""""#,
+            r#""boom""#,
+            "null",
+            "{}",
+            r#"{"message":""}"#,
+            r#"{"message":"boom"}"#,
+            "[ ]",
+            "false",
+            "0",
+        ],
+    ),
+    (
+        "choices",
+        &[
+            r#"[{"index":0,"delta":{"content":"a"},"finish_reason":""}]"#,
+            r#"[{"index":0,"delta":{"content":"bc"},"finish_reason":""}]"#,
+            r#"[{"index":0,"delta":{"content":"error"},"finish_reason":"stop"}]"#,
+            r#"[{"index":0,"delta":{"error":"a","id":"b"},"finish_reason":null}]"#,
+            r#"[{"index":0,"text":"a","usage":{"prompt_tokens":3}}]"#,
+            "[]",
+            "null",
+            r#""a""#,
+        ],
+    ),
+    (
+        "usage",
+        &[
+            "null",
+            r#""a""#,
+            "{}",
+            r#"{"prompt_tokens":1,"service_tier":"flex"}"#,
+        ],
+    ),
+    ("service_tier", &[r#""default""#, r#""flex""#]),
+    ("cost", &[r#""a""#, r#"{"total_msats":5}"#]),
+    ("message", &[r#""a""#, r#""error""#, r#""b\"usage\":{}""#]),
+    ("code", &["1", r#""a""#, r#""b""#]),
+    ("data", &[r#""a""#, "[]", "null"]),
+];
+
+/// Some events with the same members, which differ in what a few of them say. Any member may be there twice, but for the
+/// two names: where a known one stands somewhere, the search takes it for the name.
+fn alike() -> impl Strategy<Value = Vec<String>> {
+    let names = prop::collection::vec(0..MEMBERS.len(), 1..7);
+    let says = prop::collection::vec(prop_oneof![3 => Just(0), 1 => 0..9usize], 7);
+    (names, prop::collection::vec(says, 1..6)).prop_map(|(mut names, events)| {
+        for once in ["id", "model"] {
+            let mut seen = false;
+            names.retain(|name| MEMBERS[*name].0 != once || !std::mem::replace(&mut seen, true));
+        }
+        let event = |says: Vec<usize>| {
+            let members = names.iter().zip(says).map(|(name, says)| {
+                let (name, values) = MEMBERS[*name];
+                format!("\"{name}\":{}", values[says % values.len()])
+            });
+            format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+        };
+        events.into_iter().map(event).collect()
+    })
+}
+
+/// Reads an event as if none had come that looks like it, and no search could spare the reading.
+fn inspect_anew(observer: &mut Observer, data: &[u8], hide_usage: bool) -> Edit {
+    observer.template = Template::new();
+    observer.identity_tries = 1;
+    let id = observer.id.take();
+    let edit = observer.inspect(data, hide_usage);
+    observer.id = observer.id.take().or(id);
+    edit
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(5000))]
+
+    /// How much is said is left out: it is weighed roughly where nothing is parsed.
+    #[test]
+    fn an_event_like_others_teaches_what_it_would_teach_alone(
+        events in alike(), is_named in any::<bool>(), hide_usage in any::<bool>()
+    ) {
+        let first = Some(r#"{"id":"c1","model":"m1","choices":[]}"#.to_owned());
+        let (mut quick, mut slow) = (Observer::new(1), Observer::new(1));
+        for event in first.into_iter().filter(|_| is_named).chain(events) {
+            let edit = quick.inspect(event.as_bytes(), hide_usage);
+            prop_assert_eq!(edit, inspect_anew(&mut slow, event.as_bytes(), hide_usage), "{}", &event);
+            prop_assert_eq!(quick.error_events(), slow.error_events(), "{}", &event);
+            let learned = |observer: &Observer| format!("{:?}", Observation { text_bytes: 0, ..observer.observation() });
+            prop_assert_eq!(learned(&quick), learned(&slow), "{}", &event);
+        }
+    }
 }
