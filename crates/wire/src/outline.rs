@@ -195,9 +195,12 @@ impl<'a> Outline<'a> {
     }
 }
 
-/// What servers write that have no word for nothing.
-const fn is_empty(value: &[u8]) -> bool {
-    matches!(value, b"\"\"" | b"{}" | b"[]" | b"false")
+/// Whether a value is what servers write that have no word for nothing, however far its brackets stand apart.
+fn is_empty(value: &[u8]) -> bool {
+    match value {
+        [b'{', inside @ .., b'}'] | [b'[', inside @ .., b']'] => inside.trim_ascii().is_empty(),
+        _ => matches!(value, b"\"\"" | b"false"),
+    }
 }
 
 fn bit_of(index: u64) -> u128 {
@@ -324,11 +327,16 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_error_beside_choices_is_none() {
+    fn an_empty_error_beside_choices_is_none_whatever_its_spacing() {
         for (text, expected) in [
             (r#"{"choices":[],"error":""}"#, false),
             (r#"{"error":{},"choices":[{}]}"#, false),
             (r#"{"choices":[],"error":false}"#, false),
+            (r#"{"choices":[],"error":{ }}"#, false),
+            ("{\"choices\":[],\"error\" : [\r\n\t] }", false),
+            (r#"{"choices":[],"error":[ 0 ]}"#, true),
+            (r#"{"choices":[],"error":" "}"#, true),
+            (r#"{"choices":null,"error":{ }}"#, true),
             (r#"{"choices":[],"error":{"code":1}}"#, true),
             (r#"{"choices":null,"error":{}}"#, true),
             (r#"{"error":""}"#, true),

@@ -315,6 +315,15 @@ fn the_gate_opens_on_the_first_event_that_is_no_error() {
         ),
         ("data: garbage\n\n", FirstEvent::Good),
         ("data: {\"choices\":[{\"error\":{}}]}\n\n", FirstEvent::Good),
+        (
+            "data: {\"choices\":[{}],\"error\":{ }}\n\n",
+            FirstEvent::Good,
+        ),
+        (
+            "data: {\"choices\":[{}],\"error\":[\r\ndata: ]}\r\n\r\n",
+            FirstEvent::Good,
+        ),
+        ("data: {\"error\":{ }}\n\n", FirstEvent::Error),
         ("data: {\"choices\":[],\"usage\":{}}\n\n", FirstEvent::Good),
         (
             "data: {\"error\":{\"message\":\"m\"}}\n\n",
