@@ -196,7 +196,7 @@ impl<'a> Outline<'a> {
 }
 
 /// Whether a value is what servers write that have no word for nothing, however far its brackets stand apart.
-fn is_empty(value: &[u8]) -> bool {
+pub(crate) fn is_empty(value: &[u8]) -> bool {
     match value {
         [b'{', inside @ .., b'}'] | [b'[', inside @ .., b']'] => inside.trim_ascii().is_empty(),
         _ => matches!(value, b"\"\"" | b"false"),

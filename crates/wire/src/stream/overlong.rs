@@ -3,28 +3,40 @@
 //! A provider that quotes a long prompt in its error passes any limit. Such an error must still be told from an answer,
 //! or a client gets it where another provider would have served.
 
-/// Whether the block of lines that begins so is an event whose data is an object with a non-null `error` in front.
+use crate::json::{Cursor, Kind};
+use crate::outline::is_empty;
+
+/// Whether the block of lines that begins so is an event whose data is an object with an `error` in front that says
+/// something. Whether choices stand beside an empty one is not known yet, but something long does, and that is an answer.
 pub(super) fn is_error(head: &[u8]) -> bool {
-    data(head)
-        .and_then(value_of_error)
-        .is_some_and(|value| value != b'n')
+    let data = data(head);
+    let mut cursor = Cursor::new(&data);
+    if cursor.open_object().is_err() {
+        return false;
+    }
+    match cursor.next_key() {
+        Ok(Some(key)) if key.is("error") => says_something(&mut cursor),
+        _ => false,
+    }
 }
 
-/// What follows the first `data:` of the block.
-fn data(head: &[u8]) -> Option<&[u8]> {
-    head.split(|byte| matches!(byte, b'\r' | b'\n'))
-        .find_map(|line| line.strip_prefix(b"data:"))
+/// Whether the value here is neither null nor empty; one that goes on behind what is at hand is not.
+fn says_something(cursor: &mut Cursor<'_>) -> bool {
+    match cursor.peek() {
+        Err(_) | Ok(Kind::Null) => false,
+        Ok(_) => cursor
+            .slice_skipped()
+            .map_or(true, |value| !is_empty(value)),
+    }
 }
 
-/// The first byte of the value, if `error` is the object's first member.
-fn value_of_error(data: &[u8]) -> Option<u8> {
-    let member = data.trim_ascii_start().strip_prefix(b"{")?;
-    let value = member
-        .trim_ascii_start()
-        .strip_prefix(b"\"error\"")?
-        .trim_ascii_start()
-        .strip_prefix(b":")?;
-    value.trim_ascii_start().first().copied()
+/// The lines of data in the block, the last perhaps cut short.
+fn data(head: &[u8]) -> Vec<u8> {
+    let lines = head.split(|byte| matches!(byte, b'\r' | b'\n'));
+    let contents: Vec<&[u8]> = lines
+        .filter_map(|line| line.strip_prefix(b"data:"))
+        .collect();
+    contents.join(&b'\n')
 }
 
 #[cfg(test)]
@@ -32,7 +44,7 @@ mod tests {
     use super::is_error;
 
     #[test]
-    fn only_an_error_in_front_is_one() {
+    fn only_an_error_in_front_that_says_something_is_one() {
         for (head, expected) in [
             ("data: {\"error\":{\"message\":\"too long: ", true),
             ("data:{ \"error\" : \"too long: ", true),
@@ -41,6 +53,15 @@ mod tests {
                 true,
             ),
             ("data: {\"error\":null,\"choices\":[", false),
+            ("data: {\"error\":\"\",\"choices\":[", false),
+            ("data: {\"error\":{},\"choices\":[", false),
+            ("data: {\"error\" : [ ] ,\"choices\":[", false),
+            ("data: {\"error\":false,\"choices\":[", false),
+            ("data:{\"error\":{\r\ndata:},\"choices\":[", false),
+            ("data: {\r\ndata: \"error\":\r\ndata: {\"code\":", true),
+            ("data: {\"error\":0,\"choices\":[", true),
+            ("data: {\"error\":\"\\u0000\",", true),
+            ("data: {\"\\u0065rror\":[0", true),
             (
                 "data: {\"choices\":[{\"delta\":{\"content\":\"{\\\"error\\\":",
                 false,

@@ -415,11 +415,16 @@ fn the_gate_does_not_wait_for_the_end_of_an_event_that_is_too_large() {
 }
 
 #[test]
-fn an_error_too_large_to_be_held_is_an_error_all_the_same() {
+fn an_error_too_large_to_be_held_is_an_error_all_the_same_and_an_empty_one_is_none() {
     let long = "x".repeat(MAX_EVENT);
     let error = format!("event: error\ndata: {{\"error\":{{\"message\":\"{long}\"}}}}\n\n");
     let answer =
         format!("data: {{\"id\":\"c1\",\"choices\":[],\"error\":null,\"x\":\"{long}\"}}\n\n");
+    let empty = |error: &str| {
+        format!(
+            "data: {{\"error\":{error},\"choices\":[{{\"delta\":{{\"content\":\"{long}\"}}}}]}}\n\n"
+        )
+    };
     let nested = format!(
         "data: {{\"list\":[\n{}data: ]}}\n\n",
         "data: {\"error\":1}\n".repeat(5_000)
@@ -429,6 +434,13 @@ fn an_error_too_large_to_be_held_is_an_error_all_the_same() {
         (format!(": hello\n\n{error}"), FirstEvent::Error, true),
         (format!("{HI}{error}{DONE}"), FirstEvent::Good, true),
         (answer, FirstEvent::Good, false),
+        (empty("\"\""), FirstEvent::Good, false),
+        (empty("{}"), FirstEvent::Good, false),
+        (empty("[ ]"), FirstEvent::Good, false),
+        (empty("false"), FirstEvent::Good, false),
+        (empty("{\ndata: }"), FirstEvent::Good, false),
+        (empty("{\"code\":1}"), FirstEvent::Error, true),
+        (empty("0"), FirstEvent::Error, true),
         (nested, FirstEvent::Good, false),
     ] {
         for size in [1, 14, 1_000, MAX_EVENT - 7, stream.len()] {
