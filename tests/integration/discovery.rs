@@ -270,6 +270,42 @@ fn a_list_that_cannot_be_read_leaves_the_old_one_in_force_and_says_so_once() {
 }
 
 #[test]
+fn an_error_in_place_of_a_list_takes_no_model_away() {
+    let list = listing(&priced(&[("model-a", "0.001"), ("model-b", "0.001")]));
+    let alpha = lister(&list);
+    let arbstr = Setup::new().provider(discovered("alpha", &alpha)).start();
+    wait_for(&arbstr, "the first list", || {
+        standing(&arbstr, 0)["models"] == 2
+    });
+    let (error, nameless) = ("the answer is an error", "the answer names no model");
+    for (body, told) in [
+        (
+            r#"{"code":50505,"message":"Model service overloaded","data":null}"#,
+            error,
+        ),
+        (r#"{"data":[{},5,null]}"#, nameless),
+        (
+            r#"{"object":"error","message":"overloaded","data":null}"#,
+            error,
+        ),
+    ] {
+        *list.lock().unwrap() = Answer::json(200, body);
+        wait_for(&arbstr, body, || {
+            let stands = standing(&arbstr, 0);
+            stands["error"]
+                .as_str()
+                .is_some_and(|why| why.contains(told))
+        });
+        assert_eq!(standing(&arbstr, 0)["models"], 2, "{body}");
+        assert_eq!(arbstr.chat(&ask("model-b")).status, 200, "{body}");
+    }
+    *list.lock().unwrap() = Answer::json(200, r#"{"object":"list","data":null}"#);
+    wait_for(&arbstr, "a list without models", || {
+        standing(&arbstr, 0)["models"] == 0
+    });
+}
+
+#[test]
 fn a_reload_keeps_what_was_discovered() {
     let list = listing(&priced(&[("model-a", "0.001")]));
     let alpha = lister(&list);

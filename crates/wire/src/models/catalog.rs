@@ -3,12 +3,15 @@
 //! Three dialects are in use, and told apart by their members: `pricing` in US dollars per token, `sats_pricing` in
 //! sats per token, and no prices at all. Amounts are kept as the text they came in, since they are money. A list is
 //! somebody else's word, so it is read with bounds: a model that cannot be named is left out and counted, and a list
-//! that is too long is no list.
+//! that is too long is no list. Nor is one without models that may be no list at all: what is read takes the place of the
+//! list before, and an error must not take all models away.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use crate::error::ErrorObject;
 use crate::json::{Cursor, JsonError, Kind};
+use crate::outline::Outline;
 
 /// The models that a list may have.
 pub const MAX_MODELS: usize = 10_000;
@@ -73,6 +76,12 @@ pub enum CatalogError {
     /// JSON of another shape, for instance an error.
     #[error("has no `data` array, expected a JSON model list")]
     NoList,
+    /// An error, with or without an empty list beside it.
+    #[error("is an error, expected a JSON model list")]
+    Error,
+    /// Entries, none of which names a model.
+    #[error("names no model in its list, expected a JSON model list")]
+    Nameless,
     /// More than [`MAX_MODELS`].
     #[error("has more than {MAX_MODELS} models")]
     TooMany,
@@ -82,7 +91,7 @@ impl Catalog {
     /// Reads the body of `GET /models`: an object with a `data` array, or a bare array.
     ///
     /// # Errors
-    /// When it is no such list, or longer than [`MAX_MODELS`].
+    /// When it is no such list, an error, without any usable name in its entries, or longer than [`MAX_MODELS`].
     pub fn read(body: &[u8]) -> Result<Self, CatalogError> {
         match body.trim_ascii_start().first() {
             None => return Err(CatalogError::Empty),
@@ -103,11 +112,16 @@ impl Catalog {
             }
         };
         cursor.end()?;
-        if found {
-            Ok(reading.catalog)
-        } else {
-            Err(CatalogError::NoList)
+        if !found {
+            return Err(CatalogError::NoList);
         }
+        if reading.entries > 0 && reading.named == 0 {
+            return Err(CatalogError::Nameless);
+        }
+        if reading.catalog.models.is_empty() && is_error(body) {
+            return Err(CatalogError::Error);
+        }
+        Ok(reading.catalog)
     }
 }
 
@@ -122,6 +136,8 @@ struct Reading {
     catalog: Catalog,
     places: HashMap<String, usize>,
     entries: usize,
+    /// Entries with a usable name, in use or not.
+    named: usize,
 }
 
 impl Reading {
@@ -155,12 +171,13 @@ impl Reading {
                 Kind::Object => entry(cursor)?,
                 _ => {
                     cursor.pass()?;
-                    None
+                    Entry::Nameless
                 }
             };
+            self.named += usize::from(!matches!(entry, Entry::Nameless));
             match entry {
-                Some(listed) => self.take(listed),
-                None => self.catalog.unusable += 1,
+                Entry::Listed(listed) => self.take(listed),
+                Entry::Nameless | Entry::NotInUse => self.catalog.unusable += 1,
             }
         }
         Ok(())
@@ -182,8 +199,23 @@ impl Reading {
     }
 }
 
-/// One entry; `None` when it has no usable name or is switched off.
-fn entry(cursor: &mut Cursor<'_>) -> Result<Option<ListedModel>, JsonError> {
+/// What one entry of a list is.
+enum Entry {
+    Listed(ListedModel),
+    /// Switched off by the provider's own word.
+    NotInUse,
+    /// Without a usable name.
+    Nameless,
+}
+
+/// Whether a body without models tells of an error, as an answer or an event would.
+fn is_error(body: &[u8]) -> bool {
+    let outline = Outline::read(body).ok().flatten();
+    outline.is_some_and(|outline| outline.error.is_some())
+        || ErrorObject::of_event_without_choices(body).is_some()
+}
+
+fn entry(cursor: &mut Cursor<'_>) -> Result<Entry, JsonError> {
     let (mut id, mut in_dollars, mut in_sats, mut enabled) = (None, None, None, true);
     cursor.open_object()?;
     while let Some(key) = cursor.next_key()? {
@@ -195,10 +227,14 @@ fn entry(cursor: &mut Cursor<'_>) -> Result<Option<ListedModel>, JsonError> {
             _ => cursor.pass()?,
         }
     }
-    Ok(id.filter(|_| enabled).map(|id| ListedModel {
-        id,
-        price: in_sats.or(in_dollars),
-    }))
+    Ok(match id {
+        None => Entry::Nameless,
+        Some(_) if !enabled => Entry::NotInUse,
+        Some(id) => Entry::Listed(ListedModel {
+            id,
+            price: in_sats.or(in_dollars),
+        }),
+    })
 }
 
 fn name(text: Cow<'_, str>) -> Option<String> {
@@ -272,9 +308,11 @@ mod tests {
     }
 
     fn one(entry: &str) -> Option<ListedModel> {
-        let catalog = Catalog::read(format!(r#"{{"data":[{entry}]}}"#).as_bytes()).unwrap();
+        let body = format!(r#"{{"data":[{entry},{{"id":"other"}}]}}"#);
+        let mut catalog = Catalog::read(body.as_bytes()).unwrap();
+        assert_eq!(catalog.models.pop().unwrap().id, "other");
         assert_eq!(catalog.unusable, usize::from(catalog.models.is_empty()));
-        catalog.models.into_iter().next()
+        catalog.models.pop()
     }
 
     #[test]
@@ -376,7 +414,8 @@ mod tests {
         for (body, error) in cases {
             assert_eq!(Catalog::read(body.as_bytes()), Err(error), "{body:.40}");
         }
-        assert!(Catalog::read(crowd(MAX_MODELS - 1).as_bytes()).is_ok());
+        let most = crowd(MAX_MODELS - 1).replacen('7', r#"{"id":"m"}"#, 1);
+        assert!(Catalog::read(most.as_bytes()).is_ok());
         for cut in [
             r#"{"data":[{"id":"m"},{"i"#,
             "[",
@@ -398,6 +437,40 @@ mod tests {
         for body in [r#"{"object":"list","data":null}"#, "[]", r#"{"data":[]}"#] {
             assert_eq!(Catalog::read(body.as_bytes()), Ok(Catalog::default()));
         }
+    }
+
+    #[test]
+    fn an_error_with_an_empty_list_is_no_list() {
+        for body in [
+            r#"{"code":50505,"message":"Model service overloaded","data":null}"#,
+            r#"{"code":50505,"message":"Model service overloaded","data":[]}"#,
+            r#"{"object":"error","message":"overloaded","data":null}"#,
+            r#"{"object":"error","message":"overloaded","data":[]}"#,
+            r#"{"data":null,"error":{"message":"no"}}"#,
+            r#"{"error":"no","data":[]}"#,
+            r#"{"data":null,"base_resp":{"status_code":1004,"status_msg":"login"}}"#,
+            r#"{"data":[{"id":"m","enabled":false}],"error":"no"}"#,
+        ] {
+            let read = Catalog::read(body.as_bytes());
+            assert_eq!(read, Err(CatalogError::Error), "{body}");
+        }
+        let listed = r#"{"object":"list","code":20000,"message":"Ok","data":[{"id":"m"}]}"#;
+        assert_eq!(Catalog::read(listed.as_bytes()).unwrap().models.len(), 1);
+    }
+
+    #[test]
+    fn a_list_none_of_whose_entries_has_a_usable_name_is_no_list() {
+        for body in [
+            r#"{"data":[{},5,null]}"#,
+            r#"[{"error":{"message":"no"}}]"#,
+            r#"[{"name":"m"}]"#,
+            r#"{"data":[{"id":"","enabled":false}]}"#,
+        ] {
+            let read = Catalog::read(body.as_bytes());
+            assert_eq!(read, Err(CatalogError::Nameless), "{body}");
+        }
+        let idle = Catalog::read(br#"{"data":[{"id":"m","enabled":false}]}"#).unwrap();
+        assert_eq!((idle.models.len(), idle.unusable), (0, 1));
     }
 
     #[test]
