@@ -338,3 +338,38 @@ fn over_http2(provider: &Http2Provider) -> Arbstr {
         .variable("SSL_CERT_FILE", Http2Provider::CERTIFICATE)
         .start()
 }
+
+/// To who had asked for a stream, a JSON answer that broke off was a connection closed before any answer.
+#[test]
+fn a_json_answer_cut_short_is_cut_whatever_was_asked_for() {
+    let json = || Answer::new(200).header("content-type", "application/json");
+    let begin = &completion(1, 1)[..50];
+    let chunked = Answer::bare().raw(format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{begin}"
+    ));
+    let endings = [
+        Answer::json(200, begin).short_by(450),
+        json().send(begin).reset(),
+        json().send(begin).fin(),
+        chunked.fin(),
+    ];
+    for answer in endings {
+        let provider = Provider::always(answer);
+        let arbstr = Setup::of(&provider).set("circuit", "failures = 9").start();
+        for body in [ask("model-a"), ask_stream("model-a")] {
+            let mut reply = arbstr.chat(&body);
+            let told = reply.json();
+            assert_eq!(reply.status, 502, "{body}: {told}");
+            assert_eq!(told["error"]["code"], "upstream_bad_answer", "{body}");
+            assert_eq!(reply.needs("x-arbstr-attempts"), "alpha;error=cut");
+            let row = arbstr.row(&reply.id());
+            let message = row.text("error_message");
+            assert_eq!(message.as_deref(), Some("upstream_error: cut"), "{body}");
+        }
+    }
+    let stream = Provider::always(Answer::sse().send(&chunk("x")[..40]).reset());
+    let arbstr = Setup::of(&stream).start();
+    let reply = arbstr.chat(&ask_stream("model-a"));
+    let told = reply.needs("x-arbstr-attempts");
+    assert_eq!((reply.status, told), (503, "alpha;error=closed"));
+}

@@ -214,7 +214,7 @@ async fn open_stream(
             Some(Some(Err(error))) => {
                 return Err(AttemptError::answered(
                     head,
-                    AttemptErrorKind::Broken(error),
+                    AttemptErrorKind::StreamBroken(error),
                 ));
             }
             Some(None) => return Err(AttemptError::answered(head, AttemptErrorKind::NoEvent)),

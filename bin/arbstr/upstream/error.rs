@@ -50,9 +50,12 @@ pub(crate) enum AttemptErrorKind {
     /// A body that stopped.
     #[error("the answer stopped for longer than the response timeout")]
     PauseTimeout,
-    /// A body that broke.
+    /// A JSON answer that broke.
     #[error(transparent)]
-    Broken(#[from] BodyError),
+    Broken(BodyError),
+    /// A stream that broke before its first event.
+    #[error(transparent)]
+    StreamBroken(BodyError),
     /// A coding that cannot be read.
     #[error(transparent)]
     Coding(#[from] UnknownCoding),
@@ -189,8 +192,10 @@ impl AttemptError {
             AttemptErrorKind::FirstTimeout => AttemptOutcome::Timeout(TimeoutKind::Response),
             AttemptErrorKind::TotalTimeout => AttemptOutcome::Timeout(TimeoutKind::Total),
             AttemptErrorKind::PauseTimeout => AttemptOutcome::Timeout(TimeoutKind::Idle),
-            AttemptErrorKind::Broken(BodyError::Broken(_)) if streaming => AttemptOutcome::Closed,
+            AttemptErrorKind::StreamBroken(BodyError::Broken(_)) => AttemptOutcome::Closed,
+            // Whatever was asked for: what came is the beginning of an answer.
             AttemptErrorKind::Broken(BodyError::Broken(_)) => AttemptOutcome::Cut,
+            AttemptErrorKind::StreamBroken(BodyError::Coding(_)) => AttemptOutcome::NotSse,
             AttemptErrorKind::NoEvent => AttemptOutcome::Empty,
             AttemptErrorKind::BadAnswer(AnswerError::Empty) => AttemptOutcome::Empty,
             AttemptErrorKind::BadAnswer(AnswerError::Cut { .. }) => AttemptOutcome::Cut,

@@ -138,16 +138,20 @@ fn cases() -> Vec<Case> {
             Sole::Own,
             1,
         ),
-        json(
+        says(
             "cut by length",
             Answer::json(200, &completion(1, 1)).short_by(5),
+            Sole::Status(&[502]),
+            1,
         ),
-        json(
+        says(
             "cut in a chunk",
             Answer::new(200)
                 .header("content-type", "application/json")
                 .send(&completion(1, 1)[..50])
                 .fin(),
+            Sole::Status(&[502]),
+            1,
         ),
         json("not JSON", Answer::json(200, &completion(1, 1)[1..])),
         json(
