@@ -13,6 +13,7 @@ use arbstr_price::BtcPrice;
 use arbstr_route::{Market, Offer};
 use arbstr_store::Store;
 use arbstr_wire::redact::{Prefilter, echoes_any};
+use arbstr_wire::{Catalog, ListedModel};
 use arc_swap::{ArcSwap, Guard};
 
 use crate::clock;
@@ -175,7 +176,7 @@ impl Live {
         match (reading, self.config.providers.iter().position(place)) {
             (Reading::List(read), Some(index)) => {
                 let list = &mut findings.lists[index];
-                list.on_read(read.map(Arc::new), now);
+                list.on_read(self.without_echoes(read).map(Arc::new), now);
                 let name = &self.config.providers[index].name;
                 discover::log_list(name, &self.findings.lists[index], list, has_btc, now);
             }
@@ -191,6 +192,16 @@ impl Live {
             self.upstreams.clone(),
             Some(self),
         )
+    }
+
+    /// A list that names no model by a key, since names are shown and written down, or an error that quotes none.
+    fn without_echoes(&self, read: Result<Catalog, String>) -> Result<Catalog, String> {
+        let mut catalog = read.map_err(|why| self.redact(&why).into_owned())?;
+        let listed = catalog.models.len();
+        let is_echo = |model: &ListedModel| self.is_echoed_in(model.id.as_bytes());
+        catalog.models.retain(|model| !is_echo(model));
+        catalog.unusable += listed - catalog.models.len();
+        Ok(catalog)
     }
 
     fn assemble(
@@ -247,7 +258,11 @@ impl Live {
 
     /// `text` of a provider's making without any key it may echo.
     pub(crate) fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        arbstr_wire::redact_text(text, &self.secrets())
+        if self.secret_prefilter.may_hold(text.as_bytes()) {
+            arbstr_wire::redact_text(text, &self.secrets())
+        } else {
+            Cow::Borrowed(text)
+        }
     }
 
     /// Everything that must never be shown, as far as it can be told from other text.
@@ -255,7 +270,7 @@ impl Live {
         self.config.secrets().collect()
     }
 
-    /// Whether a secret is echoed in a header's value.
+    /// Whether a secret is echoed in a header's value, or in a name.
     pub(crate) fn is_echoed_in(&self, value: &[u8]) -> bool {
         self.secret_prefilter.may_hold(value) && echoes_any(value, &self.secrets())
     }

@@ -263,6 +263,7 @@ impl RequestRecord {
             arbstr_price::reported_cost(&bill.usage, btc)
         });
         let (success, status, message) = outcome.columns();
+        let finish_reason = finish_reason.map(|reason| self.telemetry.redact(reason));
         // The one whose answer the client gets, or the last that gave none.
         let last = self.attempts.last().map(|attempt| &*attempt.offer);
         let completion = Completion {
@@ -287,7 +288,7 @@ impl RequestRecord {
                 .filter(|_| self.info.streaming)
                 .map(|winner| now.saturating_duration_since(winner.sent_at)),
             duration: now.saturating_duration_since(self.arrival.at),
-            finish_reason: finish_reason.map(bounded_name),
+            finish_reason: finish_reason.as_deref().map(bounded_name),
             success,
             error_status: status,
             error_message: message.as_deref().map(bounded_name),

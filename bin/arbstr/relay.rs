@@ -339,11 +339,14 @@ impl StreamPump {
             BreakCode::UpstreamStreamInterrupted
         };
         let is_told = self.rewriter.observation().error.is_some();
+        // An error of HTTP/2 quotes what the provider sent along with it.
+        let live = Arc::clone(&self.context.live);
+        let message = live.redact(message);
         PumpStep::Ended(self.conclude(end, audience, |rewriter, trailer| {
             if is_told {
                 Bytes::new()
             } else {
-                rewriter.break_off(code, message, trailer)
+                rewriter.break_off(code, &message, trailer)
             }
         }))
     }

@@ -373,3 +373,48 @@ fn a_json_answer_cut_short_is_cut_whatever_was_asked_for() {
     let told = reply.needs("x-arbstr-attempts");
     assert_eq!((reply.status, told), (503, "alpha;error=closed"));
 }
+
+/// A key went into the database, the log, a trace or `/providers` by ways that nobody had thought of as text.
+#[test]
+fn a_key_in_a_finish_reason_or_a_list_is_kept_nowhere() {
+    const KEY: &str = "sk-alpha-secret";
+    let whole = completion(1, 1).replace("\"stop\"", &format!("\"{KEY}\""));
+    let stream = chunk("a") + &finish(KEY) + &usage_chunk(1, 1) + DONE;
+    let list = format!(r#"{{"data":[{{"id":"model-a"}},{{"id":"of {KEY}"}}]}}"#);
+    let provider = Provider::by(move |seen, at| match seen.is_stream() {
+        _ if seen.head.starts_with("GET ") && at == 0 => Answer::json(200, &list),
+        _ if seen.head.starts_with("GET ") => {
+            Answer::json(200, &list).header("content-encoding", KEY)
+        }
+        true => Answer::sse().send(&stream),
+        false => Answer::json(200, &whole),
+    });
+    let config = ProviderConfig::new("alpha", &provider)
+        .line("auto_discover = true")
+        .line("discover_secs = 1");
+    let arbstr = Setup::new().provider(config).start();
+    arbstr.wait_for_log("models discovered", 1);
+    for body in [ask("model-a"), ask_stream("model-a")] {
+        let mut reply = arbstr.chat(&body);
+        reply.finish();
+        let row = arbstr.row(&reply.id());
+        let reason = row.text("finish_reason");
+        assert_eq!(reason.as_deref(), Some("[redacted]"), "{body}");
+    }
+    arbstr.wait_for_log("was not asked for and cannot be read", 1);
+    let shown = ["/providers", "/v1/models", "/metrics", "/v1/requests"];
+    for (place, mut reply) in shown.map(|path| (path, arbstr.get(path))) {
+        assert!(!reply.finish().contains(KEY), "{place}: {}", reply.text());
+    }
+    assert!(!arbstr.log().contains(KEY), "{}", arbstr.log());
+    for file in std::fs::read_dir(arbstr.folder()).unwrap() {
+        let path = file.unwrap().path();
+        if path.is_file() && !path.ends_with("arbstr.toml") {
+            let bytes = std::fs::read(&path).unwrap();
+            let echo = bytes
+                .windows(KEY.len())
+                .position(|text| text == KEY.as_bytes());
+            assert_eq!(echo, None, "{path:?}");
+        }
+    }
+}

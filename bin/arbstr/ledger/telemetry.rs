@@ -1,5 +1,6 @@
 //! One request as those who watch the process see it: a line in the log, what is counted, and its trace.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -66,6 +67,11 @@ impl RequestTelemetry {
     /// Whether its answer was relayed.
     pub(super) fn is_stream(&self) -> bool {
         self.stream.is_some()
+    }
+
+    /// `text` of a provider's making without any key it may echo.
+    pub(super) fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.live.redact(text)
     }
 
     /// What arbstr itself took of the time until the answer was there: all but the client's upload, the attempts and the
