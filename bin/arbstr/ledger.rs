@@ -24,6 +24,7 @@ use self::telemetry::RequestTelemetry;
 use crate::app::{App, Live};
 use crate::arrival::Arrival;
 use crate::clock;
+use crate::log::is_hidden;
 
 /// The record of one request, until it is completed.
 #[derive(Debug)]
@@ -263,7 +264,9 @@ impl RequestRecord {
             arbstr_price::reported_cost(&bill.usage, btc)
         });
         let (success, status, message) = outcome.columns();
+        let message = message.as_deref().map(bounded_text);
         let finish_reason = finish_reason.map(|reason| self.telemetry.redact(reason));
+        let finish_reason = finish_reason.as_deref().map(bounded_text);
         // The one whose answer the client gets, or the last that gave none.
         let last = self.attempts.last().map(|attempt| &*attempt.offer);
         let completion = Completion {
@@ -288,10 +291,10 @@ impl RequestRecord {
                 .filter(|_| self.info.streaming)
                 .map(|winner| now.saturating_duration_since(winner.sent_at)),
             duration: now.saturating_duration_since(self.arrival.at),
-            finish_reason: finish_reason.as_deref().map(bounded_name),
+            finish_reason: finish_reason.as_deref(),
             success,
             error_status: status,
-            error_message: message.as_deref().map(bounded_name),
+            error_message: message.as_deref(),
             plan: None,
             attempts: self.attempts.iter().map(RecordedAttempt::row).collect(),
         };
@@ -406,6 +409,17 @@ pub(crate) fn decimal(cost: Option<Sats>) -> Option<Decimal> {
 /// What the record keeps of a name.
 pub(crate) fn bounded_name(text: &str) -> &str {
     bounded(text, NAME_CHARS)
+}
+
+/// What the record keeps of a word that a provider may choose as it likes. Who prints what stands in the database gets
+/// nothing that ends the line, moves the cursor or turns the text around: blanks instead.
+fn bounded_text(text: &str) -> Cow<'_, str> {
+    let text = bounded_name(text);
+    if text.contains(is_hidden) {
+        Cow::Owned(text.replace(is_hidden, " "))
+    } else {
+        Cow::Borrowed(text)
+    }
 }
 
 fn bounded(text: &str, chars: usize) -> &str {

@@ -26,6 +26,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::Layer;
 use tracing_subscriber::util::SubscriberInitExt;
 
+pub(crate) use self::line::is_hidden;
 use self::line::{Json, Pretty, Style};
 use self::queue::Queue;
 use crate::clock;

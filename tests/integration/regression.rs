@@ -418,3 +418,31 @@ fn a_key_in_a_finish_reason_or_a_list_is_kept_nowhere() {
         }
     }
 }
+
+/// Line ends and escapes of a terminal in a provider's code came out of the database as they were.
+#[test]
+fn what_a_provider_calls_an_end_is_written_down_without_control_characters() {
+    let cases = [
+        ("rate_limit é", "rate_limit é"),
+        (r"over\nloaded\u001b[31m\u0000", "over loaded [31m "),
+        (r"a\u202eb\u2028c", "a b c"),
+    ];
+    for (spelt, kept) in cases {
+        let error = event(&format!(
+            r#"{{"error":{{"message":"no","code":"{spelt}"}}}}"#
+        ));
+        let failing = Answer::sse().send(chunk("a")).send(error);
+        let ending = chunk("a") + &finish("stop").replace("stop", spelt) + DONE;
+        for (answer, column, kept) in [
+            (failing, "error_message", format!("upstream_error: {kept}")),
+            (Answer::sse().send(ending), "finish_reason", kept.to_owned()),
+        ] {
+            let provider = Provider::always(answer);
+            let arbstr = Setup::of(&provider).start();
+            let mut reply = arbstr.chat(&ask_stream("model-a"));
+            reply.finish();
+            let row = arbstr.row(&reply.id());
+            assert_eq!(row.text(column), Some(kept), "{spelt}");
+        }
+    }
+}

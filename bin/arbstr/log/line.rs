@@ -273,7 +273,7 @@ fn are_all(what: impl Fn(u8) -> bool, text: &str) -> bool {
 }
 
 /// Characters that move the cursor, end the line, or turn the text around.
-fn is_hidden(c: char) -> bool {
+pub(crate) fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
