@@ -98,7 +98,7 @@ pub(crate) enum RequestOutcome {
     Incomplete,
     /// The upstream broke, timed out or sent an error event; the kind.
     Broke(String),
-    /// arbstr shut down before the upstream was through.
+    /// arbstr shut down before the upstream was through, and nobody was told so by a status.
     ShutDown,
     /// arbstr refused or failed with this status and code.
     Refused(u16, String),

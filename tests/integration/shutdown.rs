@@ -122,6 +122,7 @@ fn beyond_the_grace_a_stream_is_told_and_its_row_written() {
             "{row:?}"
         );
         assert_eq!(row.int("cost_nanosats"), None);
+        assert_eq!(row.int("error_status"), None, "the client got 200");
     }
 }
 
@@ -265,10 +266,8 @@ fn beyond_the_grace_an_unanswered_request_is_told_too() {
             "{error}"
         );
         assert_eq!(arbstr.wait_exit(Duration::from_secs(4)).code(), Some(0));
-        let (success, message) = arbstr.row_now(&reply.id()).expect("flushed").verdict();
-        assert!(
-            !success && !["in_progress", "interrupted"].contains(&message.as_deref().unwrap()),
-            "{message:?}"
-        );
+        let row = arbstr.row_now(&reply.id()).expect("flushed");
+        row.assert_failure("server_shutting_down");
+        assert_eq!(row.int("error_status"), Some(503), "what the client got");
     }
 }

@@ -54,7 +54,13 @@ impl InFlight {
             },
             FlowOutcome::Unserved(finish) => self.unserved(finish),
             FlowOutcome::ShutDown => {
-                self.told_error(&RequestOutcome::ShutDown, ApiError::shutting_down())
+                let error = ApiError::shutting_down();
+                let outcome = if self.disconnect.is_gone() {
+                    RequestOutcome::ShutDown
+                } else {
+                    RequestOutcome::Refused(error.status(), error.code().to_owned())
+                };
+                self.told_error(&outcome, error)
             }
         }
     }
