@@ -280,6 +280,38 @@ fn a_locked_database_delays_no_request_and_loses_no_row() {
 }
 
 #[test]
+fn a_record_that_the_database_does_not_have_yet_is_not_denied() {
+    let provider = Provider::healthy(10, 4);
+    let arbstr = Setup::of(&provider).start();
+    let mut first = arbstr.chat(&ask("model-a"));
+    first.finish();
+    arbstr.row(&first.id()).assert_success();
+    let asked = |id: &str| {
+        let mut reply = arbstr.get(&format!("/v1/requests/{id}"));
+        let code = reply.json()["error"]["code"].clone();
+        let retry_after = reply.header("retry-after").map(str::to_owned);
+        (reply.status, code, retry_after)
+    };
+    let unknown = || (404, "request_not_found".into(), None);
+    assert_eq!(asked("nobody"), unknown());
+    let lock = rusqlite::Connection::open(arbstr.database()).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut reply = arbstr.chat(&ask("model-a"));
+    reply.finish();
+    let id = reply.id();
+    let behind = (503, "records_unavailable".into(), Some("1".to_owned()));
+    assert!(
+        wait_until(Duration::from_secs(5), || asked(&id) == behind),
+        "{:?}",
+        asked(&id)
+    );
+    assert_eq!(asked(&first.id()).0, 200, "what is there is shown");
+    lock.execute_batch("ROLLBACK").unwrap();
+    assert!(wait_until(Duration::from_secs(5), || asked(&id).0 == 200));
+    assert_eq!(asked("nobody"), unknown());
+}
+
+#[test]
 fn a_missing_folder_is_made() {
     let provider = Provider::healthy(1, 1);
     let setup = Setup::of(&provider);

@@ -1,6 +1,7 @@
 //! Records, asked for by clients: totals, lists, and what a request cost, where it went and why.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arbstr_store::{QueryError, Reader};
 use hyper::{Response, StatusCode};
@@ -53,7 +54,8 @@ pub(crate) async fn list(
 /// `GET /v1/requests/{id}`: one record with its plan and attempts.
 ///
 /// # Errors
-/// 404 for an unknown id, 400 for any parameter, 503 while the database cannot be read.
+/// 404 for an unknown id, 400 for any parameter, 503 while the database cannot be read, or is behind and does not know
+/// the id.
 pub(crate) async fn request(
     app: &Arc<App>,
     id: &str,
@@ -63,8 +65,15 @@ pub(crate) async fn request(
         .and_then(|parameters| parameters.check(&[]))
         .map_err(|invalid| bad_parameter(&invalid))?;
     let wanted = id.to_owned();
+    // Asked first, so that what is written meanwhile is found and not denied.
+    let is_behind = app.store.status(clock::unix_ms()).is_behind();
     match read(app, move |reader| reader.request(&wanted)).await? {
         Some(detail) => Ok(json(&Detail(&detail))),
+        None if is_behind => Err(ApiError::unavailable(
+            "records_unavailable",
+            format!("the database is behind, and does not know yet whether `{id}` is on record"),
+            Some(SOON),
+        )),
         None => Err(ApiError::not_found(
             "request_not_found",
             format!("no request `{id}` is on record"),
@@ -109,3 +118,6 @@ fn json(value: &impl Serialize) -> Response<ResponseBody> {
     let text = serde_json::to_vec(value).expect("records have no map keys that are not strings");
     json_response(StatusCode::OK, text)
 }
+
+/// How often a database that was locked or broken is tried again.
+const SOON: Duration = Duration::from_secs(1);

@@ -35,6 +35,12 @@ impl Status {
             || self.dropped > 0
             || self.lag > TOLERATED_LAG
     }
+
+    /// Whether a record may be missing from SQLite for longer than the moment that each takes to get there.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.depth > 0 && self.lag > USUAL_LAG
+    }
 }
 
 /// What had not reached SQLite when a flush ended.
@@ -55,3 +61,4 @@ impl Unwritten {
 }
 
 const TOLERATED_LAG: Duration = Duration::from_secs(5);
+const USUAL_LAG: Duration = Duration::from_secs(1);
