@@ -308,6 +308,28 @@ fn a_strangers_page_and_a_foreign_host_are_403() {
     assert_eq!(call(&[]).header("access-control-allow-origin"), None);
 }
 
+/// The first of them was looked at, and any other let pass.
+#[test]
+fn each_of_several_origins_must_be_allowed() {
+    let (provider, setup) = setup();
+    let listed = "https://app.example";
+    let arbstr = setup
+        .set("server", "cors_origins = [\"https://app.example\"]")
+        .start();
+    let own = format!("http://{}", arbstr.address());
+    let body = ask("model-a");
+    let call = |origins: [&str; 2]| {
+        let headers = origins.map(|origin| ("origin", origin));
+        arbstr.call("POST", "/v1/chat/completions", &headers, body.as_bytes())
+    };
+    let evil = "https://evil.example";
+    for origins in [[listed, evil], [evil, listed], [&own, evil], [&own, "null"]] {
+        error(&mut call(origins), 403);
+    }
+    assert_eq!(provider.count(), 0);
+    assert_eq!(call([listed, &own]).status, 200);
+}
+
 /// A client that is still sending, and has nobody to listen, saw a broken connection instead of the answer.
 #[test]
 fn whatever_is_refused_early_can_be_read_by_a_client_that_sends_first() {

@@ -48,7 +48,10 @@ pub(crate) fn check<B>(app: &App, request: &Request<B>) -> Result<(), ApiError> 
     // Browsers send an origin with each module of a page, and behind a proxy it is not the host's. The files tell nothing.
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     if !(is_page && is_read) {
-        check_origin(app, headers.get(header::ORIGIN), host)?;
+        // Browsers send one. Of several, each must be allowed: nobody knows which the page has.
+        for origin in headers.get_all(header::ORIGIN) {
+            check_origin(app, origin, host)?;
+        }
     }
     let open = path == "/health"
         || is_page
@@ -137,12 +140,7 @@ fn check_host(app: &App, host: Option<&str>) -> Result<(), ApiError> {
     }
 }
 
-fn check_origin(
-    app: &App,
-    origin: Option<&HeaderValue>,
-    host: Option<&str>,
-) -> Result<(), ApiError> {
-    let Some(origin) = origin else { return Ok(()) };
+fn check_origin(app: &App, origin: &HeaderValue, host: Option<&str>) -> Result<(), ApiError> {
     let text = origin.to_str().unwrap_or_default();
     let own = host.is_some_and(|host| {
         text.split_once("://")
