@@ -1,6 +1,6 @@
 //! The allocator: mimalloc, in its second version. `allocator.c` beside this sets it up.
 
-/// A request takes some forty pieces of memory and gives them back.
+/// A request takes some thirty pieces of memory and gives them back.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

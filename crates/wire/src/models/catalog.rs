@@ -215,6 +215,7 @@ fn is_error(body: &[u8]) -> bool {
         || ErrorObject::of_event_without_choices(body).is_some()
 }
 
+/// Reads one entry.
 fn entry(cursor: &mut Cursor<'_>) -> Result<Entry, JsonError> {
     let (mut id, mut in_dollars, mut in_sats, mut enabled) = (None, None, None, true);
     cursor.open_object()?;
