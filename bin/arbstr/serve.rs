@@ -26,7 +26,7 @@ use crate::{clock, database, discover, mock, open_files, server};
 pub(crate) fn run(options: &Serve) -> Result<(), Failure> {
     let _log = Log::start(options.log_format);
     open_files::raise_limit();
-    // For signals, reloads, discovery and accepting; clients are served by threads of their own.
+    // For signals, reloads and discovery; clients are accepted and served by threads of their own.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

@@ -1,6 +1,7 @@
-//! Sockets: accepting clients, bounding what they may cost, and ending in order.
+//! Sockets: serving clients, bounding what they may cost, and ending in order.
 
 mod closing;
+mod door;
 mod http1;
 mod http2;
 mod preface;
@@ -11,7 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
@@ -24,7 +25,6 @@ use self::preface::Preface;
 use self::workers::Workers;
 use crate::api::error::ApiError;
 use crate::app::App;
-use crate::clock;
 
 /// A socket on which connections wait to be accepted.
 ///
@@ -51,18 +51,8 @@ pub(crate) async fn run(
     listener: TcpListener,
     mut stop: mpsc::Receiver<()>,
 ) -> io::Result<()> {
-    let mut workers = Workers::start(&app)?;
-    let mut told_at = None;
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => workers.assign(stream),
-                Err(error) => refuse(&error, &mut told_at).await,
-            },
-            _ = stop.recv() => break,
-        }
-    }
-    drop(listener);
+    let mut workers = Workers::start(&app, listener.into_std()?)?;
+    let _ = stop.recv().await;
     finish(&app, &mut workers, stop).await;
     workers.end().await;
     if timeout(LINGER, app.shutdown.all_released()).await.is_err() {
@@ -76,19 +66,13 @@ fn serve(
     http2: &Arc<Http2>,
     closing: &Arc<Closing>,
     connections: &mut JoinSet<()>,
-    stream: std::net::TcpStream,
+    stream: TcpStream,
 ) {
     // Without TCP_NODELAY a lone event waits for the client's delayed ACK: tens of milliseconds.
-    let prepared = stream
-        .set_nodelay(true)
-        .and_then(|()| TcpStream::from_std(stream));
-    let stream = match prepared {
-        Ok(stream) => stream,
-        Err(error) => {
-            tracing::debug!(%error, "client left while it was accepted");
-            return;
-        }
-    };
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "client left while it was accepted");
+        return;
+    }
     let (app, http2, closing) = (Arc::clone(app), Arc::clone(http2), Arc::clone(closing));
     let open = app.metrics.connection();
     connections.spawn(async move {
@@ -128,24 +112,6 @@ async fn speak(
     Ok(())
 }
 
-/// Running out of file descriptors must not spin: the next accept waits until some may have been closed. It is told now
-/// and then while it lasts.
-async fn refuse(error: &io::Error, told_at: &mut Option<Instant>) {
-    let transient = matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
-    );
-    if transient {
-        return;
-    }
-    let now = clock::now();
-    if told_at.is_none_or(|at| now.saturating_duration_since(at) >= TELL_EVERY) {
-        *told_at = Some(now);
-        tracing::error!(%error, "cannot accept clients; check the limit on open files (ulimit -Hn)");
-    }
-    sleep(ACCEPT_PAUSE).await;
-}
-
 async fn finish(app: &App, workers: &mut Workers, mut stop: mpsc::Receiver<()>) {
     let grace = app.live().config.server.shutdown_grace;
     tracing::info!(
@@ -175,9 +141,6 @@ async fn finish(app: &App, workers: &mut Workers, mut stop: mpsc::Receiver<()>) 
 /// Connections that may wait to be accepted, as far as the system allows (`net.core.somaxconn`). To one more it does not answer:
 /// that client asks again after a second, and then after twice the time. The usual 128 come in a few milliseconds.
 const BACKLOG: u32 = 4096;
-/// How often it is said that clients cannot be accepted.
-const TELL_EVERY: Duration = Duration::from_secs(10);
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// For the whole head of a request: from its first byte, the first of a connection from the connection's beginning.
 const HEAD_TIME: Duration = Duration::from_secs(15);
 /// Between two requests on a connection; longer than the pools of common clients keep theirs.

@@ -7,6 +7,7 @@
     reason = "a test measures time as it passes outside"
 )]
 
+mod accept;
 mod api;
 mod architecture;
 mod cli;

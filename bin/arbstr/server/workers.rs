@@ -2,7 +2,7 @@
 //!
 //! A request stays on the thread that took its connection: its upstream connections are pooled there, and nothing is
 //! woken across threads. What a runtime shared by all threads costs for handing work around is saved; in exchange
-//! a connection cannot move, so new ones go where there are the fewest, a few at a time.
+//! a connection cannot move, so the thread that has the fewest accepts the next few ([`Door`]).
 //!
 //! ```text
 //!  Serving ──► Closing: no new requests on connections ──► Over: what is left is cut off
@@ -10,24 +10,25 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::closing::Closing;
+use super::door::Door;
 use super::http2::Http2;
 use super::{LINGER, serve};
 use crate::app::App;
 
 /// All serving threads.
 pub(super) struct Workers {
-    handles: Vec<WorkerHandle>,
+    threads: Vec<thread::JoinHandle<()>>,
     phase: watch::Sender<Phase>,
     /// Closed once no thread has a connection left.
     busy: mpsc::Receiver<()>,
@@ -52,66 +53,54 @@ enum Phase {
     Over,
 }
 
-/// The way to one thread.
-struct WorkerHandle {
-    connections: mpsc::UnboundedSender<std::net::TcpStream>,
-    load: Arc<AtomicUsize>,
-    thread: thread::JoinHandle<()>,
+/// What the others know of one thread.
+#[derive(Default)]
+struct Seat {
+    connections: AtomicUsize,
+    /// Told when it is this one that accepts.
+    turn: Notify,
 }
 
 /// What one thread works with.
 struct Worker {
     app: Arc<App>,
-    connections: mpsc::UnboundedReceiver<std::net::TcpStream>,
-    load: Arc<AtomicUsize>,
+    door: Door,
+    /// Those of all threads, and which of them is its own.
+    seats: Arc<[Seat]>,
+    own: usize,
     phase: watch::Receiver<Phase>,
     busy: mpsc::Sender<()>,
 }
 
 impl Workers {
-    /// Starts the threads.
+    /// Starts the threads, which serve whoever comes to `socket`.
     ///
     /// # Errors
     /// When the system gives no more of them.
-    pub(super) fn start(app: &Arc<App>) -> io::Result<Self> {
+    pub(super) fn start(app: &Arc<App>, socket: TcpListener) -> io::Result<Self> {
         let (phase, told) = watch::channel(Phase::Serving);
         let (is_busy, busy) = mpsc::channel(1);
-        let handles = (1..=count())
-            .map(|index| {
-                let (connections, taken) = mpsc::unbounded_channel();
-                let load = Arc::new(AtomicUsize::new(0));
+        let socket = Arc::new(socket);
+        let seats: Arc<[Seat]> = (0..count()).map(|_| Seat::default()).collect();
+        let threads = (0..count())
+            .map(|own| {
                 let worker = Worker {
                     app: Arc::clone(app),
-                    connections: taken,
-                    load: Arc::clone(&load),
+                    door: Door::new(Arc::clone(&socket)),
+                    seats: Arc::clone(&seats),
+                    own,
                     phase: told.clone(),
                     busy: is_busy.clone(),
                 };
-                Ok(WorkerHandle {
-                    connections,
-                    load,
-                    thread: worker.start(index)?,
-                })
+                worker.start()
             })
             .collect::<io::Result<_>>()?;
+        seats[0].turn.notify_one();
         Ok(Self {
-            handles,
+            threads,
             phase,
             busy,
         })
-    }
-
-    /// Gives a new connection to the thread that has the fewest, give or take: the first few stay together, so that they share
-    /// the upstream connections of their thread.
-    pub(super) fn assign(&self, stream: TcpStream) {
-        let load = |handle: &&WorkerHandle| handle.load.load(Ordering::Relaxed) / TOGETHER;
-        let (Some(handle), Ok(stream)) = (self.handles.iter().min_by_key(load), stream.into_std())
-        else {
-            return;
-        };
-        handle.load.fetch_add(1, Ordering::Relaxed);
-        // A thread that is gone has panicked, and the connection closes here.
-        let _ = handle.connections.send(stream);
     }
 
     /// Ends connections as soon as they have no request; resolves when none is left.
@@ -125,13 +114,8 @@ impl Workers {
     /// the process.
     pub(super) async fn end(self) {
         self.phase.send_replace(Phase::Over);
-        let threads: Vec<_> = self
-            .handles
-            .into_iter()
-            .map(|handle| handle.thread)
-            .collect();
-        let all =
-            tokio::task::spawn_blocking(|| threads.into_iter().for_each(|it| drop(it.join())));
+        let join = || self.threads.into_iter().for_each(|it| drop(it.join()));
+        let all = tokio::task::spawn_blocking(join);
         // A thread's panic has been told of by the panic itself.
         if timeout(END_TIME, all).await.is_err() {
             tracing::warn!("a serving thread does not end; its records follow at the next start");
@@ -140,7 +124,8 @@ impl Workers {
 }
 
 impl Worker {
-    fn start(self, index: usize) -> io::Result<thread::JoinHandle<()>> {
+    fn start(self) -> io::Result<thread::JoinHandle<()>> {
+        let index = self.own + 1;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -157,17 +142,21 @@ impl Worker {
         let closing = Arc::new(Closing::default());
         let http2 = Arc::new(Http2::new());
         let mut connections = JoinSet::new();
+        let mut accepts = false;
         loop {
             tokio::select! {
                 biased;
-                Some(stream) = self.connections.recv() => {
+                _ = self.phase.changed() => break,
+                Some(_) = connections.join_next() => self.count(&connections),
+                () = self.seats[self.own].turn.notified(), if !accepts => accepts = true,
+                stream = self.door.next(), if accepts => {
                     serve(&self.app, &http2, &closing, &mut connections, stream);
                     self.count(&connections);
+                    accepts = !self.gives_way();
                 }
-                Some(_) = connections.join_next() => self.count(&connections),
-                _ = self.phase.changed() => break,
             }
         }
+        drop(self.door);
         closing.tell();
         tokio::select! {
             () = async { while connections.join_next().await.is_some() {} } => {}
@@ -183,8 +172,22 @@ impl Worker {
     }
 
     fn count<T>(&self, connections: &JoinSet<T>) {
-        let load = connections.len() + self.connections.len();
-        self.load.store(load, Ordering::Relaxed);
+        let own = &self.seats[self.own].connections;
+        own.store(connections.len(), Ordering::Relaxed);
+    }
+
+    /// Lets the thread accept that has the fewest connections, if it has some fewer than this one. The first few stay together, so
+    /// that they share the upstream connections of their thread.
+    fn gives_way(&mut self) -> bool {
+        let count = |seat: &Seat| seat.connections.load(Ordering::Relaxed);
+        let own = count(&self.seats[self.own]);
+        let fewest = self.seats.iter().min_by_key(|seat| count(seat));
+        let Some(next) = fewest.filter(|seat| count(seat) + TOGETHER <= own) else {
+            return false;
+        };
+        self.door.close();
+        next.turn.notify_one();
+        true
     }
 }
 
@@ -192,7 +195,7 @@ thread_local! {
     static INDEX: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Connections that a thread gets before the next one gets any more.
+/// Connections that a thread has more than another before that one gets any.
 const TOGETHER: usize = 8;
 /// What the threads have for ending.
 const END_TIME: Duration = Duration::from_secs(10);
