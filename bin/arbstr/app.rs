@@ -13,7 +13,6 @@ use arbstr_price::BtcPrice;
 use arbstr_route::{Market, Offer};
 use arbstr_store::Store;
 use arbstr_wire::redact::{Prefilter, echoes_any};
-use arbstr_wire::{Catalog, ListedModel};
 use arc_swap::{ArcSwap, Guard};
 
 use crate::clock;
@@ -176,7 +175,8 @@ impl Live {
         match (reading, self.config.providers.iter().position(place)) {
             (Reading::List(read), Some(index)) => {
                 let list = &mut findings.lists[index];
-                list.on_read(self.without_echoes(read).map(Arc::new), now);
+                let read = discover::without_echoes(read, &self.secrets());
+                list.on_read(read.map(Arc::new), now);
                 let name = &self.config.providers[index].name;
                 discover::log_list(name, &self.findings.lists[index], list, has_btc, now);
             }
@@ -192,16 +192,6 @@ impl Live {
             self.upstreams.clone(),
             Some(self),
         )
-    }
-
-    /// A list that names no model by a key, since names are shown and written down, or an error that quotes none.
-    fn without_echoes(&self, read: Result<Catalog, String>) -> Result<Catalog, String> {
-        let mut catalog = read.map_err(|why| self.redact(&why).into_owned())?;
-        let listed = catalog.models.len();
-        let is_echo = |model: &ListedModel| self.is_echoed_in(model.id.as_bytes());
-        catalog.models.retain(|model| !is_echo(model));
-        catalog.unusable += listed - catalog.models.len();
-        Ok(catalog)
     }
 
     fn assemble(

@@ -18,7 +18,9 @@ use tokio::task::JoinSet;
 
 pub(crate) use self::findings::{BtcPriceStatus, DiscoveryStatus, Findings, Tracked};
 pub(crate) use self::offers::{Btc, offers, published};
-pub(crate) use self::reading::{DiscoveryTarget, Reading, read_bitcoin, read_list, target};
+pub(crate) use self::reading::{
+    DiscoveryTarget, Reading, read_bitcoin, read_list, target, without_echoes,
+};
 pub(crate) use self::report::{log_bitcoin, log_list};
 use crate::app::App;
 use crate::clock;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use arbstr_price::BtcPrice;
 use arbstr_wire::json::scalar_at;
-use arbstr_wire::{Catalog, CatalogError};
+use arbstr_wire::redact::echoes_any;
+use arbstr_wire::{Catalog, CatalogError, ListedModel, redact_text};
 
 use crate::app::Live;
 use crate::config::{BtcSource, Provider};
@@ -111,6 +112,22 @@ pub(crate) async fn read_list(upstream: &Upstream) -> Result<Catalog, ListError>
     let body = upstream.list_models().await?;
     // Megabytes take their time.
     Ok(tokio::task::block_in_place(|| Catalog::read(&body))?)
+}
+
+/// A list that names no model by one of `secrets`, since names are shown and written down, or an error that quotes none.
+///
+/// # Errors
+/// What it was given as one.
+pub(crate) fn without_echoes(
+    read: Result<Catalog, String>,
+    secrets: &[&str],
+) -> Result<Catalog, String> {
+    let mut catalog = read.map_err(|why| redact_text(&why, secrets).into_owned())?;
+    let listed = catalog.models.len();
+    let is_echo = |model: &ListedModel| echoes_any(model.id.as_bytes(), secrets);
+    catalog.models.retain(|model| !is_echo(model));
+    catalog.unusable += listed - catalog.models.len();
+    Ok(catalog)
 }
 
 /// The price of bitcoin as `source` has it; with one that the operator `expected`, only near that.

@@ -102,3 +102,19 @@ fn the_exit_code_is_0_when_all_is_well_and_2_for_a_bad_config() {
         "{said}"
     );
 }
+
+#[test]
+fn a_key_that_stands_in_a_list_is_not_printed() {
+    let key = "sk-quoted-by-its-provider";
+    let list = format!(r#"{{"data":[{{"id":"model-a"}},{{"id":"model-{key}"}}]}}"#);
+    let provider = Provider::always(Answer::json(200, &list));
+    let config = ProviderConfig::new("alpha", &provider)
+        .models(&["model-a", "model-sk-quoted-by-its-provide"])
+        .line(&format!("headers = {{ x-api-key = \"{key}\" }}"));
+    let setup = Setup::new().provider(config);
+    for arguments in [&["--online"][..], &["--online", "--json"]] {
+        let (printed, said, _) = check(&setup, arguments);
+        assert!(printed.contains("model-sk-"), "{printed}{said}");
+        assert!(!format!("{printed}{said}").contains(key), "{printed}{said}");
+    }
+}

@@ -16,7 +16,7 @@ use super::super::table::{Cell, Column, Table, Tone};
 use super::super::{Failure, json_line};
 use crate::clock::{self, whole_ms};
 use crate::config::{Config, Model, Provider, nearest};
-use crate::discover::{Btc, published, read_bitcoin, read_list};
+use crate::discover::{Btc, published, read_bitcoin, read_list, without_echoes};
 use crate::records::exact;
 use crate::upstream::{Upstream, tls_config};
 
@@ -263,11 +263,12 @@ async fn ask_all(config: &Config) -> Result<Report, Failure> {
         Ok(price) => *price,
         Err(_) => None,
     };
+    let secrets: Vec<&str> = config.secrets().collect();
     let asked = config.providers.iter().map(|provider| {
-        let upstream = Upstream::new(provider, &tls);
+        let (upstream, secrets) = (Upstream::new(provider, &tls), &secrets);
         async move {
             let upstream = upstream.map_err(Failure::BadConfig)?;
-            Ok(ask_one(provider, &upstream, price).await)
+            Ok(ask_one(provider, &upstream, secrets, price).await)
         }
     });
     let providers = futures_util::future::join_all(asked).await;
@@ -290,7 +291,12 @@ async fn bitcoin(config: &Config) -> Result<Option<Btc>, String> {
     }
 }
 
-async fn ask_one(provider: &Provider, upstream: &Upstream, btc: Option<Btc>) -> Finding {
+async fn ask_one(
+    provider: &Provider,
+    upstream: &Upstream,
+    secrets: &[&str],
+    btc: Option<Btc>,
+) -> Finding {
     let began = clock::now();
     let read = read_list(upstream).await;
     let took_ms = whole_ms(clock::now().saturating_duration_since(began));
@@ -301,11 +307,12 @@ async fn ask_one(provider: &Provider, upstream: &Upstream, btc: Option<Btc>) -> 
         (Some(_), Err(error)) if error.is_key_refused() => Key::Refused,
         (Some(_), Err(_)) => Key::Unknown,
     };
+    let read = without_echoes(read.map_err(|error| error.to_string()), secrets);
     let mut finding = Finding {
         name: provider.name.clone(),
         url: provider.url.to_string(),
         ok: read.is_ok(),
-        error: read.as_ref().err().map(ToString::to_string),
+        error: read.as_ref().err().cloned(),
         took_ms,
         key,
         listed: None,
