@@ -17,9 +17,9 @@ test:
 demo:
     cargo run --release -- serve --mock
 
-# Parser and plan benchmarks; see benches/README.md.
+# Parser and plan benchmarks; see crates/sse/README.md and benches/README.md.
 bench:
-    cargo bench -p arbstr-sse
+    cargo bench -p arbstr-sse --features stream
     cargo bench -p arbstr-route
 
 # The ledger: writing, and answers over ten million rows; see benches/README.md.

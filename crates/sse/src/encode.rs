@@ -67,7 +67,7 @@ impl<'a> Message<'a> {
         })
     }
 
-    /// Sets the reconnection time, in whole milliseconds.
+    /// Sets the reconnection time, in whole milliseconds; more than a `u64` holds are read back as that.
     #[must_use]
     pub const fn retry(self, retry: Duration) -> Self {
         Self {
@@ -85,7 +85,8 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Appends the event and the blank line that dispatches it.
+    /// Appends the event and the blank line that dispatches it. Without [data](Self::data) readers dispatch none, and take
+    /// the id and the retry time alone.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         if let Some(event) = self.event {
             write_field(out, b"event", event.as_bytes());

@@ -10,6 +10,7 @@ use core::ops::Range;
 use core::time::Duration;
 
 use crate::limit::Overflow;
+use crate::scanner::empty;
 
 /// What the parser found.
 #[derive(Debug, Clone, Copy)]
@@ -249,6 +250,12 @@ impl Draft {
         }
     }
 
+    /// How large the join buffer is.
+    #[cfg(test)]
+    pub(crate) const fn held(&self) -> usize {
+        self.joined.capacity()
+    }
+
     /// Gives back a join buffer of more than `keep` bytes.
     pub(crate) fn release(&mut self, keep: usize) {
         if self.joined.capacity() > keep {
@@ -265,7 +272,7 @@ impl Draft {
                 return;
             }
             Lines::One => {
-                self.joined.clear();
+                empty(&mut self.joined);
                 self.joined.extend_from_slice(&base[self.data.clone()]);
                 self.lines = Lines::Many;
             }

@@ -8,7 +8,7 @@ use core::ops::Range;
 use crate::line::{find_line_end, is_line_end};
 use crate::scanner::{Mode, Parser};
 
-/// Bounds on what a [`Parser`](crate::Parser) holds in memory.
+/// Bounds on what a [`Parser`](crate::Parser) holds in memory, which says how much that is in all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// The longest event, in bytes of the stream from its first field line to the end of its last line, line ends

@@ -26,10 +26,11 @@ use crate::line::{Plain, find_line_end, find_plain, is_line_end};
 
 /// Reads one event stream, pushed to it in chunks of any size (WHATWG HTML 9.2.5 and 9.2.6).
 ///
-/// It allocates nothing until an event spans two chunks, has several `data` lines, or sets an id. It holds at most one
-/// event of [`Limits::max_event`] bytes, the joined data of several `data` lines in a buffer that grows by doubling, and
-/// the last event id with the next, each as long as its line may be. Between events a large buffer is given back; the
-/// last event id alone stays, for as long as the stream means it.
+/// It allocates nothing until an event spans two chunks, has several `data` lines, or sets an id; a BOM takes eight bytes.
+/// It holds at most one event of [`Limits::max_event`] bytes, the joined data of several `data` lines, both in buffers that
+/// grow by doubling, and the last event id with the next, each as long as its line may be: some five times the limit where
+/// a stream is made to need all of it at once. A large buffer is given back between two chunks or to the first smaller
+/// event that needs one; the last event id alone stays, for as long as the stream means it.
 ///
 /// ```
 /// use arbstr_sse::{Item, Limits, Parser};
@@ -117,12 +118,15 @@ impl Parser {
 
     /// Ends the stream and lends what was unterminated, as if a blank line followed.
     ///
-    /// The standard discards this tail, and so its id does not become [`last_event_id`](Self::last_event_id). What is
-    /// pushed afterwards is a new stream, counted from 0; the last event id and the retry time stay, as they do for
-    /// one that reconnects.
+    /// The standard discards this tail: the event has the id that its lines say, but that does not become
+    /// [`last_event_id`](Self::last_event_id), and a retry time in it counts for nothing. What is pushed afterwards is a new
+    /// stream, counted from 0, where [`position`](Self::position) stands at once; the last event id and the retry time stay,
+    /// as they do for one that reconnects.
     pub fn finish(&mut self) -> Option<Item<'_>> {
         let retry = self.draft.known.retry;
         let mode = core::mem::replace(&mut self.mode, Mode::Ended);
+        let span = self.start..self.position;
+        (self.start, self.position) = (0, 0);
         match mode {
             Mode::Block => {
                 let line = self.line..self.held.len();
@@ -136,7 +140,6 @@ impl Parser {
         if !self.draft.has_data() {
             return None;
         }
-        let span = self.start..self.position;
         Some(if mode == Mode::Block {
             Item::Event(self.draft.lend(&self.held, span, true))
         } else {
@@ -152,7 +155,7 @@ impl Parser {
 
     /// The offset of the first byte that belongs to an unfinished event, or to an unfinished line before one.
     ///
-    /// Whoever relays the stream may let everything before it go: no item still to come begins there. Between events
+    /// Whoever relays the stream may let everything before it go: no event still to come begins there. Between events
     /// and inside an event that has passed the limit this is [`position`](Self::position). A comment line counts
     /// until it ends, or until it is itself longer than the limit.
     #[must_use]
@@ -281,8 +284,6 @@ impl Parser {
     fn restart(&mut self) {
         self.mode = Mode::Start;
         self.after_cr = false;
-        self.position = 0;
-        self.start = 0;
         self.held.clear();
         self.line = 0;
         self.draft.open();
@@ -379,7 +380,7 @@ impl Parser {
         self.tidy = false;
         self.start = self.position + base as u64;
         self.line = line - base;
-        self.held.clear();
+        empty(&mut self.held);
         self.held.extend_from_slice(&chunk[base..]);
     }
 
@@ -483,11 +484,20 @@ enum Found {
     Overflow,
 }
 
+/// Empties a buffer. Large room that what it had did not need is given back: no chunk may ever end between events.
+#[inline]
+pub(crate) fn empty(buffer: &mut Vec<u8>) {
+    if buffer.capacity() > KEEP && buffer.len() <= KEEP {
+        *buffer = Vec::new();
+    }
+    buffer.clear();
+}
+
 /// How far one step came in the chunk, and what it found there.
 type Turn = (usize, Option<Found>);
 
 const BOM: &[u8; 3] = b"\xEF\xBB\xBF";
-/// Capacity that an idle parser may keep, in bytes.
+/// Capacity that an idle parser, or one of small events, may keep, in bytes.
 const KEEP: usize = 4096;
 
 #[cfg(test)]
@@ -525,6 +535,30 @@ mod tests {
     }
 
     #[test]
+    fn gives_a_large_buffer_back_though_no_chunk_ends_between_events() {
+        let long = "x".repeat(50_000);
+        for large in [
+            format!("data: {long}"),
+            format!("data: {long}\ndata: {long}"),
+        ] {
+            let mut parser = Parser::new(Limits::default());
+            drain(&mut parser, large.as_bytes());
+            for _ in 0..3 {
+                assert_eq!(drain(&mut parser, b"\n\ndata: a\ndata: b"), 1);
+            }
+            let held = parser.held.capacity() + parser.draft.held();
+            assert!(held <= 2 * KEEP, "{held}");
+        }
+        // What is large again and again keeps its room.
+        let mut parser = Parser::new(Limits::default());
+        let chunk = format!("\n\ndata: {long}");
+        drain(&mut parser, chunk.as_bytes());
+        let room = parser.held.as_ptr();
+        drain(&mut parser, chunk.as_bytes());
+        assert_eq!(parser.held.as_ptr(), room);
+    }
+
+    #[test]
     fn lends_from_the_chunk_when_the_event_lies_within_it() {
         let chunk = b"data: one\n\nid: 1\nevent: e\ndata: two\n\n";
         let mut parser = Parser::new(Limits::default());
@@ -549,6 +583,7 @@ mod tests {
         };
         assert_eq!((tail.data(), tail.id()), (&b"cut"[..], &b"8"[..]));
         assert_eq!(parser.last_event_id(), b"7");
+        assert_eq!((parser.position(), parser.pending_from()), (0, 0));
         let mut input = &b"\xEF\xBB\xBFdata: 2\n\n"[..];
         let Some(Item::Event(event)) = parser.next(&mut input) else {
             panic!("an event is there");

@@ -19,14 +19,17 @@ pub(crate) struct Reader {
 }
 
 /// All readers, in the order of the table.
-pub(crate) fn readers() -> [Reader; 8] {
+pub(crate) fn readers() -> Vec<Reader> {
     let reader = |name, read, counts| Reader { name, read, counts };
-    [
+    vec![
         reader("memcpy", copy_bytes, false),
         reader("memchr", scan_lines, false),
         reader("floor", floor, true),
         reader("arbstr bytes", borrow_bytes, true),
         reader("arbstr str", decode_text, true),
+        reader("arbstr String", own_text, true),
+        #[cfg(feature = "stream")]
+        reader("EventStream", event_stream, true),
         reader("sse-stream", sse_stream, true),
         reader("sse-core", sse_core, true),
         reader("eventsource", eventsource_stream, true),
@@ -169,6 +172,27 @@ fn decode_text(corpus: &Corpus) -> Seen {
         }
     }
     seen
+}
+
+/// As the peers do: each event has a string of its own.
+fn own_text(corpus: &Corpus) -> Seen {
+    let mut parser = Parser::new(Limits::default());
+    let mut seen = Seen::default();
+    for mut read in corpus.reads() {
+        while let Some(item) = parser.next(&mut read) {
+            if let Item::Event(event) = item {
+                seen.events += 1;
+                seen.data_bytes += std::hint::black_box(event.data_str().into_owned()).len();
+            }
+        }
+    }
+    seen
+}
+
+#[cfg(feature = "stream")]
+fn event_stream(corpus: &Corpus) -> Seen {
+    let stream = arbstr_sse::adapt::EventStream::new(Reads(corpus.reads()), Limits::default());
+    count(stream, |event| std::hint::black_box(event.data).len())
 }
 
 fn sse_core(corpus: &Corpus) -> Seen {

@@ -32,6 +32,16 @@ impl<F: FnMut(Item<'_>)> Observe for F {
 ///
 /// Nothing is held back or copied: an event spanning frames is seen when its last one passes. The body's data are
 /// [`Bytes`], and it is [`Unpin`]: box and pin one that is not.
+///
+/// ```
+/// use arbstr_sse::{Item, Limits, adapt::Observed};
+/// use http_body_util::Full;
+///
+/// let body = Full::new(bytes::Bytes::from("data: a\n\n"));
+/// // A closure must say that it takes an item of any lifetime.
+/// let observed = Observed::new(body, Limits::default(), |item: Item<'_>| println!("{:?}", item.span()));
+/// # let _ = observed;
+/// ```
 #[derive(Debug)]
 pub struct Observed<B, O> {
     body: B,
@@ -111,7 +121,8 @@ where
                     this.end();
                 }
             }
-            Some(Err(_)) => {}
+            // Whatever is polled for behind it is not the end that was meant.
+            Some(Err(_)) => this.ended = true,
             None => this.end(),
         }
         Poll::Ready(frame)
@@ -203,8 +214,8 @@ mod tests {
 
     #[test]
     fn a_failing_body_passes_its_error_and_has_no_end() {
-        let sent = [data("data: a\n\n"), Err("reset")];
-        let (frames, seen) = pass(StreamBody::new(stream::iter(sent)).take_until_error());
+        let sent = [data("data: a\n\ndata: cut"), Err("reset")];
+        let (frames, seen) = pass(StreamBody::new(stream::iter(sent)));
         assert_eq!(frames[1].as_ref().err(), Some(&"reset"));
         assert_eq!(seen, ["a"]);
     }
@@ -252,33 +263,5 @@ mod tests {
         let _ = Pin::new(&mut body).poll_frame(&mut context);
         drop(body);
         assert_eq!(count, 2);
-    }
-
-    trait TakeUntilError: Sized {
-        /// The body, pending for ever after its error, as a broken connection would be.
-        fn take_until_error(self) -> UntilError<Self> {
-            UntilError(self, false)
-        }
-    }
-
-    impl<B> TakeUntilError for B {}
-
-    struct UntilError<B>(B, bool);
-
-    impl<B: Body + Unpin> Body for UntilError<B> {
-        type Data = B::Data;
-        type Error = B::Error;
-
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-            if self.1 {
-                return Poll::Pending;
-            }
-            let frame = ready!(Pin::new(&mut self.0).poll_frame(context));
-            self.1 = matches!(frame, Some(Err(_)));
-            Poll::Ready(frame)
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! A stream of byte chunks as a stream of owned events.
 
+use alloc::borrow::Cow;
 use alloc::string::String;
 use core::fmt;
 use core::ops::Range;
@@ -16,7 +17,8 @@ use crate::{Event, Item, Limits, Overflow, Parser};
 ///
 /// Ends with its source; what was unterminated then is discarded, as the standard says. An error does not end it: the
 /// source decides whether more comes, as more of the same stream, and after an [`Overflow`] the next event follows. A
-/// new connection is another stream: hand it to [`resume`](Self::resume).
+/// new connection is another stream: hand it to [`resume`](Self::resume). The source is [`Unpin`]: box and pin one that
+/// is not.
 ///
 /// ```
 /// # use std::convert::Infallible;
@@ -137,7 +139,7 @@ where
 #[non_exhaustive]
 pub struct OwnedEvent {
     /// See [`Event::event_type_str`].
-    pub event_type: String,
+    pub event_type: Cow<'static, str>,
     /// See [`Event::data_str`].
     pub data: String,
     /// See [`Event::id_str`].
@@ -151,7 +153,10 @@ pub struct OwnedEvent {
 impl From<Event<'_>> for OwnedEvent {
     fn from(event: Event<'_>) -> Self {
         Self {
-            event_type: event.event_type_str().into_owned(),
+            event_type: match event.event_type_str() {
+                Cow::Borrowed("message") => Cow::Borrowed("message"),
+                other => Cow::Owned(other.into_owned()),
+            },
             data: event.data_str().into_owned(),
             id: event.id_str().into_owned(),
             retry: event.retry(),
@@ -160,7 +165,8 @@ impl From<Event<'_>> for OwnedEvent {
     }
 }
 
-/// Why there is no event.
+/// Why there is no event. It is an [`Error`](core::error::Error) where the source's is one, which a
+/// `Box<dyn Error>` is not: name that by a type of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StreamError<E> {
@@ -173,7 +179,7 @@ pub enum StreamError<E> {
 impl<E> fmt::Display for StreamError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Source(_) => f.write_str("no more bytes of the event stream"),
+            Self::Source(_) => f.write_str("the source of the event stream failed"),
             Self::Overflow(overflow) => {
                 let span = overflow.span();
                 write!(
