@@ -86,3 +86,34 @@ fn nobody_is_let_in_behind_the_end_whichever_thread_accepts() {
         assert_eq!(exit.code(), Some(0), "{}", arbstr.log());
     }
 }
+
+#[test]
+fn whoever_had_asked_before_the_end_is_answered() {
+    let provider = Provider::healthy(10, 4);
+    let mut arbstr = Setup::of(&provider).start();
+    let kept: Vec<Reply> = (0..20).map(|_| served(arbstr.client())).collect();
+    let fresh: Vec<Client> = (0..20).map(|_| arbstr.client()).collect();
+    wait_until(Duration::from_secs(2), || arbstr.open_files() > 60);
+    // All that follows is there before arbstr knows of the end.
+    arbstr.signal("STOP");
+    let waiting: Vec<Client> = (0..20).map(|_| arbstr.client()).collect();
+    let kept = kept.into_iter().map(Reply::again);
+    let mut clients: Vec<Client> = kept.chain(fresh).chain(waiting).collect();
+    for client in &mut clients {
+        client.request_chat(&ask("model-a"));
+    }
+    arbstr.signal("TERM");
+    arbstr.signal("CONT");
+    for (number, client) in clients.into_iter().enumerate() {
+        let mut reply = client.reply("POST");
+        let body = reply.finish();
+        assert_eq!(reply.status, 200, "client {number}: {body}");
+        assert_eq!(reply.header("connection"), Some("close"), "{number}");
+    }
+    let exit = arbstr.wait_exit(Duration::from_secs(3));
+    assert_eq!(exit.code(), Some(0), "{}", arbstr.log());
+    assert_eq!(
+        arbstr.rows().iter().filter(|row| row.verdict().0).count(),
+        80
+    );
+}

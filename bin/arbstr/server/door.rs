@@ -48,8 +48,18 @@ impl Door {
     }
 
     /// Leaves accepting to another thread.
-    pub(super) fn close(&mut self) {
+    pub(super) fn leave(&mut self) {
         self.open = None;
+    }
+
+    /// Closes it, and lets those in that wait outside already: to them arbstr is there, and their requests may have come.
+    pub(super) fn close_behind(self) -> Vec<TcpStream> {
+        let waiting = self.socket.incoming().take(super::BACKLOG as usize);
+        let waiting = waiting.map_while(Result::ok).map(|stream| {
+            stream.set_nonblocking(true)?;
+            TcpStream::from_std(stream)
+        });
+        waiting.filter_map(Result::ok).collect()
     }
 
     async fn accept(&mut self) -> io::Result<TcpStream> {

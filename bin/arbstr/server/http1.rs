@@ -127,7 +127,7 @@ async fn exchange(
         .await?
     };
     asked.persists &=
-        !closing.is_told() && !incoming.is_unreadable() && !says_close(response.headers());
+        !closing.has_begun() && !incoming.is_unreadable() && !says_close(response.headers());
     let persists = outgoing.answer(response, asked).await?;
     drop(held);
     incoming.unread(outgoing.take_early());

@@ -5,7 +5,7 @@
 //! a connection cannot move, so the thread that has the fewest accepts the next few ([`Door`]).
 //!
 //! ```text
-//!  Serving ──► Closing: no new requests on connections ──► Over: what is left is cut off
+//!  Serving ──► Closing: no new connections, a last request on each ──► Over: what is left is cut off
 //! ```
 
 use std::cell::Cell;
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::closing::Closing;
 use super::door::Door;
@@ -156,7 +156,16 @@ impl Worker {
                 }
             }
         }
-        drop(self.door);
+        for stream in self.door.close_behind() {
+            serve(&self.app, &http2, &closing, &mut connections, stream);
+        }
+        closing.begin();
+        if !connections.is_empty() {
+            tokio::select! {
+                () = sleep(ON_THE_WAY) => {}
+                _ = self.phase.wait_for(|phase| *phase == Phase::Over) => {}
+            }
+        }
         closing.tell();
         tokio::select! {
             () = async { while connections.join_next().await.is_some() {} } => {}
@@ -185,7 +194,7 @@ impl Worker {
         let Some(next) = fewest.filter(|seat| count(seat) + TOGETHER <= own) else {
             return false;
         };
-        self.door.close();
+        self.door.leave();
         next.turn.notify_one();
         true
     }
@@ -197,5 +206,8 @@ thread_local! {
 
 /// Connections that a thread has more than another before that one gets any.
 const TOGETHER: usize = 8;
+/// For a request that its client sent before it could know of the end: a connection that is closed under it is an error to the
+/// client, which may not ask again.
+const ON_THE_WAY: Duration = Duration::from_millis(250);
 /// What the threads have for ending.
 const END_TIME: Duration = Duration::from_secs(10);
