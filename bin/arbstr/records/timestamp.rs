@@ -1,8 +1,9 @@
 //! Moments as people and programs write them, to and from milliseconds since the epoch, UTC.
 
-use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
+use jiff::civil::Time;
+use jiff::fmt::temporal::Pieces;
+use jiff::tz::{Offset, TimeZone};
+use jiff::{Timestamp, ToSpan};
 
 /// What [`parse`] understands, for messages.
 pub(crate) const EXPECTED: &str = "a time such as 2026-01-31T12:00:00Z or 2026-01-31 (UTC unless it says otherwise), \
@@ -13,7 +14,7 @@ pub(crate) const EXPECTED_AGE: &str = "1h, 24h, 7d, 30d or another number of m, 
 
 /// The moment that `text` means at `now_ms`: ISO 8601, milliseconds since the epoch, or an age.
 ///
-/// A time without a zone is UTC, and so is a date, which means its first moment.
+/// A time without a zone is UTC, and so is a date, which means its first moment. A zone by its name alone means nothing here.
 pub(crate) fn parse(text: &str, now_ms: i64) -> Option<i64> {
     if text.bytes().all(|b| b.is_ascii_digit()) {
         return text.parse().ok().filter(|ms| *ms <= LATEST_MS);
@@ -27,13 +28,19 @@ pub(crate) fn parse(text: &str, now_ms: i64) -> Option<i64> {
     } else {
         text.to_owned()
     };
-    if let Ok(moment) = restored.parse::<Timestamp>() {
-        return Some(moment.as_millisecond());
+    let written = Pieces::parse(&restored).ok()?;
+    let offset = match (written.to_numeric_offset(), written.time_zone_annotation()) {
+        (Some(offset), _) => offset,
+        (None, None) => Offset::UTC,
+        (None, Some(_)) => return None,
+    };
+    let time = written.time().unwrap_or(Time::midnight());
+    let local = written.date().to_datetime(time);
+    match offset.to_timestamp(local) {
+        Ok(moment) => Some(moment.as_millisecond()),
+        // The last hours of the calendar, a usual way to say "for ever", are none of UTC's in every zone.
+        Err(_) => (local.year() == 9999).then_some(LATEST_MS),
     }
-    let local: DateTime = restored.parse().ok()?;
-    // The last hours of the calendar, a usual way to say "for ever", are none of UTC's in every zone.
-    let moment = TimeZone::UTC.to_timestamp(local);
-    Some(moment.map_or(LATEST_MS, Timestamp::as_millisecond))
 }
 
 /// The milliseconds of an age: `90m`, `24h`, `7d`, `2w`, with or without `last_`.
@@ -60,9 +67,18 @@ pub(crate) fn parse_age(text: &str) -> Option<i64> {
 pub(crate) fn iso(ms: i64) -> String {
     match Timestamp::from_millisecond(ms) {
         Ok(moment) => format!("{moment:.3}"),
+        Err(_) if (0..=LATEST_MS).contains(&ms) => last_hours(ms),
         // Beyond all calendars: the number says at least what is stored.
         Err(_) => ms.to_string(),
     }
+}
+
+/// The last hours of the calendar: some are in no time zone west of UTC, and so not among the library's moments.
+fn last_hours(ms: i64) -> String {
+    let before = Timestamp::from_millisecond(ms - 2 * 86_400_000)
+        .map(|moment| TimeZone::UTC.to_datetime(moment));
+    let then = before.and_then(|before| before.checked_add(2.days()));
+    then.map_or_else(|_| ms.to_string(), |then| format!("{then:.3}Z"))
 }
 
 /// The same for a person to read, to the second: `2026-01-31 12:00:00`.
@@ -108,6 +124,13 @@ mod tests {
             ("253402300799999", Some(LATEST_MS)),
             ("253402300800000", None),
             ("9999-12-31", Some(LATEST_MS)),
+            ("9999-12-31T23:59:59Z", Some(LATEST_MS)),
+            ("9999-12-31T23:59:59.999Z", Some(LATEST_MS)),
+            ("9999-12-31T23:59:59-05:00", Some(LATEST_MS)),
+            ("-009999-01-01", None),
+            ("2026-01-31T14:00:00+02:00[Europe/Kyiv]", noon),
+            ("2026-01-31T14:00:00[Europe/Kyiv]", None),
+            ("2026-01-31[Europe/Kyiv]", None),
             ("99999999999999999999", None),
             ("-1", None),
             ("1e12", None),
@@ -141,6 +164,9 @@ mod tests {
         }
         assert_eq!(iso(1_769_860_800_000), "2026-01-31T12:00:00.000Z");
         assert_eq!(plain(1_769_860_800_999), "2026-01-31 12:00:00");
+        assert_eq!(iso(LATEST_MS), "9999-12-31T23:59:59.999Z");
+        assert_eq!(iso(LATEST_MS - 86_400_000), "9999-12-30T23:59:59.999Z");
+        assert_eq!(iso(LATEST_MS + 1), (LATEST_MS + 1).to_string());
         assert_eq!(iso(i64::MAX), i64::MAX.to_string());
         assert!(!plain(i64::MIN).is_empty());
     }
