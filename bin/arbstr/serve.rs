@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::app::{App, Live};
 use crate::cli::{Failure, Serve};
 use crate::config::reload::{ConfigWatcher, Trigger};
-use crate::config::{self, Config, Source};
+use crate::config::{self, Config, LoadError, Source};
 use crate::learned_state::LearnedState;
 use crate::log::Log;
 use crate::trace::Tracer;
@@ -187,17 +187,25 @@ struct Reload {
 
 impl Reload {
     async fn on_change(self, watcher: ConfigWatcher) {
+        // Why it could not be read when that was last said.
+        let mut unreadable = None;
         let on_change = |trigger| match trigger {
-            Trigger::Signal | Trigger::File => tokio::task::block_in_place(|| self.reload()),
+            Trigger::Signal => {
+                unreadable = None;
+                tokio::task::block_in_place(|| self.reload(&mut unreadable))
+            }
+            Trigger::File => tokio::task::block_in_place(|| self.reload(&mut unreadable)),
             Trigger::Gone => {
                 let file = self.file.display();
                 tracing::warn!(%file, "the config file is gone; what it said stays in force until the next start");
+                true
             }
         };
         watcher.run(on_change).await;
     }
 
-    fn reload(&self) {
+    /// Whether the file could be read, whatever it said.
+    fn reload(&self, unreadable: &mut Option<String>) -> bool {
         let taken_over = self.take_over();
         let metrics = &self.app.metrics;
         metrics.config_read(taken_over.is_ok(), clock::unix_ms());
@@ -212,27 +220,55 @@ impl Reload {
                     tracing::warn!(changes, "these changes take effect at the next start");
                 }
             }
-            Err(error) => {
+            Err(NotTaken::Unreadable(error)) => {
+                if unreadable.as_ref() != Some(&error) {
+                    tracing::error!(
+                        "the config was not reloaded, the old one stays in force until it can be read:\n{error}"
+                    );
+                    *unreadable = Some(error);
+                }
+                return false;
+            }
+            Err(NotTaken::Bad(error)) => {
                 tracing::error!(
                     "the config was not reloaded, the old one stays in force:\n{error}"
                 );
             }
         }
+        *unreadable = None;
+        true
     }
 
     /// Puts the config that stands in the file in force.
-    fn take_over(&self) -> Result<config::reload::Changes, String> {
+    fn take_over(&self) -> Result<config::reload::Changes, NotTaken> {
         let (app, options) = (&self.app, &self.options);
-        let config = config::load(&self.file, &env, options).map_err(|error| error.to_string())?;
+        // Of a pipe nobody knows when it has something to read.
+        if std::fs::metadata(&self.file).is_ok_and(|file| !file.is_file()) {
+            let file = self.file.display();
+            return Err(NotTaken::Unreadable(format!("{file} is no regular file")));
+        }
+        let config = config::load(&self.file, &env, options).map_err(|error| match error {
+            LoadError::Unreadable { .. } => NotTaken::Unreadable(error.to_string()),
+            LoadError::Bad(problems) => NotTaken::Bad(problems.to_string()),
+        })?;
         if config.server.auth_token.is_none() && !app.listens_on_loopback() && !options.allow_open {
-            return Err(
+            return Err(NotTaken::Bad(
                 "without server.auth_token this address would be open to everybody".to_owned(),
-            );
+            ));
         }
         let changes = config::reload::changes(&self.started, &app.live().config, &config);
-        app.update(|old| Live::from_config(config, Some(old)))?;
+        app.update(|old| Live::from_config(config, Some(old)))
+            .map_err(NotTaken::Bad)?;
         Ok(changes)
     }
+}
+
+/// Why a changed config is not in force.
+enum NotTaken {
+    /// Its file could not be read, which may pass.
+    Unreadable(String),
+    /// What it says is wrong.
+    Bad(String),
 }
 
 /// One text of all, if there are any.

@@ -27,6 +27,7 @@ mod query;
 mod readme;
 mod recorded;
 mod regression;
+mod reload;
 mod routing;
 mod shutdown;
 mod stream;

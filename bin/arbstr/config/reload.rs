@@ -103,8 +103,9 @@ impl ConfigWatcher {
         &self.file
     }
 
-    /// Calls `on_change` whenever the file should be read again. Runs until it is dropped.
-    pub(crate) async fn run(mut self, mut on_change: impl FnMut(Trigger)) {
+    /// Calls `on_change` whenever the file should be read again, and once more at the next look if it says that it could not be
+    /// read. Runs until it is dropped.
+    pub(crate) async fn run(mut self, mut on_change: impl FnMut(Trigger) -> bool) {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -114,16 +115,17 @@ impl ConfigWatcher {
                     None => std::future::pending().await,
                 }
             };
-            tokio::select! {
+            let trigger = tokio::select! {
                 _ = signalled => {
                     self.watched = Watched::new(fingerprint(&self.file).await);
-                    on_change(Trigger::Signal);
+                    Some(Trigger::Signal)
                 }
-                _ = look.tick() => {
-                    if let Some(trigger) = self.watched.on_look(fingerprint(&self.file).await) {
-                        on_change(trigger);
-                    }
-                }
+                _ = look.tick() => self.watched.on_look(fingerprint(&self.file).await),
+            };
+            if let Some(trigger) = trigger
+                && !on_change(trigger)
+            {
+                self.watched.read = None;
             }
         }
     }
@@ -136,6 +138,8 @@ struct Fingerprint {
     inode: u64,
     size: u64,
     modified: (i64, i64),
+    /// When its owner or permissions changed, too.
+    changed: (i64, i64),
 }
 
 /// What was last read, and what was last seen.
@@ -182,6 +186,7 @@ impl Fingerprint {
             inode: metadata.ino(),
             size: metadata.size(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         })
     }
 }
@@ -309,6 +314,7 @@ mod tests {
             inode: 1,
             size,
             modified: (0, 0),
+            changed: (0, 0),
         })
     }
 
@@ -357,7 +363,10 @@ mod tests {
         fs::write(&file, "one").unwrap();
         let (sender, mut triggers) = mpsc::unbounded_channel();
         let watcher = ConfigWatcher::begin(file.clone());
-        let watching = tokio::spawn(watcher.run(move |trigger| sender.send(trigger).unwrap()));
+        let watching = tokio::spawn(watcher.run(move |trigger| {
+            sender.send(trigger).unwrap();
+            true
+        }));
         fs::write(directory.join("new"), "two").unwrap();
         fs::rename(directory.join("new"), &file).unwrap();
         let noticed = timeout(Duration::from_secs(30), triggers.recv()).await;
