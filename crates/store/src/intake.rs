@@ -389,11 +389,16 @@ impl Intake {
         self.tally.oldest_ms.store(oldest_ms, Ordering::Relaxed);
     }
 
+    /// Records found no row to work on, which was told.
+    pub(crate) fn note_unmatched(&self, records: u64) {
+        self.tally.unmatched.fetch_add(records, Ordering::Relaxed);
+    }
+
     /// `records` are in SQLite, `from_memory` of them came by memory.
     pub(crate) fn note_applied(&self, records: u64, from_memory: Load, unmatched: u64) {
         self.tally.applied.fetch_add(records, Ordering::Relaxed);
         self.tally.free_memory(from_memory);
-        self.tally.unmatched.fetch_add(unmatched, Ordering::Relaxed);
+        self.note_unmatched(unmatched);
         self.tally.oldest_ms.store(NEVER, Ordering::Relaxed);
     }
 

@@ -154,6 +154,7 @@ impl Sweeper<'_> {
             let position = positioned.then_some(Position { segment, applied });
             let sifted = apply::apply_sifted(connection, owner, &mut known, &records, position)?;
             self.intake.note_dropped(sifted.refused);
+            self.intake.note_unmatched(sifted.unmatched);
             records.clear();
             if at_end {
                 return Ok(found);
