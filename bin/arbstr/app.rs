@@ -260,7 +260,7 @@ impl Live {
         self.config.secrets().collect()
     }
 
-    /// Whether a secret is echoed in a header's value, or in a name.
+    /// Whether a secret is echoed in a header's value.
     pub(crate) fn is_echoed_in(&self, value: &[u8]) -> bool {
         self.secret_prefilter.may_hold(value) && echoes_any(value, &self.secrets())
     }

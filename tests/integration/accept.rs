@@ -21,7 +21,8 @@ fn run_times(arbstr: &Arbstr) -> Vec<u64> {
     let mut times = Vec::new();
     for task in fs::read_dir(format!("/proc/{}/task", arbstr.pid())).unwrap() {
         let read = |file: &str| fs::read_to_string(task.as_ref().unwrap().path().join(file));
-        if read("comm").unwrap().starts_with("serve-") {
+        // Others come and go.
+        if read("comm").is_ok_and(|name| name.starts_with("serve-")) {
             let figures = read("schedstat").unwrap();
             times.push(figures.split(' ').next().unwrap().parse().unwrap());
         }

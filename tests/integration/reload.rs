@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use crate::harness::{Arbstr, Provider, Setup};
 
@@ -52,20 +52,17 @@ fn what_could_not_be_read_is_read_when_it_can_be() {
     let provider = Provider::healthy(10, 4);
     let setup = Setup::of(&provider);
     let arbstr = setup.start();
-    let limit = |files| {
+    let before = getrlimit(Resource::Nofile);
+    let limit = |current| {
         let pid = Pid::from_raw(arbstr.pid().try_into().unwrap());
-        let limit = Rlimit {
-            current: Some(files),
-            maximum: Some(4096),
-        };
-        prlimit(pid, Resource::Nofile, limit).unwrap();
+        prlimit(pid, Resource::Nofile, Rlimit { current, ..before }).unwrap();
     };
-    limit(3);
+    limit(Some(3));
     replace(
         &arbstr,
         &setup.clone().set("server", "max_body_bytes = 1000"),
     );
     arbstr.wait_for_log("Too many open files", 1);
-    limit(4096);
+    limit(before.current);
     arbstr.wait_for_log("server.max_body_bytes: 33554432 -> 1000", 1);
 }

@@ -103,7 +103,7 @@ impl ConfigWatcher {
         &self.file
     }
 
-    /// Calls `on_change` whenever the file should be read again, and once more at the next look if it says that it could not be
+    /// Calls `on_change` whenever the file should be read again, and at each further look while it says that it could not be
     /// read. Runs until it is dropped.
     pub(crate) async fn run(mut self, mut on_change: impl FnMut(Trigger) -> bool) {
         let mut look = tokio::time::interval(LOOK_EVERY);

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
-use arbstr_sse::{Item, Limits, Parser};
+use arbstr_sse::{Event, Item, Limits, Parser};
 use futures_core::Stream;
 use memchr::memchr2;
 
@@ -147,42 +147,30 @@ impl Floor {
 }
 
 fn borrow_bytes(corpus: &Corpus) -> Seen {
-    let mut parser = Parser::new(Limits::default());
-    let mut seen = Seen::default();
-    for mut read in corpus.reads() {
-        while let Some(item) = parser.next(&mut read) {
-            if let Item::Event(event) = item {
-                seen.events += 1;
-                seen.data_bytes += std::hint::black_box(event.data()).len();
-            }
-        }
-    }
-    seen
+    parse(corpus, |event| std::hint::black_box(event.data()).len())
 }
 
 fn decode_text(corpus: &Corpus) -> Seen {
-    let mut parser = Parser::new(Limits::default());
-    let mut seen = Seen::default();
-    for mut read in corpus.reads() {
-        while let Some(item) = parser.next(&mut read) {
-            if let Item::Event(event) = item {
-                seen.events += 1;
-                seen.data_bytes += std::hint::black_box(event.data_str()).len();
-            }
-        }
-    }
-    seen
+    parse(corpus, |event| std::hint::black_box(event.data_str()).len())
 }
 
 /// As the peers do: each event has a string of its own.
 fn own_text(corpus: &Corpus) -> Seen {
+    parse(corpus, |event| {
+        std::hint::black_box(event.data_str().into_owned()).len()
+    })
+}
+
+/// Reads a corpus with a parser, which lends each event to `data`.
+#[inline(always)]
+fn parse(corpus: &Corpus, data: impl Fn(Event<'_>) -> usize) -> Seen {
     let mut parser = Parser::new(Limits::default());
     let mut seen = Seen::default();
     for mut read in corpus.reads() {
         while let Some(item) = parser.next(&mut read) {
             if let Item::Event(event) = item {
                 seen.events += 1;
-                seen.data_bytes += std::hint::black_box(event.data_str().into_owned()).len();
+                seen.data_bytes += data(event);
             }
         }
     }
