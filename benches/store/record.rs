@@ -74,7 +74,7 @@ pub(crate) fn arrival_ms(nth: u64) -> i64 {
 }
 
 /// Three candidates, one skipped, as arbstr writes them.
-const PLAN: &str = r#"{"policy":null,"candidates":[{"provider":"provider-0","model":"vendor/model-0","expected_cost_sats":1.204,"tier":"standard"},{"provider":"provider-1","model":"vendor/model-0","expected_cost_sats":1.312,"tier":"standard"},{"provider":"provider-2","model":"vendor/model-0","expected_cost_sats":1.377,"skipped":"circuit open"}]}"#;
+const PLAN: &str = r#"["vendor/model-0",null,"cheapest",[["provider-0",null,812,0,240,1.204,41,[0.812,0,0.392,0,0],0.998,412,"cheapest",null],["provider-1",null,812,0,251,1.312,null,[0.9,0,0.412,0,0],1.0,530,"cheapest",null],["provider-2",null,820,0,240,1.377,41,[0.9,0,0.477,0,0],0.91,388,null,"circuit open"]]]"#;
 
 /// A UUIDv7 as text.
 pub(crate) fn id(nth: u64, at_ms: i64) -> String {

@@ -10,7 +10,7 @@
 mod answer;
 mod attempts;
 mod disconnect;
-pub(crate) mod explain;
+mod explain;
 mod headers;
 
 use std::sync::Arc;
@@ -32,6 +32,7 @@ use crate::buffer_pool;
 use crate::clock;
 use crate::cohort;
 use crate::ledger::{Bill, RequestInfo, RequestOutcome, RequestRecord};
+use crate::records::plan;
 
 /// One request as it came from a client.
 pub(crate) struct InboundRequest {
@@ -104,9 +105,14 @@ fn begin(
         Ok(plan) => plan,
         Err(error) => return Err(refuse(&app, &live, &inbound, info, &error)),
     };
-    let shown = explain::plan_on_record(&plan, now);
+    let on_record = plan::on_record(&plan, now);
     let planned = Planned {
-        record: RequestRecord::new(&app, &live, &inbound.arrival, info.planned(&plan, shown)),
+        record: RequestRecord::new(
+            &app,
+            &live,
+            &inbound.arrival,
+            info.planned(&plan, on_record),
+        ),
         options: RequestOptions::of(&request),
         plan,
     };
@@ -155,7 +161,7 @@ fn refuse(
 ) -> ApiError {
     let info = match error {
         PlanError::NothingAllowed { plan } => {
-            info.planned(plan, explain::plan_on_record(plan, clock::now()))
+            info.planned(plan, plan::on_record(plan, clock::now()))
         }
         _ => info,
     };

@@ -121,14 +121,14 @@ impl RequestInfo {
         }
     }
 
-    /// The same with its plan, which as JSON is `shown`.
-    pub(crate) fn planned(self, plan: &Plan, shown: String) -> Self {
+    /// The same with its plan, which goes on record as that JSON.
+    pub(crate) fn planned(self, plan: &Plan, on_record: String) -> Self {
         let rates = plan
             .eligible()
             .filter_map(|candidate| candidate.offer.rates().copied());
         Self {
             policy: plan.policy.as_deref().map(str::to_owned),
-            plan: Some(shown),
+            plan: Some(on_record),
             input_estimate: plan
                 .candidates
                 .first()

@@ -5,6 +5,7 @@
 
 pub(crate) mod figures;
 pub(crate) mod parameters;
+pub(crate) mod plan;
 pub(crate) mod row;
 pub(crate) mod timestamp;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::{
-    Answer, Arbstr, Provider, ProviderConfig, Setup, ask, ask_stream, wait_until,
+    Answer, Arbstr, Provider, ProviderConfig, Row, Setup, ask, ask_stream, wait_until,
 };
 
 /// A good answer to `GET path`.
@@ -136,7 +136,24 @@ fn a_request_is_found_by_its_id_with_plan_and_attempts() {
             assert!(candidates[0].get(key).is_some(), "{key} in {plan:?}");
         }
         assert_eq!(candidates[0]["provider"], "bad", "cheapest first");
+        assert_eq!(named_in_database(&arbstr, &reply.id()), *candidates);
     }
+}
+
+/// The candidates of that request as the database's view has them, in the API's shape.
+fn named_in_database(arbstr: &Arbstr, id: &str) -> Vec<Value> {
+    let sql = "SELECT json_object(
+            'provider', provider, 'model', model, 'expected_input_tokens', expected_input_tokens,
+            'expected_cached_input_tokens', expected_cached_input_tokens,
+            'expected_output_tokens', expected_output_tokens, 'expected_cost_sats', expected_cost_sats,
+            'price_age_secs', price_age_secs, 'cost_parts', json_object('input_sats', input_sats,
+                'cached_input_sats', cached_input_sats, 'output_sats', output_sats,
+                'base_fee_sats', base_fee_sats, 'failure_sats', failure_sats),
+            'success_rate', success_rate, 'latency_ms', latency_ms, 'ranked', ranked, 'skipped', skipped) AS candidate
+        FROM candidates WHERE correlation_id = ?1 ORDER BY place";
+    let rows = Row::read(&arbstr.database(), sql, &[id]);
+    let candidate = |row: &Row| serde_json::from_str(&row.text("candidate").unwrap()).unwrap();
+    rows.iter().map(candidate).collect()
 }
 
 #[test]

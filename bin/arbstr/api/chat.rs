@@ -6,14 +6,16 @@ use std::time::Duration;
 use arbstr_wire::Endpoint;
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response};
 
-use super::error::{ApiError, json_response};
+use super::error::ApiError;
+use super::query::json;
 use super::{RequestBody, ResponseBody, request_body};
 use crate::app::App;
 use crate::arrival::Arrival;
 use crate::buffer_pool;
 use crate::flow;
+use crate::records::plan;
 use crate::{clock, due};
 
 /// Reads the body and sends the request on its way.
@@ -56,7 +58,8 @@ pub(crate) async fn cost(
         .map_err(|error| ApiError::malformed(&error))?;
     let policy = flow::policy(request.headers())?;
     let plan = flow::preview(&live, policy, &asked)?;
-    Ok(json_response(StatusCode::OK, flow::explain::plan(&plan)))
+    let whole = plan::whole(&plan, clock::now());
+    Ok(json(&plan::Shown(&whole)))
 }
 
 /// The body, whole. Of the request nothing is moved: a future holds what is moved into it twice.

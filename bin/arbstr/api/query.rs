@@ -114,7 +114,8 @@ fn bad_parameter(invalid: &InvalidParameter) -> ApiError {
     ApiError::invalid_request("invalid_parameter", parameter, invalid.to_string())
 }
 
-fn json(value: &impl Serialize) -> Response<ResponseBody> {
+/// 200 with what arbstr knows.
+pub(super) fn json(value: &impl Serialize) -> Response<ResponseBody> {
     let text = serde_json::to_vec(value).expect("records have no map keys that are not strings");
     json_response(StatusCode::OK, text)
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
-use super::{exact, timestamp};
+use super::{exact, plan, timestamp};
 use crate::clock::whole_ms;
 
 /// One column: its name in JSON and in exports, and its value in a row.
@@ -108,9 +108,7 @@ impl Serialize for Detail<'_> {
         for column in COLUMNS.iter().filter(|column| column.name != ATTEMPTS) {
             map.serialize_entry(column.name, &column.of(&detail.row))?;
         }
-        let plan = detail.plan.clone();
-        let plan = plan.and_then(|plan| RawValue::from_string(plan).ok());
-        map.serialize_entry("plan", &plan)?;
+        map.serialize_entry("plan", &detail.plan.as_deref().map(plan::Shown))?;
         let ended = detail.attempts.iter().map(AttemptJson::of);
         let last = detail.asked.iter();
         let last = last.map(|asked| AttemptJson::without_end(asked, &detail.row));

@@ -76,7 +76,15 @@ pub(crate) fn check(connection: &Connection) -> Result<(), ConnectError> {
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), ConnectError> {
-    let [requests, rollups, attempts, quarters, open_index, asked] = MIGRATION_SQL;
+    let [
+        requests,
+        rollups,
+        attempts,
+        quarters,
+        open_index,
+        asked,
+        candidates,
+    ] = MIGRATION_SQL;
     let steps = vec![
         M::up(requests),
         M::up_with_hook(rollups, |transaction: &Transaction<'_>| {
@@ -88,6 +96,7 @@ fn migrate(connection: &mut Connection) -> Result<(), ConnectError> {
         }),
         M::up(open_index),
         M::up(asked),
+        M::up(candidates),
     ];
     Migrations::new(steps).to_latest(connection)?;
     Ok(())
@@ -102,11 +111,12 @@ fn holds_foreign_tables(connection: &Connection) -> Result<bool, rusqlite::Error
 /// How long a statement waits for another process before the writer's own backoff takes over.
 const BUSY: Duration = Duration::from_millis(250);
 
-const MIGRATION_SQL: [&str; 6] = [
+const MIGRATION_SQL: [&str; 7] = [
     include_str!("../../../migrations/0001_requests.sql"),
     include_str!("../../../migrations/0002_rollups.sql"),
     include_str!("../../../migrations/0003_attempts.sql"),
     include_str!("../../../migrations/0004_quarters.sql"),
     include_str!("../../../migrations/0005_open_index.sql"),
     include_str!("../../../migrations/0006_asked.sql"),
+    include_str!("../../../migrations/0007_candidates.sql"),
 ];

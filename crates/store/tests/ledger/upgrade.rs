@@ -7,12 +7,13 @@ use arbstr_store::{
 use crate::scratch::{PATIENCE, Scratch};
 
 /// The migrations that led to the schemas which released versions have left behind.
-const EARLIER: [&str; 5] = [
+const EARLIER: [&str; 6] = [
     include_str!("../../../../migrations/0001_requests.sql"),
     include_str!("../../../../migrations/0002_rollups.sql"),
     include_str!("../../../../migrations/0003_attempts.sql"),
     include_str!("../../../../migrations/0004_quarters.sql"),
     include_str!("../../../../migrations/0005_open_index.sql"),
+    include_str!("../../../../migrations/0006_asked.sql"),
 ];
 
 /// What an arbstr of the first schema may have written: completed, failed, interrupted and open.
@@ -23,8 +24,9 @@ INSERT INTO requests (correlation_id, timestamp, ended, endpoint, model, served_
 VALUES ('a', 7200000, 7201000, 'chat.completions', 'm', 'm-1', 'p', 't', NULL, 1, 10, 20, 5000000001, 7000000001,
     12, 1000, 'stop', 1, 1, '{\"plan\":1}');
 INSERT INTO requests (correlation_id, timestamp, ended, endpoint, model, streaming, duration_ms, attempts,
-    error_status, error_message)
-VALUES ('b', 7200001, 7200002, 'chat.completions', 'm', 0, 1, 0, 503, 'no provider');
+    error_status, error_message, plan)
+VALUES ('b', 7200001, 7200002, 'chat.completions', 'm', 0, 1, 0, 503, 'no provider', '{\"model\":\"m\",\"candidates\":[
+    {\"provider\":\"p\",\"model\":\"n\",\"expected_cost_sats\":2.5,\"cost_parts\":{\"output_sats\":2},\"skipped\":\"open\"}]}');
 INSERT INTO requests (correlation_id, timestamp, endpoint, model, streaming, error_message)
 VALUES ('c', 10800000, 'chat.completions', 'n', 0, 'interrupted');
 INSERT INTO requests (correlation_id, timestamp, endpoint, model, streaming, error_message, owner, plan)
@@ -97,6 +99,9 @@ fn file_of_every_earlier_schema_is_upgraded() {
         assert_eq!((a.attempts.len(), a.row.implausible_usage), (2, false));
         assert_eq!(scratch.number("SELECT count(*) FROM attempts"), 2);
         assert_eq!(request("b").row.error_status, Some(503));
+        let candidate = "SELECT count(*) FROM candidates WHERE (correlation_id, place, provider, model, expected_cost_sats,
+            output_sats, skipped) = ('b', 1, 'p', 'n', 2.5, 2, 'open') AND input_sats IS NULL AND ranked IS NULL";
+        assert_eq!(scratch.number(candidate), 1);
         let message = |id| request(id).row.error_message;
         assert_eq!(message("c").as_deref(), Some("interrupted"));
         // Its process is gone.
@@ -141,7 +146,7 @@ fn upgrade_that_fails_leaves_the_file_as_it_was() {
     assert_eq!(scratch.number("PRAGMA user_version"), 1);
     assert_eq!(
         scratch.number("SELECT count(*) FROM requests WHERE plan IS NOT NULL"),
-        2
+        3
     );
     assert!(Reader::open(scratch.database()).is_err());
     drop(store);
