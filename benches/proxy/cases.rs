@@ -58,7 +58,7 @@ pub(crate) const ALL: [Case; 9] = [
 
 fn json(stage: &mut Stage) -> Result<Vec<Line>> {
     let plan = for_seconds(stage, Shape::Json, 32, 3.0);
-    let rounds = take_turns(stage, &plan, 5)?;
+    let rounds = take_turns(stage, &plan, 7)?;
     Ok(vec![cpu_per_request(
         "JSON, 32 connections: CPU per request",
         1.5,
@@ -69,7 +69,7 @@ fn json(stage: &mut Stage) -> Result<Vec<Line>> {
 fn rate(stage: &mut Stage) -> Result<Vec<Line>> {
     let mut plan = for_seconds(stage, Shape::Json, 32, 4.0);
     plan.rate = Some(RATE);
-    let rounds = take_turns(stage, &plan, 5)?;
+    let rounds = take_turns(stage, &plan, 9)?;
     for round in &rounds {
         for turn in [&round.floor, &round.proxy].into_iter().chain(&round.nginx) {
             let rate = turn.outcome.requests as f64 / turn.outcome.seconds;
@@ -89,7 +89,7 @@ fn rate(stage: &mut Stage) -> Result<Vec<Line>> {
 
 fn latency(stage: &mut Stage) -> Result<Vec<Line>> {
     let plan = for_seconds(stage, Shape::Json, 1, 1.5);
-    let rounds = take_turns(stage, &plan, 7)?;
+    let rounds = take_turns(stage, &plan, 9)?;
     let mut line = Line::new(
         "JSON, 1 connection: added p50 latency",
         "µs",
@@ -135,7 +135,7 @@ fn paced(stage: &mut Stage) -> Result<Vec<Line>> {
         rate: None,
         prompt: Shape::Paced.prompt_bytes(),
     };
-    let rounds = take_turns(stage, &plan, 5)?;
+    let rounds = take_turns(stage, &plan, 9)?;
     let name = format!("stream, {PACED_CHUNKS} chunks 20 ms apart x 50: CPU per chunk");
     let mut p50 = Line::new("the same: relay delay p50", "µs", Bar::Ratio(1.05));
     let mut p99 = Line::new("the same: relay delay p99", "µs", Bar::Ratio(1.1));
