@@ -108,8 +108,7 @@ async fn route(
     arrival: &Arrival,
     request: &mut Request<&mut dyn RequestBody>,
 ) -> Result<Response<ResponseBody>, ApiError> {
-    let uri = request.uri().clone();
-    let path = uri.path();
+    let (path, query) = (request.uri().path(), request.uri().query());
     let route = Route::of(path).ok_or_else(|| {
         ApiError::not_found(
             "unknown_path",
@@ -129,9 +128,9 @@ async fn route(
         Route::Inference(endpoint) => chat::serve(app, arrival, endpoint, request).await,
         Route::Models => apart(app, models::list).await,
         Route::Model(id) => models::one(app, id),
-        Route::Stats => query::stats(app, uri.query()).await,
-        Route::Requests => query::list(app, uri.query()).await,
-        Route::Request(id) => query::request(app, id, uri.query()).await,
+        Route::Stats => query::stats(app, query).await,
+        Route::Requests => query::list(app, query).await,
+        Route::Request(id) => query::request(app, id, query).await,
         Route::Health => {
             let trusted = gate::has_token(app, request.headers());
             apart(app, move |app| health::health(app, trusted)).await

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::time::Duration;
 
 use uuid::fmt::Hyphenated;
 use uuid::{NoContext, Timestamp, Uuid};
@@ -62,6 +63,12 @@ impl Arrival {
             timestamp_ms: timestamp_us.div_euclid(1000),
             random: id.as_u64_pair().1,
         }
+    }
+
+    /// The moment that long after it came, in ms since the epoch, whatever was done to the system's clock meanwhile.
+    pub(crate) fn unix_ms_after(&self, duration: Duration) -> i64 {
+        let ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        self.timestamp_ms.saturating_add(ms)
     }
 }
 

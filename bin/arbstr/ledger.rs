@@ -269,9 +269,10 @@ impl RequestRecord {
         let finish_reason = finish_reason.as_deref().map(bounded_text);
         // The one whose answer the client gets, or the last that gave none.
         let last = self.attempts.last().map(|attempt| &*attempt.offer);
+        let duration = now.saturating_duration_since(self.arrival.at);
         let completion = Completion {
             correlation_id: &*self.arrival.id,
-            ended_ms: clock::unix_ms(),
+            ended_ms: self.arrival.unix_ms_after(duration),
             served_model: last.map(Offer::upstream_model),
             provider: last.map(Offer::provider),
             tier: last.map(|offer| offer.tier().as_str()),
@@ -290,7 +291,7 @@ impl RequestRecord {
             stream_duration: winner
                 .filter(|_| self.info.streaming)
                 .map(|winner| now.saturating_duration_since(winner.sent_at)),
-            duration: now.saturating_duration_since(self.arrival.at),
+            duration,
             finish_reason: finish_reason.as_deref(),
             success,
             error_status: status,

@@ -19,16 +19,14 @@ use crate::app::App;
 /// 403 for a foreign origin or host, 401 without the token.
 pub(crate) fn check<B>(app: &App, request: &Request<B>) -> Result<(), ApiError> {
     let headers = request.headers();
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let first = hosts.next();
     let host = request
         .uri()
         .authority()
         .map(|authority| authority.as_str())
-        .or_else(|| {
-            headers
-                .get(header::HOST)
-                .and_then(|host| host.to_str().ok())
-        });
-    if headers.get_all(header::HOST).iter().nth(1).is_some() {
+        .or_else(|| first.and_then(|host| host.to_str().ok()));
+    if hosts.next().is_some() {
         return Err(ApiError::invalid_request(
             "duplicate_host",
             None,

@@ -106,6 +106,8 @@ impl InFlight {
 
     /// Asks one candidate after another until one gives a good answer or none is left.
     pub(super) async fn attempts(&mut self) -> FlowOutcome {
+        // When it was planned, which is when the first attempt begins.
+        let mut now = self.inbound.arrival.read_at;
         loop {
             if self.app.shutdown.is_cut() {
                 return FlowOutcome::ShutDown;
@@ -114,7 +116,6 @@ impl InFlight {
                 self.waterfall.on_client_gone();
             }
             let dice = self.roll();
-            let now = clock::now();
             match self.waterfall.next(now, dice) {
                 Step::Attempt(attempt) => {
                     if let Some(served) = self.attempt(attempt, now).await {
@@ -127,6 +128,7 @@ impl InFlight {
                 }
                 Step::Finish(finish) => return FlowOutcome::Unserved(finish),
             }
+            now = clock::now();
         }
     }
 

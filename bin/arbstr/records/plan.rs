@@ -173,7 +173,7 @@ impl Array {
     fn amount(&mut self, before: &str, amount: Option<Sats>) {
         self.raw(before);
         match amount {
-            Some(amount) => self.raw(amount.to_decimal().as_str()),
+            Some(amount) => self.0.extend_from_slice(amount.to_decimal().as_bytes()),
             None => self.raw("null"),
         }
     }

@@ -93,7 +93,13 @@ impl Decimal {
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.text[self.start..]).unwrap_or_default()
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    /// The text, ASCII all of it, for whoever copies it.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.text[self.start..]
     }
 
     /// What stands behind the point, and the point; nothing where that is nothing.
