@@ -109,7 +109,9 @@ fn whoever_had_asked_before_the_end_is_answered() {
         let mut reply = client.reply("POST");
         let body = reply.finish();
         assert_eq!(reply.status, 200, "client {number}: {body}");
-        assert_eq!(reply.header("connection"), Some("close"), "{number}");
+        // An answer may leave before the signal is heard, which another thread hears.
+        let connection = reply.header("connection");
+        assert!(matches!(connection, None | Some("close")), "{number}");
     }
     let exit = arbstr.wait_exit(Duration::from_secs(3));
     assert_eq!(exit.code(), Some(0), "{}", arbstr.log());

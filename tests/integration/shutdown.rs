@@ -141,6 +141,7 @@ fn a_json_answer_finishes_within_the_grace() {
     gate.open();
     let mut reply = client.reply("POST");
     assert_eq!((reply.finish(), reply.status), (completion(10, 4), 200));
+    assert_eq!(reply.header("connection"), Some("close"));
     assert_eq!(arbstr.wait_exit(Duration::from_secs(3)).code(), Some(0));
     arbstr
         .row_now(&reply.id())
