@@ -8,8 +8,7 @@ use bytes::Bytes;
 use hyper::header::{self, HeaderMap};
 use hyper::{Request, Response};
 
-use super::error::ApiError;
-use super::query::json;
+use super::error::{ApiError, ok_json};
 use super::{RequestBody, ResponseBody, request_body};
 use crate::app::App;
 use crate::arrival::Arrival;
@@ -59,7 +58,7 @@ pub(crate) async fn cost(
     let policy = flow::policy(request.headers())?;
     let plan = flow::preview(&live, policy, &asked)?;
     let whole = plan::whole(&plan, clock::now());
-    Ok(json(&plan::Shown(&whole)))
+    Ok(ok_json(&plan::Shown(&whole)))
 }
 
 /// The body, whole. Of the request nothing is moved: a future holds what is moved into it twice.

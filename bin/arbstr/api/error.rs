@@ -7,6 +7,7 @@ use arbstr_route::PlanError;
 use bytes::Bytes;
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::ResponseBody;
@@ -321,6 +322,12 @@ impl ApiError {
         value["error"]["attempts"] = attempts.collect();
         value.to_string().into()
     }
+}
+
+/// 200 with a value as JSON.
+pub(crate) fn ok_json(value: &impl Serialize) -> Response<ResponseBody> {
+    let text = serde_json::to_vec(value).expect("answers have no map keys that are not strings");
+    json_response(StatusCode::OK, text)
 }
 
 /// A JSON answer with a body that is ready.

@@ -10,7 +10,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::ResponseBody;
-use super::error::json_response;
+use super::error::{json_response, ok_json};
 use crate::app::App;
 use crate::clock::{self, age_secs, whole_ms};
 use crate::discover::{BtcPriceStatus, DiscoveryStatus};
@@ -73,13 +73,11 @@ pub(crate) fn providers(app: &Arc<App>) -> Response<ResponseBody> {
                 .collect(),
         })
         .collect();
-    let body = serde_json::to_vec(&Data {
+    ok_json(&Data {
         data,
         btc_price: live.btc_price_status(now),
         exploration_sats: exact(Some(live.market.explored())),
     })
-    .expect("providers have no map keys that are not strings");
-    json_response(StatusCode::OK, body)
 }
 
 #[derive(Serialize)]

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arbstr_store::{QueryError, Reader};
-use hyper::{Response, StatusCode};
+use hyper::Response;
 use serde::Serialize;
 
 use super::ResponseBody;
-use super::error::{ApiError, json_response};
+use super::error::{ApiError, ok_json};
 use crate::app::App;
 use crate::clock;
 use crate::records::figures::StatsJson;
@@ -29,7 +29,7 @@ pub(crate) async fn stats(
         .map_err(|invalid| bad_parameter(&invalid))?;
     let wanted = asked.clone();
     let stats = read(app, move |reader| reader.stats(&wanted)).await?;
-    Ok(json(&StatsJson::of(&stats, &asked, now_ms)))
+    Ok(ok_json(&StatsJson::of(&stats, &asked, now_ms)))
 }
 
 /// `GET /v1/requests`: one page of records.
@@ -45,7 +45,7 @@ pub(crate) async fn list(
         .map_err(|invalid| bad_parameter(&invalid))?;
     let page = read(app, move |reader| reader.requests(&asked)).await?;
     let data = page.rows.iter().map(Record).collect();
-    Ok(json(&PageJson {
+    Ok(ok_json(&PageJson {
         data,
         next_cursor: page.next.as_deref(),
     }))
@@ -68,7 +68,7 @@ pub(crate) async fn request(
     // Asked first, so that what is written meanwhile is found and not denied.
     let is_behind = app.store.status(clock::unix_ms()).is_behind();
     match read(app, move |reader| reader.request(&wanted)).await? {
-        Some(detail) => Ok(json(&Detail(&detail))),
+        Some(detail) => Ok(ok_json(&Detail(&detail))),
         None if is_behind => Err(ApiError::unavailable(
             "records_unavailable",
             format!("the database is behind, and does not know yet whether `{id}` is on record"),
@@ -112,12 +112,6 @@ async fn read<T: Send + 'static>(
 fn bad_parameter(invalid: &InvalidParameter) -> ApiError {
     let parameter = Some(invalid.parameter.clone());
     ApiError::invalid_request("invalid_parameter", parameter, invalid.to_string())
-}
-
-/// 200 with what arbstr knows.
-pub(super) fn json(value: &impl Serialize) -> Response<ResponseBody> {
-    let text = serde_json::to_vec(value).expect("records have no map keys that are not strings");
-    json_response(StatusCode::OK, text)
 }
 
 /// How often a database that was locked or broken is tried again.
